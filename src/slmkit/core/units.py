@@ -1,0 +1,55 @@
+"""Numbers as people read them. Unknown is `None` and prints as a dash."""
+
+from __future__ import annotations
+
+DASH = "–"
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(size_bytes: int | float | None) -> str:
+    """`271.1 MiB`, `1.45 GiB`, `512 B`."""
+    if size_bytes is None:
+        return DASH
+    value, unit = float(size_bytes), 0
+    while value >= 1024 and unit < len(_BINARY) - 1:
+        value, unit = value / 1024, unit + 1
+    digits = 0 if unit == 0 else 2 if unit >= 3 else 1
+    return f"{value:.{digits}f} {_BINARY[unit]}"
+
+
+def count(n: int | float | None) -> str:
+    """`134.5M`, `1.24B`, `960`."""
+    if n is None:
+        return DASH
+    for limit, suffix, digits in ((1e9, "B", 2), (1e6, "M", 1), (1e3, "K", 1)):
+        if n >= limit:
+            return f"{n / limit:.{digits}f}{suffix}"
+    return f"{n:g}"
+
+
+def percent(share: float | None) -> str:
+    """A share of one: 0.715 is `71.5 %`."""
+    return DASH if share is None else f"{share * 100:.1f} %"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Fixed digits, or a dash."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def milliseconds(elapsed_ns: int | float | None) -> str:
+    """`84.2 ms`, `1.31 s`."""
+    if elapsed_ns is None:
+        return DASH
+    ms = elapsed_ns / 1e6
+    return f"{ms:.1f} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `1 h 12 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
