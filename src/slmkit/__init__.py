@@ -1,2 +1,3 @@
 """slmkit."""
+
 from slmkit._version import __version__ as __version__

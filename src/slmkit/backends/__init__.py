@@ -1,0 +1,1 @@
+"""Engines. llama.cpp is the one."""

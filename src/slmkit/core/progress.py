@@ -15,8 +15,8 @@ class Task(Protocol):
     def advance(self, amount: int = 1) -> None:
         """`amount` more units are done."""
 
-    def describe(self, label: str) -> None:
-        """Change what the task is called while it runs."""
+    def set_total(self, total: int) -> None:
+        """The total has become known."""
 
 
 class Progress(Protocol):
@@ -36,7 +36,7 @@ class _SilentTask:
     def advance(self, amount: int = 1) -> None:
         pass
 
-    def describe(self, label: str) -> None:
+    def set_total(self, total: int) -> None:
         pass
 
 

@@ -1,7 +1,7 @@
 """The quant types of llama.cpp, by the names its users know.
 
-Numbers are `enum llama_ftype` of include/llama.h, the list is that of tools/quantize/quantize.cpp,
-both at llama.cpp 0c1e57098 (https://github.com/ggml-org/llama.cpp/tree/0c1e57098). A test compares them with the engine.
+Numbers are `enum llama_ftype` of include/llama.h, the list is that of tools/quantize/quantize.cpp, both at
+llama.cpp 0c1e57098 (https://github.com/ggml-org/llama.cpp/tree/0c1e57098). A test compares them with the engine.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ QUANT_TYPES: dict[str, QuantType] = {
         QuantType("IQ2_XS", 20, "IQ2_XS", "iq", needs_imatrix=True),
         QuantType("IQ2_S", 28, "IQ2_XS", "iq", needs_imatrix=True),
         QuantType("IQ2_M", 29, "IQ2_S", "iq", needs_imatrix=True),
-        QuantType("IQ3_XXS", 23, "IQ3_XXS", "iq"),
+        QuantType("IQ3_XXS", 23, "IQ3_XXS", "iq", needs_imatrix=True),
         QuantType("IQ3_XS", 22, "IQ3_S", "iq"),
         QuantType("IQ3_S", 26, "IQ3_S", "iq"),
         QuantType("IQ3_M", 27, "IQ3_S", "iq"),

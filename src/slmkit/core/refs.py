@@ -28,7 +28,9 @@ _REVISION = r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9_])?"
 _HUB = re.compile(rf"(?P<name>{_NAME}/{_NAME})(?:@(?P<revision>{_REVISION}))?(?::(?P<variant>{_VARIANT}))?")
 _ALIAS = re.compile(rf"(?P<name>{_NAME})(?::(?P<variant>{_VARIANT}))?")
 _PATH_STARTS = ("./", "../", "/", "~", ".\\", "..\\")
-_EXAMPLES = "valid: `HuggingFaceTB/SmolLM2-135M-Instruct`, `org/name@revision`, `org/name:Q4_0`, `./model.gguf`, `smollm2-135m`"
+_EXAMPLES = (
+    "valid: `HuggingFaceTB/SmolLM2-135M-Instruct`, `org/name@revision`, `org/name:Q4_0`, `./model.gguf`, `smollm2-135m`"
+)
 
 RefKind = Literal["hub", "alias", "path"]
 
@@ -73,13 +75,14 @@ class ModelRef:
     def with_variant(self, variant: str | None) -> ModelRef:
         """The same model in another variant; `None` is the checkpoint."""
         if self.kind == "path":
-            raise RefError(f"a path has no variants: {self.name}", hint=f"register it first: `slmkit adopt {self.name}`")
+            raise RefError(f"a path has no variants: {self.name}", hint=f"register it: `slmkit adopt {self.name}`")
         return replace(self, variant=variant)
 
 
 def is_path(text: str) -> bool:
     """Whether the grammar takes `text` for a path."""
-    return text in (".", "..") or text.startswith(_PATH_STARTS) or text.lower().endswith(".gguf") or text[1:3] in (":\\", ":/")
+    drive = text[1:3] in (":\\", ":/")
+    return drive or text in (".", "..") or text.startswith(_PATH_STARTS) or text.lower().endswith(".gguf")
 
 
 def _why(text: str) -> str:

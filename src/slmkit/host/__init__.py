@@ -1,0 +1,1 @@
+"""This computer, and a child's memory. The door of psutil."""

@@ -1,0 +1,198 @@
+"""llama.cpp's C API as context managers. Imported in child processes only: this is the door of llama_cpp."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as ll
+import numpy as np
+from numpy.typing import NDArray
+
+Pointer = Any
+"""An opaque pointer of the C library."""
+
+
+class NativeError(Exception):
+    """A call into llama.cpp said no."""
+
+
+_callbacks: list[Any] = []  # ctypes callbacks must outlive their use in C
+
+
+def on_log(listener: Callable[[int, str], None]) -> None:
+    """Send the library's log text to `listener(level, text)`; a text may be part of a line."""
+
+    @ll.llama_log_callback  # type: ignore[untyped-decorator]
+    def callback(level: int, text: bytes, _: Pointer) -> None:
+        listener(level, text.decode("utf-8", "replace"))
+
+    _callbacks.append(callback)
+    ll.llama_log_set(callback, ctypes.c_void_p(0))
+
+
+def build() -> dict[str, str]:
+    """Which engine this is: versions, and the CPU features that the build really uses."""
+    features = ll.llama_print_system_info().decode()
+    return {
+        "engine": f"llama-cpp-python {ll.__version__}",
+        "features": " ".join(p.split("=")[0].strip() for p in features.replace(":", "|").split("|") if "= 1" in p),
+        "gpu": "yes" if ll.llama_supports_gpu_offload() else "no",
+    }
+
+
+@contextmanager
+def model(path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False) -> Iterator[Pointer]:
+    """Load a GGUF with mmap, as llama-bench does; raises `NativeError`."""
+    ll.llama_backend_init()
+    params = ll.llama_model_default_params()
+    params.n_gpu_layers = n_gpu_layers
+    params.check_tensors = check_tensors
+    loaded = ll.llama_model_load_from_file(path.encode(), params)
+    if not loaded:
+        raise NativeError(f"llama.cpp cannot load {Path(path).name}")
+    try:
+        yield loaded
+    finally:
+        ll.llama_model_free(loaded)
+
+
+@contextmanager
+def context(loaded: Pointer, *, n_ctx: int, n_batch: int, n_ubatch: int, n_threads: int) -> Iterator[Pointer]:
+    """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`."""
+    params = ll.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = n_batch
+    params.n_ubatch = n_ubatch
+    params.n_threads = n_threads
+    params.n_threads_batch = n_threads
+    params.flash_attn_type = ll.LLAMA_FLASH_ATTN_TYPE_AUTO
+    params.offload_kqv = True
+    params.op_offload = True
+    params.swa_full = False
+    created = ll.llama_init_from_model(loaded, params)
+    if not created:
+        raise NativeError(f"llama.cpp cannot create a context of {n_ctx} tokens")
+    try:
+        with _threadpool(created, n_threads):
+            yield created
+    finally:
+        ll.llama_free(created)
+
+
+class _ThreadpoolParams(ctypes.Structure):
+    # struct ggml_threadpool_params, ggml/include/ggml.h at 0c1e57098
+    _fields_ = [
+        ("cpumask", ctypes.c_bool * 512),
+        ("n_threads", ctypes.c_int),
+        ("prio", ctypes.c_int),
+        ("poll", ctypes.c_uint32),
+        ("strict_cpu", ctypes.c_bool),
+        ("paused", ctypes.c_bool),
+    ]
+
+
+@contextmanager
+def _threadpool(created: Pointer, n_threads: int) -> Iterator[None]:
+    """Attach threads that live as long as the context, as llama-bench does.
+
+    Without OpenMP each decode would start its own.
+    """
+    folder = Path(ll.__file__).parent / "lib"
+    found = sorted(folder.glob("*ggml-cpu.*"), key=lambda p: len(p.name))
+    if not found:  # a build whose CPU backend is part of another library
+        yield
+        return
+    cpu = ctypes.CDLL(str(found[0]))
+    llama = ll.llama_cpp._lib
+    cpu.ggml_threadpool_new.restype = ctypes.c_void_p
+    cpu.ggml_threadpool_new.argtypes = [ctypes.POINTER(_ThreadpoolParams)]
+    cpu.ggml_threadpool_free.argtypes = [ctypes.c_void_p]
+    llama.llama_attach_threadpool.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    params = _ThreadpoolParams()
+    init = cpu.ggml_threadpool_params_init  # resolved through its dependency libggml-base
+    init.argtypes = [ctypes.POINTER(_ThreadpoolParams), ctypes.c_int]
+    init(ctypes.byref(params), n_threads)
+    pool = cpu.ggml_threadpool_new(ctypes.byref(params))
+    if not pool:
+        raise NativeError(f"llama.cpp cannot start {n_threads} threads")
+    llama.llama_attach_threadpool(created, pool, None)
+    try:
+        yield
+    finally:
+        llama.llama_detach_threadpool(ctypes.c_void_p(created))
+        cpu.ggml_threadpool_free(pool)
+
+
+class Decoder:
+    """Decodes into one context; all buffers are made once, so that a timed loop allocates nothing."""
+
+    def __init__(self, loaded: Pointer, created: Pointer, n_batch: int) -> None:
+        self._context = created
+        self._vocab = ll.llama_model_get_vocab(loaded)
+        self._memory = ll.llama_get_memory(created)
+        self._n_batch = n_batch
+        self._one = (ll.llama_token * 1)()
+        self._single = ll.llama_batch_get_one(self._one, 1)
+        self.n_vocab = int(ll.llama_vocab_n_tokens(self._vocab))
+        self.bos = int(ll.llama_vocab_bos(self._vocab)) if ll.llama_vocab_get_add_bos(self._vocab) else None
+
+    def clear(self) -> None:
+        """Forget the context's tokens (not their bytes), as llama-bench does before each repetition."""
+        ll.llama_memory_clear(self._memory, False)
+
+    def prompt(self, tokens: NDArray[np.int32]) -> None:
+        """Decode a prompt in batches and wait; logits for each batch's last token."""
+        for start in range(0, len(tokens), self._n_batch):
+            part = np.ascontiguousarray(tokens[start : start + self._n_batch])
+            pointer = part.ctypes.data_as(ctypes.POINTER(ll.llama_token))
+            self._check(ll.llama_decode(self._context, ll.llama_batch_get_one(pointer, len(part))))
+        ll.llama_synchronize(self._context)
+
+    def step(self, token: int) -> None:
+        """Decode one token and wait."""
+        self._one[0] = token
+        self._check(ll.llama_decode(self._context, self._single))
+        ll.llama_synchronize(self._context)
+
+    def logits(self) -> NDArray[np.float32]:
+        """Of the last decoded token: a copy, shape (n_vocab,)."""
+        pointer = ll.llama_get_logits_ith(self._context, -1)
+        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()
+
+    def piece(self, token: int) -> bytes:
+        """The text of a token."""
+        buffer = ctypes.create_string_buffer(256)
+        length = ll.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+        return buffer.raw[: max(length, 0)]
+
+    def save(self) -> ctypes.Array[ctypes.c_uint8]:
+        """The sequence's state, to come back to a depth without decoding it again."""
+        size_bytes = int(ll.llama_state_seq_get_size(self._context, 0))
+        buffer = (ctypes.c_uint8 * size_bytes)()
+        ll.llama_state_seq_get_data(self._context, buffer, len(buffer), 0)
+        return buffer
+
+    def restore(self, state: ctypes.Array[ctypes.c_uint8]) -> None:
+        """Put a saved state back; raises `NativeError` when the context does not take it."""
+        if not ll.llama_state_seq_set_data(self._context, state, len(state), 0):
+            raise NativeError("llama.cpp cannot restore the context's state")
+
+    @staticmethod
+    def _check(code: int) -> None:
+        if code:
+            raise NativeError(f"llama_decode failed with code {code}")
+
+
+def quantize(source: str, target: str, *, ftype: int, n_threads: int, allow_requantize: bool) -> None:
+    """Write `target`; raises `NativeError` (the reason is in the log)."""
+    params = ll.llama_model_quantize_default_params()
+    params.ftype = ftype
+    params.nthread = n_threads
+    params.allow_requantize = allow_requantize
+    code = ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params))
+    if code:
+        raise NativeError(f"llama.cpp could not quantize (code {code})")

@@ -1,0 +1,159 @@
+"""Runs one job in a child process and turns its death into a typed error.
+
+The child (`worker.py`) writes one JSON object a line on its stdout: `{"event": "log", "level": 3, "text": "..."}`,
+`{"event": "pause", ...}` (it waits for a line on its stdin before it goes on), any other event, and at the end
+`{"event": "result", ...}` or `{"event": "error", "message": ...}`. Native code's own output goes to its stderr.
+When the parent dies, the child's stdin ends and it leaves; when the parent is interrupted, it kills the child.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from slmkit.errors import EngineCrashedError, EngineError, EngineMissingError, EngineTimeoutError, OutOfMemoryError
+
+Event = Mapping[str, Any]
+Listener = Callable[[Event, int], None]
+"""Called with each event and the child's process id."""
+
+LOG_LINES = 40
+_NO_MEMORY = ("failed to allocate", "bad_alloc", "out of memory", "Cannot allocate memory", "unable to allocate")
+INSTALL_HINT = "install it: `pip install 'slmkit[engine]'` (compiles for some minutes; the README has the right flags)"
+
+
+def run(
+    job: str, arguments: Mapping[str, Any], *, listen: Listener | None = None, timeout_s: float | None = None
+) -> Event:
+    """Run `job` and return its result event.
+
+    Raises `EngineMissingError`, `EngineCrashedError` (a signal), `OutOfMemoryError`, `EngineTimeoutError` after
+    `timeout_s`, or `EngineError` with the job's own words.
+    """
+    require_engine()
+    log: deque[str] = deque(maxlen=LOG_LINES)
+    with tempfile.TemporaryFile("w+", errors="replace") as stderr:
+        child = _start(stderr)
+        timer = _Deadline(child, timeout_s)
+        try:
+            final = _listen(child, job, arguments, listen, log)
+            child.wait()
+        finally:
+            timer.cancel()
+            if child.poll() is None:  # interrupted, or the listener raised
+                child.kill()
+                child.wait()
+            for stream in (child.stdin, child.stdout):
+                if stream:
+                    stream.close()
+        stderr.seek(0)
+        tail = (*_lines(log), *stderr.read().splitlines())[-LOG_LINES:]
+    if timer.expired:
+        raise EngineTimeoutError(f"the engine took more than {timeout_s:g} s and was stopped", log=tail)
+    if final is not None and final["event"] == "result":
+        return final
+    if final is not None:
+        raise _error(str(final["message"]), tail)
+    raise _death(child.returncode, tail)
+
+
+def require_engine() -> None:
+    """Raise `EngineMissingError` when llama-cpp-python is not installed; loads nothing."""
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise EngineMissingError("the engine llama-cpp-python is not installed", hint=INSTALL_HINT)
+
+
+def _start(stderr: IO[str]) -> subprocess.Popen[str]:
+    # GGML_NO_BACKTRACE: ggml_abort would start gdb and print pages.  A session of its own: Ctrl-C reaches the
+    # parent only, which then kills the child.
+    return subprocess.Popen(
+        [sys.executable, "-m", "slmkit.backends.llamacpp.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+
+
+def _listen(
+    child: subprocess.Popen[str], job: str, arguments: Mapping[str, Any], listen: Listener | None, log: deque[str]
+) -> Event | None:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        child.stdin.write(json.dumps({"job": job, "arguments": dict(arguments)}) + "\n")
+        child.stdin.flush()
+        for line in child.stdout:
+            if not line.endswith("\n"):  # it died in the middle of a line
+                return None
+            event = json.loads(line)
+            if event["event"] in ("result", "error"):
+                return dict(event)
+            if event["event"] == "log":
+                log.append(event["text"])
+            if listen:
+                listen(event, child.pid)
+            if event["event"] == "pause":
+                child.stdin.write("\n")
+                child.stdin.flush()
+    except BrokenPipeError:  # it died before it read
+        return None
+    return None
+
+
+class _Deadline:
+    """Kills the child when its time is over."""
+
+    def __init__(self, child: subprocess.Popen[str], seconds: float | None) -> None:
+        self.expired = False
+        self._child = child
+        self._timer = threading.Timer(seconds, self._expire) if seconds is not None else None
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._child.kill()
+
+    def cancel(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+
+def _lines(log: deque[str]) -> list[str]:
+    return [line for line in "".join(log).splitlines() if line.strip()]
+
+
+def _error(message: str, tail: tuple[str, ...]) -> EngineError:
+    if any(word in line for line in (message, *tail) for word in _NO_MEMORY):
+        return OutOfMemoryError(f"out of memory: {message}", hint=_SMALLER, log=tail)
+    return EngineError(message, log=tail)
+
+
+def _death(code: int, tail: tuple[str, ...]) -> EngineError:
+    if any(word in line for line in tail for word in _NO_MEMORY):
+        return OutOfMemoryError("the engine ran out of memory", hint=_SMALLER, log=tail)
+    if code == -signal.SIGKILL:
+        return OutOfMemoryError("the engine was killed (SIGKILL): most likely out of memory", hint=_SMALLER, log=tail)
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    last = f": {tail[-1]}" if tail else ""
+    return EngineCrashedError(
+        f"the engine crashed ({name}){last}", hint="check this machine: `slmkit doctor`", log=tail
+    )
+
+
+_SMALLER = "try a smaller quant type or a shorter context; `slmkit doctor` shows the memory that is free"

@@ -1,0 +1,165 @@
+"""The engine as its users see it: typed calls, each of which runs in a child process of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slmkit.backends.llamacpp.child import Event, run
+from slmkit.core.progress import Progress
+from slmkit.core.quant import QuantType
+from slmkit.errors import DiskFullError, EngineError
+
+PROBE_TIMEOUT_S = 120.0
+SMOKE_TOKENS = 4
+
+# llama-quant.cpp writes one such line for each tensor: "[  12/ 272] blk.0.ffn_down.weight - [ 1536, 576, 1, 1], ..."
+_TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
+_FALLBACK_LINE = re.compile(r"WARNING: (\d+) of (\d+) tensor\(s\) required fallback quantization")
+_FAILED_LINE = re.compile(r"failed to quantize: (.+)|Missing importance matrix|requires an importance matrix")
+
+MemoryReader = Callable[[int], Mapping[str, int | None]]
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """`n_fallback` of `n_tensors` got another type than asked for, because their rows do not divide into its blocks."""
+
+    n_tensors: int
+    n_fallback: int
+    build: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SmokeResult:
+    """What the model said, greedily, to nothing."""
+
+    text: str
+    build: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SpeedResult:
+    """Raw samples in nanoseconds, one for each repetition, and the child's memory at each stage.
+
+    `memory` maps a stage (`start`: before loading; `pp_ns`, `tg_ns`, `ttft_ns`: after that test, the context alive) to
+    what the reader saw.
+    """
+
+    load_ns: int
+    pp_ns: tuple[int, ...]
+    tg_ns: tuple[int, ...]
+    ttft_ns: tuple[int, ...]
+    memory: Mapping[str, Mapping[str, int | None]]
+    build: Mapping[str, str]
+
+
+def build() -> Mapping[str, str]:
+    """The engine's version and the CPU features it was compiled for; raises `EngineMissingError` and its siblings."""
+    return dict(run("probe", {}, timeout_s=PROBE_TIMEOUT_S)["build"])
+
+
+def quantize(
+    source: Path, target: Path, quant: QuantType, *, n_threads: int, allow_requantize: bool, progress: Progress
+) -> QuantizeResult:
+    """Write `target` in type `quant`; raises `EngineError` with the engine's reason."""
+    log: list[str] = []
+    with progress.task(f"quantize {quant}", None, "tensors") as task:
+
+        def listen(event: Event, _: int) -> None:
+            if event["event"] != "log":
+                return
+            log.append(event["text"])
+            if match := _TENSOR_LINE.match(event["text"]):
+                task.set_total(int(match[2]))
+                task.advance()
+
+        arguments = {
+            "source": str(source),
+            "target": str(target),
+            "ftype": quant.ftype,
+            "n_threads": n_threads,
+            "allow_requantize": allow_requantize,
+        }
+        try:
+            result = run("quantize", arguments, listen=listen)
+        except EngineError as error:
+            if type(error) is not EngineError:
+                raise
+            reason = _reason(error.log)
+            if "iostream error" in reason:  # what std::ofstream says when it cannot write
+                raise DiskFullError(
+                    f"no space left on the disk of {target.parent}", hint="free some: `slmkit list` shows sizes"
+                ) from error
+            raise EngineError(f"{error.message}: {reason}", hint=error.hint, log=error.log) from error
+    text = "".join(log)
+    fallback = _FALLBACK_LINE.search(text)
+    totals = [int(m[2]) for m in _TENSOR_LINE.finditer(text)]
+    if not totals:
+        raise EngineError("the engine's log names no tensor: has its format changed?", log=tuple(log[-20:]))
+    return QuantizeResult(totals[-1], int(fallback[1]) if fallback else 0, dict(result["build"]))
+
+
+def smoke(path: Path, *, n_gpu_layers: int = 0, n_threads: int = 1, timeout_s: float | None = None) -> SmokeResult:
+    """Load the file, check every weight for NaN, decode a few tokens; raises `EngineError` when that fails."""
+    arguments = {"path": str(path), "n_tokens": SMOKE_TOKENS, "n_gpu_layers": n_gpu_layers, "n_threads": n_threads}
+    result = run("smoke", arguments, timeout_s=timeout_s)
+    return SmokeResult(str(result["text"]), dict(result["build"]))
+
+
+def speed(
+    path: Path,
+    *,
+    n_prompt: int,
+    n_gen: int,
+    depth: int,
+    repetitions: int,
+    n_batch: int,
+    n_ubatch: int,
+    n_threads: int,
+    n_gpu_layers: int,
+    seed: int,
+    read_memory: MemoryReader,
+    on_sample: Callable[[str], None],
+    timeout_s: float | None,
+) -> SpeedResult:
+    """Measure one configuration. `read_memory` is called with the child's process id while the child waits."""
+    memory: dict[str, Mapping[str, int | None]] = {}
+
+    def listen(event: Event, pid: int) -> None:
+        if event["event"] == "pause":
+            memory[event["stage"]] = read_memory(pid)
+        elif event["event"] == "sample":
+            on_sample(event["test"])
+
+    arguments = {
+        "path": str(path),
+        "n_prompt": n_prompt,
+        "n_gen": n_gen,
+        "depth": depth,
+        "repetitions": repetitions,
+        "n_batch": n_batch,
+        "n_ubatch": n_ubatch,
+        "n_threads": n_threads,
+        "n_gpu_layers": n_gpu_layers,
+        "seed": seed,
+    }
+    result = run("speed", arguments, listen=listen, timeout_s=timeout_s)
+    return SpeedResult(
+        load_ns=result["load_ns"],
+        pp_ns=tuple(result["pp_ns"]),
+        tg_ns=tuple(result["tg_ns"]),
+        ttft_ns=tuple(result["ttft_ns"]),
+        memory=memory,
+        build=dict(result["build"]),
+    )
+
+
+def _reason(log: tuple[str, ...]) -> str:
+    """The last line of the engine's log that says why; the last line of all when none does."""
+    matches = [line for line in log if _FAILED_LINE.search(line)]
+    line = matches[-1] if matches else log[-1] if log else "no log"
+    found = _FAILED_LINE.search(line)
+    return (found[1] if found and found[1] else line).strip()

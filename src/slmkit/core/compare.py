@@ -1,0 +1,33 @@
+"""One table over sizes, speed and memory: its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slmkit.core.bench import BenchRow, BenchSpec
+
+
+@dataclass(frozen=True)
+class CompareRow:
+    """One artifact. `bench` is its newest measurement under the comparison's conditions, if there is one.
+
+    `reduction` is the share of the F16 (or BF16) file's size that this file saves; `None` without such a file.
+    """
+
+    ref: str
+    model: str
+    variant: str
+    size_bytes: int
+    reduction: float | None
+    bpw: float | None
+    bench: BenchRow | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, what was measured (`spec`, `None` when nothing was), and the commands that fill the gaps."""
+
+    rows: tuple[CompareRow, ...]
+    spec: BenchSpec | None
+    missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()

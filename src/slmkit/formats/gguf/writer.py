@@ -1,0 +1,198 @@
+"""Writes GGUF version 3 in one pass: header and tensor table first, then the weights as they come.
+
+The bytes are those that gguf-py's `GGUFWriter` makes of the same keys and tensors in the same order
+(https://github.com/ggml-org/llama.cpp/blob/0c1e57098/gguf-py/gguf/gguf_writer.py), so whole files can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from slmkit.errors import GgufError
+from slmkit.formats.gguf.types import GgmlType, ValueType
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Chunk = bytes | memoryview | npt.NDArray[Any]
+
+MAGIC = b"GGUF"
+VERSION = 3
+ALIGNMENT = 32
+
+_FORMATS = {
+    ValueType.UINT8: "B",
+    ValueType.INT8: "b",
+    ValueType.UINT16: "H",
+    ValueType.INT16: "h",
+    ValueType.UINT32: "I",
+    ValueType.INT32: "i",
+    ValueType.FLOAT32: "f",
+    ValueType.BOOL: "?",
+    ValueType.UINT64: "Q",
+    ValueType.INT64: "q",
+    ValueType.FLOAT64: "d",
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metadata value with its type on disk; `element` is the type inside an array."""
+
+    type: ValueType
+    value: Any
+    element: ValueType | None = None
+
+
+def u32(value: int) -> Value:
+    """An unsigned 32-bit integer: counts, sizes and ids."""
+    return Value(ValueType.UINT32, value)
+
+
+def f32(value: float) -> Value:
+    """A float; Python's double is rounded to single."""
+    return Value(ValueType.FLOAT32, value)
+
+
+def boolean(value: bool) -> Value:
+    """A bool."""
+    return Value(ValueType.BOOL, value)
+
+
+def string(value: str) -> Value:
+    """UTF-8 text."""
+    return Value(ValueType.STRING, value)
+
+
+def strings(values: Sequence[str]) -> Value:
+    """An array of texts."""
+    return Value(ValueType.ARRAY, values, ValueType.STRING)
+
+
+def i32s(values: Sequence[int]) -> Value:
+    """An array of signed 32-bit integers."""
+    return Value(ValueType.ARRAY, values, ValueType.INT32)
+
+
+def f32s(values: Sequence[float]) -> Value:
+    """An array of floats."""
+    return Value(ValueType.ARRAY, values, ValueType.FLOAT32)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the tensor table. `shape` is in numpy order: the row of contiguous elements is the last dimension."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: GgmlType
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its data, without padding."""
+        return self.type.size_bytes(math.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Written:
+    """The finished file, hashed while it was written."""
+
+    size_bytes: int
+    sha256: str
+
+
+def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entry], chunks: Iterable[Chunk]) -> Written:
+    """Write the file and flush it to the disk; the caller renames it when it is satisfied.
+
+    `chunks` are the tensors' data in order, already in the bytes of their types; no chunk holds parts of two tensors.
+    Raises `GgufError` for a value that its type cannot hold and for chunks that do not add up to the tensors' sizes.
+    `OSError` (disk full) passes through.
+    """
+    head = _head(metadata, entries)
+    source = iter(chunks)
+    with path.open("wb", buffering=0) as file:
+        out = _Hashing(file)
+        out.write(head)
+        for entry in entries:
+            end = out.size_bytes + entry.size_bytes
+            while out.size_bytes < end:
+                chunk = next(source, b"")
+                if not 0 < memoryview(chunk).nbytes <= end - out.size_bytes:
+                    raise GgufError(f"the data of tensor `{entry.name}` is not {entry.size_bytes} bytes long")
+                out.write(chunk)
+            out.write(_padding(out.size_bytes))
+        if next(source, None) is not None:
+            raise GgufError("there is more data than tensors")
+        os.fsync(file.fileno())
+    return Written(out.size_bytes, out.sha256.hexdigest())
+
+
+def file_size(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> int:
+    """Bytes that `write_gguf` will write, known before it starts."""
+    return len(_head(metadata, entries)) + sum(_padded(entry.size_bytes) for entry in entries)
+
+
+class _Hashing:
+    """A raw file whose bytes are hashed and counted as they go by."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: Chunk) -> None:
+        view = memoryview(data).cast("B")
+        self.sha256.update(view)
+        self.size_bytes += len(view)
+        while view:
+            view = view[self.file.write(view) :]
+
+
+def _padded(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+def _padding(n: int) -> bytes:
+    return bytes(_padded(n) - n)
+
+
+def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
+    out = bytearray(MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata)))
+    for key, value in metadata.items():
+        out += _text(key)
+        try:
+            out += _value(value)
+        except (struct.error, TypeError, AttributeError, UnicodeEncodeError) as error:
+            raise GgufError(f"`{key}` cannot be stored as {value.type.name.lower()}: {error}") from error
+    offset = 0
+    for entry in entries:
+        out += _text(entry.name) + struct.pack("<I", len(entry.shape))
+        out += struct.pack(f"<{len(entry.shape)}Q", *reversed(entry.shape))
+        out += struct.pack("<IQ", entry.type.id, offset)
+        offset += _padded(entry.size_bytes)
+    return bytes(out + _padding(len(out)))
+
+
+def _value(value: Value) -> bytes:
+    head = struct.pack("<I", value.type)
+    if value.type is ValueType.STRING:
+        return head + _text(value.value)
+    if value.type is not ValueType.ARRAY:
+        return head + struct.pack("<" + _FORMATS[value.type], value.value)
+    assert value.element is not None
+    head += struct.pack("<IQ", value.element, len(value.value))
+    if value.element is ValueType.STRING:
+        return head + b"".join(map(_text, value.value))
+    return head + struct.pack(f"<{len(value.value)}{_FORMATS[value.element]}", *value.value)
+
+
+def _text(text: str) -> bytes:
+    data = text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data

@@ -1,0 +1,107 @@
+"""`adopt`: a local GGUF or checkpoint joins the registry by link; its files stay where they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from slmkit._version import __version__
+from slmkit.core.artifact import Artifact, File, Provenance
+from slmkit.core.progress import Progress
+from slmkit.core.quant import QUANT_TYPES
+from slmkit.errors import FormatError, UsageError
+from slmkit.formats.gguf.header import SHARD, read_header, shards
+from slmkit.ops.describe import gguf_facts, now
+from slmkit.registry.atomic import sha256
+from slmkit.registry.store import Registry
+
+LOCAL_ORG = "local"
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._]+|\.{2,}")
+_WEIGHTS = (".safetensors",)
+
+
+def adopt(path: Path, registry: Registry, progress: Progress, model: str | None = None) -> Artifact:
+    """Register `path` as `local/<its name>` (or `model`); hashes it, copies nothing.
+
+    Raises `UsageError` for a path that is neither a GGUF nor a checkpoint, `GgufError` for a damaged GGUF.
+    """
+    artifact = describe(path, progress, model)
+    with registry.locked(artifact.model):
+        registry.publish(artifact)
+    return artifact
+
+
+def describe(path: Path, progress: Progress, model: str | None = None) -> Artifact:
+    """The artifact that a local path is, without registering it."""
+    path = path.expanduser().absolute()
+    if not path.exists():
+        raise UsageError(f"no such file or folder: {path}", hint="for a model on the Hub type `org/name`")
+    if path.is_dir():
+        return _checkpoint(path, progress, model)
+    if path.suffix.lower() == ".gguf":
+        return _gguf(path, progress, model)
+    raise UsageError(f"{path} is neither a .gguf file nor a checkpoint folder", hint="adopt a folder with config.json")
+
+
+def _checkpoint(folder: Path, progress: Progress, model: str | None) -> Artifact:
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} is no checkpoint: it has no config.json", hint="give a .gguf file of it, if any")
+    if not any(p.suffix in _WEIGHTS for p in folder.iterdir()):
+        raise FormatError(
+            f"{folder} has no .safetensors file", hint="pickled weights (.bin, .pth) are not read: unsafe"
+        )
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return Artifact(
+        model=model or local_model(folder.name),
+        variant=None,
+        root=folder,
+        files=_hash(files, progress),
+        owned=False,
+        provenance=Provenance("adopt", tools={"slmkit": __version__}),
+        created=now(),
+    )
+
+
+def _gguf(path: Path, progress: Progress, model: str | None) -> Artifact:
+    facts = gguf_facts(path)
+    match = SHARD.fullmatch(path.name)
+    name = match["prefix"] if match else path.stem
+    variant = _variant(name, path)
+    name = re.sub(rf"[-_.]{re.escape(variant)}$", "", name, flags=re.IGNORECASE)
+    return Artifact(
+        model=model or local_model(name),
+        variant=variant,
+        root=path.parent,
+        files=_hash(shards(path), progress),
+        owned=False,
+        provenance=Provenance("adopt", tools={"slmkit": __version__}),
+        created=now(),
+        facts=facts,
+    )
+
+
+def local_model(name: str) -> str:
+    """`local/<name>`, with whatever a reference cannot hold replaced."""
+    cleaned = _NOT_IN_A_NAME.sub("-", name).strip("-.")[:96] or "model"
+    return f"{LOCAL_ORG}/{cleaned}"
+
+
+def _variant(stem: str, path: Path) -> str:
+    """The quant type at the end of the file's name, or else the one its header declares, or its most common one."""
+    for name in sorted(QUANT_TYPES, key=len, reverse=True):
+        if re.search(rf"[-_.]{name}$", stem, re.IGNORECASE):
+            return name
+    header = read_header(path)
+    ftype = header.metadata.get("general.file_type")
+    declared = [t.name for t in QUANT_TYPES.values() if t.ftype == ftype]
+    return declared[0] if declared else next(iter(header.params_by_type), "F32")
+
+
+def _hash(paths: list[Path], progress: Progress) -> tuple[File, ...]:
+    files = []
+    with progress.task("hash", sum(p.stat().st_size for p in paths), "bytes") as task:
+        for path in paths:
+            size_bytes = path.stat().st_size
+            files.append(File(path.name, size_bytes, sha256(path)))
+            task.advance(size_bytes)
+    return tuple(files)

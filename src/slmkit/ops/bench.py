@@ -1,0 +1,106 @@
+"""`bench`: speed, time to first token and memory, each model in a child process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from slmkit._version import __version__
+from slmkit.backends.llamacpp import child, engine
+from slmkit.core import stats
+from slmkit.core.artifact import Artifact
+from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Failure, Memory
+from slmkit.core.progress import Progress
+from slmkit.errors import EngineError, EngineMissingError, UsageError
+from slmkit.host import memory, probe
+from slmkit.ops.describe import now
+from slmkit.registry import runs
+from slmkit.registry.store import Registry
+
+UNSTABLE_SHARE = 0.05
+"""A standard deviation above this share of the mean is worth a warning."""
+
+
+def bench(
+    artifacts: Sequence[Artifact],
+    spec: BenchSpec,
+    registry: Registry,
+    progress: Progress,
+    on_row: Callable[[BenchRow], None] = lambda _: None,
+) -> BenchRun:
+    """Measure each artifact and save the run. One that fails becomes a row with its reason; the others still run.
+
+    Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure.
+    """
+    if not artifacts:
+        raise UsageError("nothing to bench", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
+    child.require_engine()
+    spec = replace(spec, n_threads=spec.n_threads or probe.physical_cores())
+    busy = probe.busy_share()
+    warnings = []
+    if busy > probe.BUSY_SHARE:
+        warnings.append(f"the machine was busy before the start ({busy:.0%} of all cores): the rates may be too low")
+        progress.warn(warnings[-1])
+    rows, build = [], dict[str, str]()
+    for artifact in artifacts:
+        row, seen = _measure(artifact, spec, progress)
+        build = build or dict(seen)
+        rows.append(row)
+        on_row(row)
+    run = BenchRun(now(), probe.host().document(), build, tuple(rows), busy, __version__, tuple(warnings))
+    runs.save(registry.home, "bench", run.document())
+    return run
+
+
+def _measure(artifact: Artifact, spec: BenchSpec, progress: Progress) -> tuple[BenchRow, Mapping[str, str]]:
+    row = BenchRow(artifact.ref, artifact.digest, artifact.size_bytes, spec)
+    tests = (2 if spec.n_prompt else 0) + (1 if spec.n_gen else 0)
+    assert spec.n_threads is not None
+    try:
+        with progress.task(f"bench {artifact.ref}", tests * spec.repetitions, "steps") as task:
+            result = engine.speed(
+                artifact.path,
+                n_prompt=spec.n_prompt,
+                n_gen=spec.n_gen,
+                depth=spec.depth,
+                repetitions=spec.repetitions,
+                n_batch=spec.n_batch,
+                n_ubatch=spec.n_ubatch,
+                n_threads=spec.n_threads,
+                n_gpu_layers=spec.n_gpu_layers,
+                seed=spec.seed,
+                read_memory=memory.of_process,
+                on_sample=lambda _: task.advance(),
+                timeout_s=spec.timeout_s,
+            )
+    except EngineMissingError:
+        raise
+    except EngineError as error:
+        return replace(row, failure=Failure(error.code, error.message, error.log)), {}
+    row = replace(
+        row,
+        load_ns=result.load_ns,
+        pp_ns=result.pp_ns,
+        tg_ns=result.tg_ns,
+        ttft_ns=result.ttft_ns,
+        memory=_memory(result.memory),
+    )
+    return replace(row, warnings=tuple(_unstable(row))), result.build
+
+
+def _memory(stages: Mapping[str, Mapping[str, int | None]]) -> Memory:
+    """The peak over all stages; the split at the stage that held most."""
+    loaded = [stage for name, stage in stages.items() if name != "start"]
+    most = max(loaded, key=lambda stage: stage["rss"] or 0)
+    peaks = [stage["peak_rss"] or stage["rss"] or 0 for stage in loaded]
+    return Memory(stages["start"]["rss"], max(peaks), most["file_backed"], most["anonymous"])
+
+
+def _unstable(row: BenchRow) -> list[str]:
+    named = ((row.spec.pp, row.pp_rates), (row.spec.tg, row.tg_rates))
+    spreads = ((name, stats.relative_spread(rates)) for name, rates in named)
+    return [
+        f"{row.ref}: {name} varies by {spread:.0%}; close other programs or raise -r"
+        for name, spread in spreads
+        if spread is not None and spread > UNSTABLE_SHARE
+    ]

@@ -1,0 +1,70 @@
+"""From what a reference says to the artifacts that are here. Looks in the registry and at paths, never at the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.progress import Progress
+from slmkit.core.refs import ModelRef
+from slmkit.errors import NotInRegistryError
+from slmkit.hub import catalog
+from slmkit.ops import adopt
+from slmkit.registry.store import Registry
+
+
+def expand(ref: ModelRef) -> ModelRef:
+    """Put a catalog alias's repository in its place; raises `RefError` for an alias that the catalog does not have."""
+    if ref.kind != "alias":
+        return ref
+    entry = catalog.find(ref.name)
+    return ModelRef("hub", entry.repo, variant=ref.variant)
+
+
+def checkpoint(ref: ModelRef, registry: Registry, progress: Progress) -> Artifact | None:
+    """The checkpoint that a reference names, if it is here."""
+    ref = expand(ref)
+    if ref.kind == "path":
+        found = adopt.describe(Path(ref.name), progress)
+        return found if found.is_checkpoint else None
+    return registry.find(ref.model, None)
+
+
+def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:
+    """The GGUF that a reference names, or all of a model's when it names no variant.
+
+    Raises `NotInRegistryError` with the command that makes what is missing.
+    """
+    ref = expand(ref)
+    if ref.kind == "path":
+        found = adopt.describe(Path(ref.name), progress)
+        if not found.is_checkpoint:
+            return [found]
+        ref = ModelRef("hub", found.model)
+    if ref.variant is None:
+        every = [a for a in registry.artifacts(ref.model) if not a.is_checkpoint]
+        if not every:
+            raise NotInRegistryError(f"no GGUF of {ref}", hint=f"make one: `slmkit quantize {ref} -t Q4_0`")
+        return every
+    one = registry.find(ref.model, ref.variant)
+    if one is None:
+        model = replace(ref, variant=None)
+        raise NotInRegistryError(f"no {ref} here", hint=f"make it: `slmkit quantize {model} -t {ref.variant}`")
+    return [one]
+
+
+def everything(ref: ModelRef, registry: Registry) -> list[Artifact]:
+    """All registered artifacts that a reference covers, the checkpoint too; raises `NotInRegistryError` for none."""
+    ref = expand(ref)
+    if ref.kind == "path":
+        path = Path(ref.name).expanduser().absolute()
+        found = [a for a in registry.artifacts() if a.path == path]
+    elif ref.variant is None:
+        found = registry.artifacts(ref.model)
+    else:
+        one = registry.find(ref.model, ref.variant)
+        found = [one] if one else []
+    if not found:
+        raise NotInRegistryError(f"nothing registered as {ref}", hint="`slmkit list` shows what there is")
+    return found

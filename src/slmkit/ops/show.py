@@ -1,0 +1,107 @@
+"""`show`: everything that is known about one artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slmkit.core.artifact import Artifact
+from slmkit.errors import FormatError
+from slmkit.formats.gguf.header import read_header, shards
+
+
+@dataclass(frozen=True)
+class Details:
+    """What `show` prints; `None` where the files do not say. `share_by_type` sums to 1."""
+
+    artifact: Artifact
+    architecture: str | None
+    n_params: int | None
+    context_length: int | None
+    vocabulary: int | None
+    tokenizer: str | None
+    chat_template: bool
+    bpw: float | None
+    share_by_type: Mapping[str, float]
+
+
+def show(artifact: Artifact) -> Details:
+    """Read it off the files; raises `GgufError`, `FormatError` for damaged ones."""
+    return _checkpoint(artifact) if artifact.is_checkpoint else _gguf(artifact)
+
+
+def _gguf(artifact: Artifact) -> Details:
+    headers = [read_header(p) for p in shards(artifact.path)]
+    first = headers[0]
+    n_params = sum(h.n_params for h in headers)
+    counts: dict[str, int] = {}
+    for header in headers:
+        for name, n in header.params_by_type.items():
+            counts[name] = counts.get(name, 0) + n
+    tokenizer = first.metadata.get("tokenizer.ggml.model")
+    pre = first.metadata.get("tokenizer.ggml.pre")
+    return Details(
+        artifact=artifact,
+        architecture=first.architecture,
+        n_params=n_params,
+        context_length=first.hyper("context_length"),
+        vocabulary=len(first.metadata.get("tokenizer.ggml.tokens", ())) or None,
+        tokenizer=f"{tokenizer} ({pre})" if pre else tokenizer,
+        chat_template="tokenizer.chat_template" in first.metadata,
+        bpw=sum(h.tensor_bytes for h in headers) * 8 / n_params if n_params else None,
+        share_by_type={k: v / n_params for k, v in sorted(counts.items(), key=lambda item: -item[1])},
+    )
+
+
+def _checkpoint(artifact: Artifact) -> Details:
+    path = artifact.root / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(
+            f"cannot read {path}: {error}", hint=f"get it again: `slmkit pull {artifact.model}`"
+        ) from error
+    text: dict[str, Any] = config.get("text_config", config)
+    names = {f.name for f in artifact.files}
+    counts = _safetensors_counts(artifact)
+    n_params = sum(counts.values()) or None
+    return Details(
+        artifact=artifact,
+        architecture=(config.get("architectures") or [None])[0],
+        n_params=n_params,
+        context_length=text.get("max_position_embeddings"),
+        vocabulary=text.get("vocab_size"),
+        tokenizer=next((n for n in ("tokenizer.json", "tokenizer.model") if n in names), None),
+        chat_template="chat_template.jinja" in names or _has_template(artifact),
+        bpw=None,
+        share_by_type={k: v / n_params for k, v in counts.items()} if n_params else {},
+    )
+
+
+def _safetensors_counts(artifact: Artifact) -> dict[str, int]:
+    """Weights by dtype, from the headers alone (https://huggingface.co/docs/safetensors, format section)."""
+    counts: dict[str, int] = {}
+    for file in artifact.files:
+        if not file.name.endswith(".safetensors"):
+            continue
+        with (artifact.root / file.name).open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            try:
+                header = json.loads(stream.read(length))
+            except (ValueError, MemoryError, OverflowError) as error:
+                raise FormatError(f"{file.name} is damaged", hint=f"`slmkit verify {artifact.ref}`") from error
+        for name, tensor in header.items():
+            if name == "__metadata__":
+                continue
+            n = 1
+            for dimension in tensor["shape"]:
+                n *= dimension
+            counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + n
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _has_template(artifact: Artifact) -> bool:
+    path = artifact.root / "tokenizer_config.json"
+    return path.is_file() and '"chat_template"' in path.read_text(encoding="utf-8")

@@ -1,0 +1,91 @@
+"""Files that appear whole or not at all: temporary file, fsync, rename."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slmkit.errors import DiskFullError
+
+PARTIAL = ".partial-"
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+@contextmanager
+def partial(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target` that becomes it when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL}{os.getpid()}-", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(target) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace `target` with `text`; raises `DiskFullError`."""
+    with partial(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in constant memory."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether the system refused to write because there is no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def disk_full(target: Path) -> DiskFullError:
+    """The error for it."""
+    return DiskFullError(
+        f"no space left on the disk of {target.parent}",
+        hint="free some: `slmkit list` shows sizes, `slmkit rm REF` deletes; or set SLMKIT_HOME to another disk",
+    )
+
+
+def clear_partials(folder: Path) -> int:
+    """Delete what interrupted writers left; the caller holds the folder's lock. Returns the bytes freed."""
+    freed = 0
+    for path in folder.glob(f"{PARTIAL}*"):
+        freed += path.stat().st_size
+        path.unlink(missing_ok=True)
+    return freed
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot fsync a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

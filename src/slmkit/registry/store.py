@@ -1,0 +1,99 @@
+"""The registry: find, publish, lock, remove."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from slmkit.core.artifact import Artifact
+from slmkit.errors import LockedError, RegistryError
+from slmkit.registry import atomic, manifests, paths
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What removing would do, before it is done: `slmkit rm --dry-run` shows exactly this.
+
+    `links` are artifacts whose files stay where they are (the Hugging Face cache, the user's folder).
+    """
+
+    artifacts: tuple[Artifact, ...]
+    size_bytes: int
+
+    @property
+    def links(self) -> tuple[Artifact, ...]:
+        """Artifacts of which only the manifest goes."""
+        return tuple(a for a in self.artifacts if not a.owned)
+
+
+class Registry:
+    """All artifacts below one `SLMKIT_HOME`. Any number of readers; one writer for a model at a time."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = home or paths.home()
+
+    def artifacts(self, model: str | None = None) -> list[Artifact]:
+        """Everything that is complete, or all variants of one model; checkpoints first, then by name."""
+        folders = [paths.model_dir(self.home, model)] if model else sorted((self.home / "models").glob("*/*"))
+        found = [manifests.read(path) for folder in folders for path in sorted(folder.glob("*.json"))]
+        return sorted(found, key=lambda a: (a.model.lower(), a.variant is not None, a.variant or ""))
+
+    def find(self, model: str, variant: str | None) -> Artifact | None:
+        """The artifact of that name, in any case of the letters; `None` when there is none or its files are gone."""
+        path = paths.manifest_path(self.home, model, variant)
+        if not path.is_file():
+            same = [a for a in self.artifacts(model) if (a.variant or "").lower() == (variant or "").lower()]
+            return same[0] if same else None
+        return manifests.read(path)
+
+    def publish(self, artifact: Artifact) -> None:
+        """Make a complete artifact known. Its files are in place already; the manifest is the last thing written."""
+        manifests.write(paths.manifest_path(self.home, artifact.model, artifact.variant), artifact)
+
+    @contextmanager
+    def locked(self, model: str) -> Iterator[None]:
+        """Be the only writer of a model; raises `LockedError` when another process is. Clears what a dead one left."""
+        path = paths.lock_path(self.home, model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path, timeout=0):
+                atomic.clear_partials(paths.model_dir(self.home, model))
+                yield
+        except Timeout as error:
+            raise LockedError(
+                f"another slmkit is working on {model}", hint="wait until it is done and run the same command again"
+            ) from error
+
+    def plan_removal(self, model: str, variant: str | None, *, whole_model: bool) -> Removal:
+        """What would go: one variant, or with `whole_model` everything of the model."""
+        chosen = [a for a in self.artifacts(model) if whole_model or a.variant == variant]
+        return Removal(tuple(chosen), sum(a.size_bytes for a in chosen if a.owned))
+
+    def remove(self, removal: Removal) -> None:
+        """Do it: manifests first, so that nothing half deleted looks complete."""
+        for artifact in removal.artifacts:
+            with self.locked(artifact.model):
+                folder = paths.model_dir(self.home, artifact.model)
+                paths.manifest_path(self.home, artifact.model, artifact.variant).unlink(missing_ok=True)
+                if artifact.owned:
+                    for file in artifact.files:
+                        _inside(folder, artifact.root / file.name).unlink(missing_ok=True)
+                _prune(folder)
+
+
+def _inside(folder: Path, path: Path) -> Path:
+    """Never delete outside the model's folder, whatever a manifest says."""
+    if folder.resolve() not in path.resolve().parents:
+        raise RegistryError(f"{path} is outside {folder}: not deleted", hint="the manifest was edited; delete by hand")
+    return path
+
+
+def _prune(folder: Path) -> None:
+    for path in (folder, folder.parent):
+        if path.is_dir() and not any(os.scandir(path)):
+            path.rmdir()
