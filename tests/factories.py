@@ -87,7 +87,8 @@ def make_checkpoint(
     }
     write_json(folder / "config.json", dict(sorted(full.items())))
     write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2})
-    (folder / "README.md").write_text(f"---\nlicense: cc0-1.0\n---\n# tiny {model_type}\n\nRandom weights, for tests.\n")
+    card = f"---\nlicense: cc0-1.0\n---\n# tiny {model_type}\n\nRandom weights, for tests.\n"
+    (folder / "README.md").write_text(card, encoding="utf-8")
     if tokenizer:
         write_spm(folder)
     shapes = tensor_shapes(full)

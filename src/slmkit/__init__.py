@@ -1,3 +1,73 @@
-"""slmkit."""
+"""slmkit: from a Hugging Face id to the smallest, fastest GGUF that is still good on your machine.
 
-from slmkit._version import __version__ as __version__
+Importing this package loads nothing but itself; the names below load what they need when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from slmkit._version import __version__
+
+if TYPE_CHECKING:
+    from slmkit.api import (
+        adopt,
+        bench,
+        compare,
+        convert,
+        export,
+        list_models,
+        pull,
+        quantize,
+        rm,
+        run_recipe,
+        show,
+        verify,
+    )
+    from slmkit.core.artifact import Artifact
+    from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.core.compare import Comparison
+    from slmkit.core.refs import ModelRef
+    from slmkit.errors import SlmkitError
+
+__all__ = [
+    "Artifact",
+    "BenchRun",
+    "BenchSpec",
+    "Comparison",
+    "ModelRef",
+    "SlmkitError",
+    "__version__",
+    "adopt",
+    "bench",
+    "compare",
+    "convert",
+    "export",
+    "list_models",
+    "pull",
+    "quantize",
+    "rm",
+    "run_recipe",
+    "show",
+    "verify",
+]
+
+_HOMES = {
+    "Artifact": "core.artifact",
+    "BenchRun": "core.bench",
+    "BenchSpec": "core.bench",
+    "Comparison": "core.compare",
+    "ModelRef": "core.refs",
+    "SlmkitError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'slmkit' has no attribute {name!r}")
+    return getattr(import_module(f"slmkit.{_HOMES.get(name, 'api')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

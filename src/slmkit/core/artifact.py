@@ -62,6 +62,11 @@ class Artifact:
         return self.model if self.variant is None else f"{self.model}:{self.variant}"
 
     @property
+    def repo_id(self) -> str:
+        """`org/name` without a revision."""
+        return self.model.partition("@")[0]
+
+    @property
     def is_checkpoint(self) -> bool:
         """Safetensors and their like, rather than GGUF."""
         return self.variant is None

@@ -49,7 +49,7 @@ _AGAIN = "the file is incomplete or damaged: download it again"
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies. `shape` is in numpy order (slowest dimension first); `offset` counts from the file's start."""
+    """Where one tensor lies. `shape` is in numpy order (rows first); `offset` counts from the file's start."""
 
     name: str
     dtype: str
@@ -83,7 +83,7 @@ class Tensor:
 
 
 def _fill(file: Any, part: Array, tensor: Tensor) -> None:
-    view = memoryview(part.reshape(-1).view(np.uint8))
+    view = part.reshape(-1).view(np.uint8).data
     while view:
         n = file.readinto(view)
         if not n:

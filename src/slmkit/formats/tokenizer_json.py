@@ -83,7 +83,7 @@ def load(source: TokenizerJson) -> Tokenizer:
 
     try:
         tokenizer = Tokenizer.from_file(str(source.path))
-    except Exception as error:  # noqa: BLE001 -- the library raises bare Exception and nothing else
+    except Exception as error:  # the library raises bare Exception and nothing else
         raise TokenizerError(f"{source.path} is refused by the tokenizers library: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()

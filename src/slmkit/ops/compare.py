@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from slmkit.backends.llamacpp import child
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
 from slmkit.core.compare import CompareRow, Comparison
 from slmkit.errors import UsageError
+from slmkit.host import probe
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
 
@@ -39,6 +42,16 @@ def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
     return Comparison(rows, spec, tuple(_missing(rows, spec)), notes)
 
 
+def is_measured(artifact: Artifact, spec: BenchSpec, registry: Registry) -> bool:
+    """Whether this machine and this engine have measured these very bytes under these settings."""
+    wanted = replace(spec, n_threads=spec.n_threads or probe.physical_cores()).conditions()
+    here, engine = probe.host().document(), child.installed()
+    return any(
+        row.spec.conditions() == wanted and _machine(run.host) == _machine(here) and run.build.get("engine") == engine
+        for run, row in _measured({artifact.digest}, registry)
+    )
+
+
 def _measured(digests: set[str], registry: Registry) -> Iterator[tuple[BenchRun, BenchRow]]:
     for document in runs.load(registry.home, "bench"):
         run = BenchRun.from_document(document)
@@ -48,8 +61,11 @@ def _measured(digests: set[str], registry: Registry) -> Iterator[tuple[BenchRun,
 
 
 def _conditions(run: BenchRun, row: BenchRow) -> tuple[Any, ...]:
-    host = tuple(run.host.get(k) for k in ("cpu", "n_cores", "memory_bytes", "system"))
-    return (*sorted(row.spec.conditions().items()), *sorted(run.build.items()), *host)
+    return (*sorted(row.spec.conditions().items()), *sorted(run.build.items()), *_machine(run.host))
+
+
+def _machine(host: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(host.get(k) for k in ("cpu", "n_cores", "memory_bytes", "system"))
 
 
 def _row(artifact: Artifact, bench: BenchRow | None, registry: Registry) -> CompareRow:

@@ -1,4 +1,4 @@
-"""From what a reference says to the artifacts that are here. Looks in the registry and at paths, never at the network."""
+"""From what a reference says to the artifacts that are here: the registry and local paths, never the network."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifac
         model = replace(ref, variant=None)
         raise NotInRegistryError(f"no {ref} here", hint=f"make it: `slmkit quantize {model} -t {ref.variant}`")
     return [one]
+
+
+def any_of(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:
+    """What is registered under a reference, or the unregistered file or folder that a path names."""
+    if ref.kind == "path":
+        return [adopt.describe(Path(ref.name), progress)]
+    return everything(ref, registry)
 
 
 def everything(ref: ModelRef, registry: Registry) -> list[Artifact]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +69,9 @@ class Registry:
                 f"another slmkit is working on {model}", hint="wait until it is done and run the same command again"
             ) from error
 
-    def plan_removal(self, model: str, variant: str | None, *, whole_model: bool) -> Removal:
-        """What would go: one variant, or with `whole_model` everything of the model."""
-        chosen = [a for a in self.artifacts(model) if whole_model or a.variant == variant]
-        return Removal(tuple(chosen), sum(a.size_bytes for a in chosen if a.owned))
+    def plan_removal(self, artifacts: Sequence[Artifact]) -> Removal:
+        """What removing these would delete and free."""
+        return Removal(tuple(artifacts), sum(a.size_bytes for a in artifacts if a.owned))
 
     def remove(self, removal: Removal) -> None:
         """Do it: manifests first, so that nothing half deleted looks complete."""

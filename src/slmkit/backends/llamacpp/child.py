@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from typing import IO, Any
 
 from slmkit.errors import EngineCrashedError, EngineError, EngineMissingError, EngineTimeoutError, OutOfMemoryError
@@ -70,6 +71,14 @@ def require_engine() -> None:
     """Raise `EngineMissingError` when llama-cpp-python is not installed; loads nothing."""
     if importlib.util.find_spec("llama_cpp") is None:
         raise EngineMissingError("the engine llama-cpp-python is not installed", hint=INSTALL_HINT)
+
+
+def installed() -> str | None:
+    """`llama-cpp-python 0.3.36`, read off the package's metadata; `None` when it is not installed."""
+    try:
+        return f"llama-cpp-python {metadata.version('llama-cpp-python')}"
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _start(stderr: IO[str]) -> subprocess.Popen[str]:

@@ -13,15 +13,12 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from slmkit.errors import GgufError
 from slmkit.formats.gguf.types import GgmlType, ValueType
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Chunk = bytes | memoryview | npt.NDArray[Any]
+Chunk = bytes | memoryview
 
 MAGIC = b"GGUF"
 VERSION = 3

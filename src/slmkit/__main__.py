@@ -1,0 +1,5 @@
+"""`python -m slmkit`."""
+
+from slmkit.cli.app import main
+
+main()

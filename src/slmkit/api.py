@@ -1,0 +1,159 @@
+"""The verbs for Python programs: `import slmkit; slmkit.quantize("smollm2-135m", ["Q4_0"])`.
+
+A model is a reference as on the command line (text or `ModelRef`). Nothing is printed; pass a `progress` to listen.
+Every function raises from the tree in `slmkit.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.bench import BenchRun, BenchSpec
+from slmkit.core.compare import Comparison
+from slmkit.core.progress import SILENT, Progress
+from slmkit.core.quant import quant_types
+from slmkit.core.refs import ModelRef
+from slmkit.registry.store import Registry, Removal
+
+if TYPE_CHECKING:
+    from slmkit.ops.export import ExportReport
+    from slmkit.ops.quantize import QuantizeReport
+    from slmkit.ops.show import Details
+    from slmkit.recipes.run import RecipeResult
+    from slmkit.recipes.verbs import Session
+    from slmkit.registry.verify import Damage
+
+Reference = str | ModelRef
+
+
+def pull(
+    ref: Reference,
+    *,
+    revision: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    offline: bool = False,
+    progress: Progress = SILENT,
+) -> Artifact:
+    """Get a checkpoint, or one quant of a GGUF repository, from the Hub."""
+    from slmkit.recipes import verbs
+
+    session = _session(progress, offline=offline)
+    return verbs.pull(_ref(ref), session, revision=revision, include=include, exclude=exclude)
+
+
+def adopt(path: str | Path, *, progress: Progress = SILENT) -> Artifact:
+    """Take a local GGUF or checkpoint folder into the registry by link."""
+    from slmkit.ops import adopt as op
+
+    return op.adopt(Path(path), Registry(), progress)
+
+
+def convert(
+    ref: Reference,
+    *,
+    outtype: str = "f16",
+    target: str | Path | None = None,
+    may_pull: bool = True,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Artifact:
+    """Turn a checkpoint into a GGUF (`f16`, `bf16`, `f32`, `q8_0`, `auto`), in the registry or at `target`."""
+    from slmkit.recipes import verbs
+
+    path = None if target is None else Path(target)
+    return verbs.convert(_ref(ref), _session(progress, may_pull), outtype=outtype, target=path, force=force)
+
+
+def quantize(
+    ref: Reference,
+    types: Sequence[str],
+    *,
+    may_pull: bool = True,
+    force: bool = False,
+    n_threads: int | None = None,
+    progress: Progress = SILENT,
+) -> list[QuantizeReport]:
+    """Make several types of a model, pulling and converting first where that is missing."""
+    from slmkit.recipes import verbs
+
+    session = _session(progress, may_pull)
+    return list(verbs.quantize(_ref(ref), quant_types(types), session, force=force, n_threads=n_threads))
+
+
+def export(ref: Reference, folder: str | Path, *, progress: Progress = SILENT) -> ExportReport:
+    """Turn a GGUF back into a Hugging Face checkpoint in a new folder."""
+    from slmkit.recipes import verbs
+
+    return verbs.export(_ref(ref), Path(folder), _session(progress))
+
+
+def bench(*refs: Reference, spec: BenchSpec | None = None, progress: Progress = SILENT) -> BenchRun:
+    """Measure speed, time to first token and memory; rows that failed carry their reason."""
+    from slmkit.recipes import verbs
+
+    return verbs.bench([_ref(r) for r in refs], spec or BenchSpec(), _session(progress))
+
+
+def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
+    """One table from what is made and measured already."""
+    from slmkit.ops import compare as op
+    from slmkit.recipes import verbs
+
+    session = _session(progress)
+    return op.compare(verbs.artifacts([_ref(r) for r in refs], session), session.registry)
+
+
+def list_models() -> list[Artifact]:
+    """Everything in the registry."""
+    return Registry().artifacts()
+
+
+def show(ref: Reference, *, progress: Progress = SILENT) -> list[Details]:
+    """What is known about a model: one entry for each artifact that the reference covers."""
+    from slmkit.ops import locate
+    from slmkit.ops.show import show as op
+
+    return [op(artifact) for artifact in locate.any_of(_ref(ref), Registry(), progress)]
+
+
+def verify(ref: Reference | None = None, *, progress: Progress = SILENT) -> list[Damage]:
+    """Read all files again; an empty list means that every one is sound."""
+    from slmkit.ops import locate
+    from slmkit.registry.verify import verify as check
+
+    registry = Registry()
+    artifacts = registry.artifacts() if ref is None else locate.everything(_ref(ref), registry)
+    return [damage for artifact in artifacts for damage in check(artifact, progress)]
+
+
+def rm(ref: Reference, *, dry_run: bool = False) -> Removal:
+    """Delete a variant or a whole model; with `dry_run` only say what that would be."""
+    from slmkit.ops import locate
+
+    registry = Registry()
+    removal = registry.plan_removal(locate.everything(_ref(ref), registry))
+    if not dry_run:
+        registry.remove(removal)
+    return removal
+
+
+def run_recipe(path: str | Path, *, may_pull: bool = True, progress: Progress = SILENT) -> RecipeResult:
+    """Run a recipe file; what failed is in the result."""
+    from slmkit.recipes.run import run
+    from slmkit.recipes.schema import load
+
+    return run(load(Path(path)), _session(progress, may_pull))
+
+
+def _ref(ref: Reference) -> ModelRef:
+    return ref if isinstance(ref, ModelRef) else ModelRef.parse(ref)
+
+
+def _session(progress: Progress, may_pull: bool = True, *, offline: bool = False) -> Session:
+    from slmkit.recipes.verbs import Session
+
+    return Session(Registry(), progress, may_pull=may_pull, offline=offline)

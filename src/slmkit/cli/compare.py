@@ -1,0 +1,40 @@
+"""`slmkit compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slmkit.cli import options
+from slmkit.cli.output import open_output
+
+
+def compare(
+    refs: options.Refs,
+    form: options.Format = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw size against speed.")] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """One table of size, reduction, bpw, speed and memory, from what has been made and measured.
+
+    Nothing is measured again: what is missing is a dash, and the command that fills it is printed below.
+    """
+    from slmkit.cli.refs import parse_all, session
+    from slmkit.ops import compare as op
+    from slmkit.recipes import verbs
+    from slmkit.report.tables import compare_table
+
+    output = open_output(as_json=as_json, quiet=quiet)
+    here = session(output)
+    comparison = op.compare(verbs.artifacts(parse_all(refs), here), here.registry)
+    output.table(compare_table(comparison), form)
+    for command in comparison.missing:
+        output.hint(command)
+    if plot:
+        from slmkit.report.plots import size_against_speed
+
+        size_against_speed(comparison, plot)
+        output.say(f"drawn: {plot}")

@@ -1,0 +1,108 @@
+"""The one sink for results: people, `--json` or `--quiet`. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from slmkit.errors import EngineError, SlmkitError
+from slmkit.report.table import Table, render
+
+_WIDE = 400
+"""Columns of a table that goes to a file or a pipe: wide enough for any, so that nothing is cut."""
+
+
+class Output:
+    """How this call of the program speaks."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self._out = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def errors(self) -> Console:
+        """Where progress and remarks go."""
+        return self._err
+
+    def table(self, table: Table, form: str | None = None) -> None:
+        """Print a table in the form asked for; `--json` wins."""
+        if self.as_json:
+            form = "json"
+        if form:
+            sys.stdout.write(render(table, form))
+        elif not table.rows:
+            return
+        else:
+            self._out.print(_rich_table(table))
+            for note in table.notes:
+                self._out.print(escape(note), style="dim", soft_wrap=True)
+
+    def record(self, values: dict[str, Any], text: str) -> None:
+        """Print one result: `values` for machines, `text` for people."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+        else:
+            self._out.print(escape(text), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A remark on stderr."""
+        if not self.quiet and not self.as_json:
+            self._err.print(escape(text), style="dim")
+
+    def hint(self, text: str) -> None:
+        """What to type next."""
+        if not self.quiet and not self.as_json:
+            self._err.print(f"[cyan]hint:[/] {escape(text)}")
+
+    def warn(self, text: str) -> None:
+        """A remark that is to be heeded."""
+        if not self.as_json:
+            self._err.print(f"[yellow]warning:[/] {escape(text)}")
+
+    def error(self, error: SlmkitError) -> None:
+        """One line and a hint; with `--json` one object."""
+        if self.as_json:
+            values: dict[str, Any] = {"error": error.code, "message": error.message, "hint": error.hint}
+            if isinstance(error, EngineError) and error.log:
+                values["log"] = list(error.log)
+            sys.stderr.write(json.dumps(values, ensure_ascii=False) + "\n")
+            return
+        self._err.print(f"[bold red]error:[/] {escape(error.message)}")
+        if error.hint:
+            self._err.print(f"[cyan]hint:[/] {escape(error.hint)}")
+
+
+def write_report(table: Table, path: Path) -> None:
+    """Write a table to a file in the form of its suffix."""
+    path.write_text(render(table, path.suffix.lstrip(".")), encoding="utf-8")
+
+
+def _rich_table(table: Table) -> RichTable:
+    rich = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in table.columns:
+        rich.add_column(escape(column.title), justify="right" if column.right else "left", overflow="fold")
+    for row in table.rows:
+        rich.add_row(*(escape(cell.text) for cell in row))
+    return rich
+
+
+_current = Output()
+
+
+def open_output(*, as_json: bool = False, quiet: bool = False) -> Output:
+    """Decide how this call speaks; every command does so first, and errors then follow it."""
+    global _current
+    _current = Output(as_json=as_json, quiet=quiet)
+    return _current
+
+
+def current() -> Output:
+    """How this call speaks."""
+    return _current

@@ -1,0 +1,84 @@
+"""`slmkit recipe run` and `slmkit recipe plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slmkit.cli import options
+from slmkit.cli.output import Output, open_output, write_report
+from slmkit.errors import SomeFailedError
+
+if TYPE_CHECKING:
+    from slmkit.recipes.schema import Recipe
+
+app = typer.Typer(no_args_is_help=True, help="Models, types, bench settings and reports in one TOML file.")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A recipe such as configs/demo.toml.")]
+
+
+@app.command()
+def run(
+    file: File,
+    no_pull: options.NoPull = False,
+    form: options.Format = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run the verbs in order, skip what is done, go on after a failed item, end with the compare table."""
+    from slmkit.recipes.schema import load
+
+    run_recipe(load(file), open_output(as_json=as_json, quiet=quiet), may_pull=not no_pull, form=form)
+
+
+@app.command()
+def plan(file: File, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Show what running the recipe would do, and why."""
+    from slmkit.cli.refs import session
+    from slmkit.recipes.plan import plan as make_plan
+    from slmkit.recipes.schema import load
+    from slmkit.report.table import Cell, Column, Table
+
+    output = open_output(as_json=as_json, quiet=quiet)
+    steps = make_plan(load(file), session(output))
+    columns = (
+        Column("to_do", "", right=False),
+        Column("verb", "verb", right=False),
+        Column("ref", "model", right=False),
+        Column("why", "why", right=False),
+    )
+    rows = tuple(
+        (Cell("run" if s.to_do else "skip", s.to_do), Cell(s.verb, s.verb), Cell(s.ref, s.ref), Cell(s.why, s.why))
+        for s in steps
+    )
+    output.table(Table(columns, rows, "plan"))
+
+
+def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True, form: str | None = None) -> None:
+    """Run, print the table, write the reports; raises `SomeFailedError` when an item failed."""
+    from slmkit.cli.refs import session
+    from slmkit.recipes.run import run as run_all
+    from slmkit.report.tables import compare_table
+
+    result = run_all(recipe, session(output, may_pull=may_pull))
+    if result.comparison is not None:
+        table = compare_table(result.comparison)
+        output.table(table, form)
+        for path in recipe.report_files:
+            if path.suffix in (".svg", ".png"):
+                from slmkit.report.plots import size_against_speed
+
+                size_against_speed(result.comparison, path)
+            else:
+                write_report(table, path)
+            output.say(f"written: {path}")
+    for failure in result.failures:
+        output.warn(f"{failure.item}: {failure.error.message}")
+        if failure.error.hint:
+            output.hint(failure.error.hint)
+    if result.failures:
+        raise SomeFailedError(
+            f"{len(result.failures)} items failed, the others were done", hint="run the same command again to go on"
+        )

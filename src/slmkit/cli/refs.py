@@ -1,0 +1,36 @@
+"""From what was typed to values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slmkit.cli.output import Output
+from slmkit.cli.progress import reporter
+from slmkit.core.refs import ModelRef
+from slmkit.errors import RefError
+from slmkit.recipes.verbs import Session
+from slmkit.registry.store import Registry
+
+
+def parse(text: str) -> ModelRef:
+    """One reference. A word that is no alias but names something here gets the hint to type it as a path."""
+    ref = ModelRef.parse(text)
+    if ref.kind == "alias" and Path(text).exists():
+        from slmkit.hub import catalog
+
+        try:
+            catalog.find(ref.name)
+        except RefError as error:
+            raise RefError(error.message, hint=f"for the file or folder that is here type `./{text}`") from error
+    return ref
+
+
+def parse_all(texts: Sequence[str]) -> list[ModelRef]:
+    """Several references."""
+    return [parse(text) for text in texts]
+
+
+def session(output: Output, *, may_pull: bool = True, offline: bool = False) -> Session:
+    """The registry of this user, and a progress that fits the output."""
+    return Session(Registry(), reporter(output), may_pull=may_pull, offline=offline)

@@ -1,0 +1,91 @@
+"""The `general.*` keys: name, size, licence, tags, base models, recommended sampling.
+
+What is read off the model card and off the model's name follows gguf-py's heuristics, by calling them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slmkit.core.progress import Progress
+from slmkit.errors import TokenizerError
+from slmkit.formats.gguf.types import ValueType
+from slmkit.formats.gguf.writer import Value, string
+from slmkit.formats.tokenizer_json import read_json
+
+SAMPLING = {
+    "sampling_sequence": ("sequence",),
+    "sampling_top_k": ("top_k",),
+    "sampling_top_p": ("top_p",),
+    "sampling_min_p": ("min_p",),
+    "sampling_xtc_probability": ("xtc_probability",),
+    "sampling_xtc_threshold": ("xtc_threshold",),
+    "sampling_temp": ("temperature",),
+    "sampling_penalty_last_n": ("penalty_last_n",),
+    "sampling_penalty_repeat": ("penalty_repeat", "repetition_penalty"),
+    "sampling_mirostat": ("mirostat",),
+    "sampling_mirostat_tau": ("mirostat_tau",),
+    "sampling_mirostat_eta": ("mirostat_eta",),
+}
+"""Field of `gguf.Metadata` -> keys of generation_config.json, the first one wins."""
+
+
+def general_metadata(
+    folder: Path,
+    architecture: str,
+    config: Mapping[str, Any],
+    n_params: int,
+    *,
+    name: str | None,
+    model_id: str | None,
+    progress: Progress,
+) -> dict[str, Value]:
+    """`general.architecture`, `general.type` and what is known beyond, in upstream's order.
+
+    `model_id` (`org/name`) stands in for the folder's name, which in a cache is a commit; `name` overrides both as
+    `general.name`. A model card that is no YAML is left out with a warning.
+    """
+    import gguf
+    import yaml
+
+    logging.getLogger("metadata").addHandler(logging.NullHandler())
+    title = Path((model_id or folder.resolve().name).rsplit("/", 1)[-1])
+    try:
+        card = gguf.Metadata.load_model_card(folder)
+        found = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), card, dict(config), title, n_params)
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        progress.warn(f"README.md of {title} is left out, its front matter makes no sense: {error}")
+        found = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), {}, dict(config), title, n_params)
+    for field, value in _sampling(folder).items():
+        setattr(found, field, value)
+    found.name = name or found.name or title.name
+    found.size_label = found.size_label or gguf.size_label(n_params, n_params, 0, 0)
+    # The writer has no file: it only puts the fields into keys, types and order.
+    recorder = gguf.GGUFWriter(None, architecture)
+    recorder.add_type(gguf.GGUFType.MODEL)
+    found.set_gguf_meta_model(recorder)
+    return {key: _value(item.value, ValueType(item.type)) for key, item in recorder.kv_data[0].items()}
+
+
+def _sampling(folder: Path) -> dict[str, Any]:
+    try:
+        generation = read_json(folder / "generation_config.json")
+    except TokenizerError:
+        return {}  # as upstream: not every model has a valid one
+    out = {}
+    for field, keys in SAMPLING.items():
+        for key in keys:
+            if generation.get(key) is not None:
+                out[field] = generation[key]
+                break
+    return out
+
+
+def _value(value: Any, kind: ValueType) -> Value:
+    """Model cards are written by hand: a version may be a number, a tag a date."""
+    if kind is ValueType.ARRAY:
+        return Value(kind, [str(item) for item in value], ValueType.STRING)
+    return string(str(value)) if kind is ValueType.STRING else Value(kind, value)

@@ -1,0 +1,186 @@
+"""Turns a checkpoint's tokenizer files into the `tokenizer.*` keys of GGUF.
+
+Three kinds: byte-level BPE (tokenizer.json), SentencePiece (tokenizer.model), and SentencePiece BPE of which only
+tokenizer.json is there. Rules: conversion/base.py (`get_vocab_base`, `_create_vocab_sentencepiece`) at llama.cpp
+0c1e57098, https://github.com/ggml-org/llama.cpp/blob/0c1e57098/conversion/base.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slmkit.errors import TokenizerError
+from slmkit.formats import pretokenizers, tokenizer_json
+from slmkit.formats.chat_template import DEFAULT, chat_templates
+from slmkit.formats.gguf.writer import Value, boolean, f32s, i32s, string, strings
+from slmkit.formats.sentencepiece import PieceType, read_pieces
+from slmkit.formats.tokenizer_json import TokenizerJson, read_json, read_tokenizer_json
+from slmkit.ops.convert.special import SpecialTokens, special_tokens
+
+_SPACE = "\u2581"
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Vocab:
+    """The tokens by id and how text becomes them."""
+
+    model: str
+    pre: str
+    tokens: list[str]
+    types: list[int]
+    scores: list[float] | None
+    merges: tuple[str, ...]
+    special: SpecialTokens
+    templates: Mapping[str, str]
+    normalizer: Mapping[str, bool]
+
+    def metadata(self) -> dict[str, Value]:
+        """Keys in the order llama.cpp's converter writes them."""
+        out = {
+            "tokenizer.ggml.model": string(self.model),
+            "tokenizer.ggml.pre": string(self.pre),
+            "tokenizer.ggml.tokens": strings(self.tokens),
+        }
+        if self.scores is not None:
+            out["tokenizer.ggml.scores"] = f32s(self.scores)
+        out["tokenizer.ggml.token_type"] = i32s(self.types)
+        if self.merges:
+            out["tokenizer.ggml.merges"] = strings(self.merges)
+        out |= self.special.metadata()
+        named = {name: text for name, text in self.templates.items() if name != DEFAULT and text}
+        out |= {f"tokenizer.chat_template.{name}": string(text) for name, text in named.items()}
+        if named:
+            out["tokenizer.chat_templates"] = strings(sorted(named))
+        if self.templates.get(DEFAULT):
+            out["tokenizer.chat_template"] = string(self.templates[DEFAULT])
+        return out | {f"tokenizer.ggml.normalizer.{k}": boolean(v) for k, v in self.normalizer.items()}
+
+
+def read_vocab(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
+    """The vocabulary of a Llama-like checkpoint, `n_vocab` tokens (rows of the embedding) long.
+
+    Raises `TokenizerError` for files that are missing, damaged or too large for the embedding, and
+    `UnknownPreTokenizerError`.
+    """
+    if (folder / "tokenizer.model").is_file():
+        return _sentencepiece(folder, config, n_vocab)
+    source = read_tokenizer_json(folder / "tokenizer.json")
+    return _spm_bpe(source, config, n_vocab) if source.is_spm_bpe else _byte_level(source, config, n_vocab)
+
+
+def _byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) -> Vocab:
+    folder = source.path.parent
+    settings = read_json(folder / "tokenizer_config.json")
+    tokenizer = tokenizer_json.load(source)
+    pre = pretokenizers.identify(tokenizer, str(source.path))
+    tokens, types = _padding(n_vocab)
+    for text, i in source.vocab.items():
+        _check_id(source.path, i, n_vocab, text)
+        tokens[i], types[i] = text, PieceType.NORMAL
+    for token in source.added:
+        _check_id(source.path, token.id, n_vocab, token.content)
+        text = token.content
+        if not token.normalized:
+            # llama.cpp matches added tokens as they are stored: store what the normalizer would make of them.
+            text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+        tokens[token.id], types[token.id] = _added(text, token.special)
+    special = special_tokens(source.raw, settings, config)
+    templates = chat_templates(folder, settings) if settings else {}
+    normalizer = _normalizer(source.raw.get("normalizer"))
+    return Vocab("gpt2", pre, tokens, types, None, source.merges, special, templates, normalizer)
+
+
+def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
+    tokens, types = _padding(n_vocab)
+    scores = [-10000.0] * n_vocab
+    for i, piece in enumerate(read_pieces(folder / "tokenizer.model")[:n_vocab]):
+        user = piece.type is PieceType.USER_DEFINED
+        tokens[i], types[i], scores[i] = piece.text, PieceType.NORMAL if user else piece.type, piece.score
+    for text, i in read_json(folder / "added_tokens.json").items():
+        if i < n_vocab:
+            tokens[i], types[i], scores[i] = text, PieceType.USER_DEFINED, -1000.0
+    settings = read_json(folder / "tokenizer_config.json")
+    for number, token in (settings.get("added_tokens_decoder") or {}).items():
+        i = int(number)
+        if i < n_vocab:
+            tokens[i], types[i] = _added(token["content"], bool(token.get("special")))
+            scores[i] = -1000.0
+    return _spm_vocab(folder, config, settings, tokens, types, scores)
+
+
+def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) -> Vocab:
+    """Scores are minus the rank of the merge that makes the token: llama.cpp then merges in the same order."""
+    ranks: dict[str, int] = {}
+    for rank, merge in enumerate(source.merges):
+        left, _, right = merge.partition(" ")
+        ranks.setdefault(left + right, rank)
+    tokens, types = _padding(n_vocab)
+    scores = [-10000.0] * n_vocab
+    for text, i in source.vocab.items():
+        _check_id(source.path, i, n_vocab, text)
+        kind = PieceType.BYTE if _BYTE.fullmatch(text) else PieceType.NORMAL
+        tokens[i], types[i], scores[i] = text, kind, float(-ranks.get(text, len(ranks)))
+    unknown = source.model.get("unk_token")
+    for token in source.added:
+        _check_id(source.path, token.id, n_vocab, token.content)
+        tokens[token.id], types[token.id] = _added(token.content, token.special)
+        scores[token.id] = -1000.0
+    if unknown in source.vocab:
+        types[source.vocab[unknown]] = PieceType.UNKNOWN
+    settings = read_json(source.path.parent / "tokenizer_config.json")
+    return _spm_vocab(source.path.parent, config, settings, tokens, types, scores)
+
+
+def _spm_vocab(
+    folder: Path,
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    tokens: list[str],
+    types: list[int],
+    scores: list[float],
+) -> Vocab:
+    raw = read_json(folder / "tokenizer.json")
+    special = special_tokens(raw, settings, config, len(tokens))
+    templates = chat_templates(folder, settings) if settings else {}
+    normalizer = _normalizer(raw.get("normalizer"))
+    return Vocab("llama", "default", tokens, types, scores, (), special, templates, normalizer)
+
+
+def _padding(n_vocab: int) -> tuple[list[str], list[int]]:
+    """Rows of the embedding that no token names."""
+    return [f"[PAD{i}]" for i in range(n_vocab)], [PieceType.UNUSED] * n_vocab
+
+
+def _added(text: str, special: bool) -> tuple[str, PieceType]:
+    """Text and type of an added token; some that look special are not marked so by their authors."""
+    if special or _LOOKS_SPECIAL.fullmatch(text):
+        return text, PieceType.CONTROL
+    return text.replace(_SPACE, " "), PieceType.USER_DEFINED
+
+
+def _check_id(path: Path, i: int, n_vocab: int, text: str) -> None:
+    if i >= n_vocab:
+        raise TokenizerError(
+            f"{path} has token {i} ({text!r}), but the embedding has {n_vocab} rows",
+            hint="the tokenizer belongs to another checkpoint, or `vocab_size` in config.json is wrong",
+        )
+
+
+def _normalizer(section: Any) -> dict[str, bool]:
+    """Switches of the normalizer that llama.cpp knows: lower case and stripped accents."""
+    match section:
+        case {"type": "Lowercase"}:
+            return {"lowercase": True}
+        case {"type": "StripAccents"}:
+            return {"strip_accents": True}
+        case {"type": "BertNormalizer", **switches}:
+            return {k: v for k, v in switches.items() if k in ("lowercase", "strip_accents") and isinstance(v, bool)}
+        case {"type": "Sequence", "normalizers": [*steps]}:
+            return {k: v for step in steps for k, v in _normalizer(step).items()}
+    return {}

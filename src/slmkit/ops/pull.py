@@ -1,0 +1,131 @@
+"""Bring a model from the Hub into the Hugging Face cache, and make it known to the registry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+
+from slmkit._version import __version__
+from slmkit.core.artifact import Artifact, Provenance
+from slmkit.core.progress import SILENT, Progress
+from slmkit.core.refs import ModelRef
+from slmkit.core.units import size
+from slmkit.errors import HubFileNotFoundError, LockedError, OfflineError, UsageError
+from slmkit.hub import select
+from slmkit.hub.client import HubClient, RepoSnapshot
+from slmkit.hub.download import download
+from slmkit.registry.store import Registry
+
+_LOCK_TRIES = 50
+_LOCK_WAIT_S = 0.1
+
+
+def pull(
+    ref: ModelRef,
+    registry: Registry,
+    *,
+    revision: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    offline: bool = False,
+    progress: Progress = SILENT,
+    client: HubClient | None = None,
+) -> Artifact:
+    """What `ref` names on the Hub, complete and checked: a checkpoint, or with a variant the GGUF in that type.
+
+    `revision` goes with a reference that has none. `include` adds files by glob, `exclude` drops some. Nothing is
+    downloaded that is here already; an interrupted pull goes on where it stopped. `client` is for the library's
+    users who need another endpoint or cache than the environment's.
+
+    Raises the `HubError`s, `DiskFullError`, and `UsageError` for a reference that is not the Hub's.
+    """
+    ref = _settled(ref, revision)
+    hub = client or HubClient(offline=offline, progress=progress)
+    with hub:
+        if hub.offline:
+            known = registry.find(ref.model, ref.variant)
+            if known and is_complete(known):
+                progress.say(f"{known.ref} is here already")
+                return known
+        snapshot = hub.snapshot(ref.name, ref.revision)
+        variant, paths = _choose(ref, snapshot, include, exclude, offline=hub.offline)
+        known = registry.find(ref.model, variant)
+        if known and is_complete(known) and (known.owned or _same(known, snapshot, paths)):
+            at = "made here" if known.owned else f"at commit {snapshot.commit[:8]}"
+            progress.say(f"{known.ref} is here already, {at}: nothing to download")
+            return known
+        files = {file.path: file for file in snapshot.files}
+        got = download(hub, snapshot, [files[path] for path in paths], progress=progress)
+    artifact = Artifact(
+        model=ref.model,
+        variant=variant,
+        root=got.root,
+        files=got.files,
+        owned=False,
+        provenance=Provenance(
+            action="pull",
+            repo=snapshot.repo,
+            commit=snapshot.commit,
+            parameters={"revision": snapshot.revision, "include": list(include), "exclude": list(exclude)},
+            tools={"slmkit": __version__, "huggingface_hub": metadata.version("huggingface_hub")},
+        ),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    _publish(artifact, registry)
+    progress.say(f"{artifact.ref}: {len(artifact.files)} files, {size(artifact.size_bytes)}")
+    return artifact
+
+
+def is_complete(artifact: Artifact) -> bool:
+    """Whether all its files are still where they were, in the size they had."""
+    return all(
+        path.is_file() and path.stat().st_size == file.size_bytes
+        for file in artifact.files
+        for path in (artifact.root / file.name,)
+    )
+
+
+def _settled(ref: ModelRef, revision: str | None) -> ModelRef:
+    if ref.kind != "hub":
+        raise UsageError(f"{ref} is not on the Hub", hint="a name on the Hub has the form `org/name`")
+    if revision is None or revision == ref.revision:
+        return ref
+    if ref.revision is not None:
+        raise UsageError(f"two revisions: {ref.revision} in the reference, {revision} beside it", hint="give one")
+    return ModelRef.parse(str(replace(ref, revision=revision)))
+
+
+def _choose(
+    ref: ModelRef, snapshot: RepoSnapshot, include: Sequence[str], exclude: Sequence[str], *, offline: bool
+) -> tuple[str | None, tuple[str, ...]]:
+    try:
+        if ref.variant is None:
+            return None, select.checkpoint_files(ref.name, snapshot.paths, include=include, exclude=exclude)
+        gguf = select.gguf_files(ref.name, snapshot.paths, ref.variant, include=include, exclude=exclude)
+        return gguf.label, gguf.paths
+    except HubFileNotFoundError as error:
+        if not offline:
+            raise
+        raise OfflineError(
+            f"{ref} is not complete in the cache, and offline mode is on",
+            hint=f"without `--offline` and HF_HUB_OFFLINE: `slmkit pull {ref}`",
+        ) from error
+
+
+def _same(known: Artifact, snapshot: RepoSnapshot, paths: Sequence[str]) -> bool:
+    return known.provenance.commit == snapshot.commit and {file.name for file in known.files} == set(paths)
+
+
+def _publish(artifact: Artifact, registry: Registry) -> None:
+    for tries_left in reversed(range(_LOCK_TRIES)):
+        try:
+            with registry.locked(artifact.model):
+                registry.publish(artifact)
+            return
+        except LockedError:  # another pull of the same model ends just now
+            if not tries_left:
+                raise
+            time.sleep(_LOCK_WAIT_S)

@@ -1,0 +1,83 @@
+"""What running a recipe would do, and why; nothing is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.bench import BenchSpec
+from slmkit.core.refs import ModelRef
+from slmkit.hub import bundled
+from slmkit.ops import compare, locate
+from slmkit.recipes.schema import Recipe, RecipeModel
+from slmkit.recipes.verbs import FLOATS, Session
+from slmkit.registry.store import Registry
+
+BUNDLED_ORG = "bundled"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One verb on one item. `why` says what makes it necessary, or why not."""
+
+    verb: str
+    ref: str
+    to_do: bool
+    why: str
+
+
+def plan(recipe: Recipe, session: Session) -> tuple[Step, ...]:
+    """The steps in the order in which `run` takes them."""
+    steps: list[Step] = []
+    for model in recipe.models:
+        ref = effective_ref(model)
+        source = locate.checkpoint(ref, session.registry, session.progress)
+        steps.append(_source_step(model, ref, source))
+        steps += _make_steps(model, ref, source, session.registry)
+    if recipe.bench is not None:
+        steps += [_bench_step(step, recipe.bench, session.registry) for step in steps if _makes_gguf(step)]
+    return tuple(steps)
+
+
+def effective_ref(model: RecipeModel) -> ModelRef:
+    """The model's own reference, or that of the bundled weights when their package is installed.
+
+    Bundled weights were quantized, so they are never registered under the name of the original.
+    """
+    if model.bundled_in is None or bundled.find_gguf(model.bundled_in) is None:
+        return locate.expand(model.ref)
+    return ModelRef("hub", f"{BUNDLED_ORG}/{locate.expand(model.ref).name.partition('/')[2]}")
+
+
+def _source_step(model: RecipeModel, ref: ModelRef, source: Artifact | None) -> Step:
+    if ref.name.startswith(f"{BUNDLED_ORG}/"):
+        why = f"weights come with the package {model.bundled_in}, dequantized"
+        return Step("export", ref.model, source is None, why if source is None else "restored already")
+    if source is None:
+        return Step("pull", ref.model, True, "not here yet")
+    return Step("pull", ref.model, False, "here already")
+
+
+def _make_steps(model: RecipeModel, ref: ModelRef, source: Artifact | None, registry: Registry) -> list[Step]:
+    steps = []
+    for quant in model.types:
+        verb = "convert" if quant.name in FLOATS else "quantize"
+        name = source.model if source else ref.model
+        found = registry.find(name, quant.name)
+        to_do = found is None or not found.path.is_file()
+        steps.append(Step(verb, f"{name}:{quant}", to_do, "not made yet" if to_do else "made already"))
+    return steps
+
+
+def _makes_gguf(step: Step) -> bool:
+    return step.verb in ("convert", "quantize")
+
+
+def _bench_step(step: Step, spec: BenchSpec, registry: Registry) -> Step:
+    model, _, variant = step.ref.rpartition(":")
+    found = registry.find(model, variant)
+    if found is None or step.to_do:
+        return Step("bench", step.ref, True, "to be made first")
+    if compare.is_measured(found, spec, registry):
+        return Step("bench", step.ref, False, "measured already under these settings")
+    return Step("bench", step.ref, True, "not measured under these settings")

@@ -1,0 +1,95 @@
+"""Runs a recipe: the verbs in order, what is done is skipped, a failed item does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.compare import Comparison
+from slmkit.errors import EngineMissingError, SlmkitError
+from slmkit.hub import bundled
+from slmkit.ops import bench as bench_op
+from slmkit.ops import compare as compare_op
+from slmkit.ops import locate
+from slmkit.recipes import verbs
+from slmkit.recipes.plan import effective_ref
+from slmkit.recipes.schema import Recipe, RecipeModel
+from slmkit.recipes.verbs import Session
+
+
+@dataclass(frozen=True)
+class ItemFailure:
+    """An item that failed, and the error that says why."""
+
+    item: str
+    error: SlmkitError
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """What a recipe made. `comparison` is `None` when nothing was made; `run` when nothing was measured anew."""
+
+    artifacts: tuple[Artifact, ...]
+    comparison: Comparison | None
+    run: BenchRun | None
+    failures: tuple[ItemFailure, ...]
+
+
+def run(recipe: Recipe, session: Session, on_row: Callable[[BenchRow], None] = lambda _: None) -> RecipeResult:
+    """Make everything, measure what is not measured yet, compare.
+
+    A missing engine ends it at once: nothing could be made. Every other failure is kept and the rest goes on.
+    """
+    failures: list[ItemFailure] = []
+    made: list[Artifact] = []
+    for model in recipe.models:
+        made += _make(model, session, failures)
+    measured = None
+    if recipe.bench is not None:
+        todo = [a for a in made if not compare_op.is_measured(a, recipe.bench, session.registry)]
+        for artifact in made:
+            if artifact not in todo:
+                session.progress.say(f"{artifact.ref} is measured already")
+        if todo:
+            measured = bench_op.bench(todo, recipe.bench, session.registry, session.progress, on_row)
+            failures += [
+                ItemFailure(f"bench {row.ref}", SlmkitError(row.failure.message))
+                for row in measured.rows
+                if row.failure
+            ]
+    comparison = compare_op.compare(made, session.registry) if made else None
+    return RecipeResult(tuple(made), comparison, measured, tuple(failures))
+
+
+def _make(model: RecipeModel, session: Session, failures: list[ItemFailure]) -> list[Artifact]:
+    ref = effective_ref(model)
+    try:
+        _restore_bundled(model, session)
+    except SlmkitError as error:
+        failures.append(ItemFailure(f"export {ref}", error))
+        return []
+    made = []
+    for quant in model.types:
+        try:
+            made += [report.artifact for report in verbs.quantize(ref, [quant], session)]
+        except EngineMissingError:
+            raise
+        except SlmkitError as error:
+            failures.append(ItemFailure(f"{ref}:{quant}", error))
+    return made
+
+
+def _restore_bundled(model: RecipeModel, session: Session) -> None:
+    """Bundled weights become a checkpoint, so that converting and quantizing run for real."""
+    ref = effective_ref(model)
+    if model.bundled_in is None or ref == locate.expand(model.ref):
+        return
+    if session.registry.find(ref.model, None) is not None:
+        return
+    path = bundled.find_gguf(model.bundled_in)
+    assert path is not None
+    artifact = verbs.restore(path, ref.model, locate.expand(model.ref).name, session)
+    for note in artifact.provenance.notes:
+        session.progress.say(f"{artifact.model}: {note}")

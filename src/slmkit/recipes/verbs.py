@@ -1,0 +1,189 @@
+"""Each verb, with what must come before it: quantizing converts first, converting pulls first, and both say so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slmkit._version import __version__
+from slmkit.core.artifact import Artifact, Provenance
+from slmkit.core.bench import BenchRun, BenchSpec
+from slmkit.core.progress import Progress
+from slmkit.core.quant import QuantType, quant_type
+from slmkit.core.refs import ModelRef
+from slmkit.errors import NotInRegistryError, UsageError
+from slmkit.ops import adopt, locate
+from slmkit.ops import bench as bench_op
+from slmkit.ops import quantize as quantize_op
+from slmkit.ops.quantize import QuantizeReport
+from slmkit.registry import atomic, paths
+from slmkit.registry.store import Registry
+
+if TYPE_CHECKING:
+    from slmkit.ops.export import ExportReport
+
+FLOATS = ("F32", "BF16", "F16")
+"""What can be quantized, the most exact first."""
+DEFAULT_FLOAT = "F16"
+"""What is made when there is nothing to quantize from: the baseline that everybody compares with."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every verb needs: where things are, who is told, and whether the network may be used."""
+
+    registry: Registry
+    progress: Progress
+    may_pull: bool = True
+    offline: bool = False
+
+
+def pull(
+    ref: ModelRef,
+    session: Session,
+    *,
+    revision: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Artifact:
+    """Get a checkpoint, or with `ref.variant` one quant of a GGUF repository, from the Hub."""
+    from slmkit.ops.pull import pull as pull_op  # loads huggingface_hub
+
+    ref = locate.expand(ref)
+    if ref.kind == "path":
+        raise UsageError(f"{ref} is a local path", hint=f"register it: `slmkit adopt {ref}`")
+    return pull_op(
+        ref,
+        session.registry,
+        revision=revision,
+        include=include,
+        exclude=exclude,
+        offline=session.offline,
+        progress=session.progress,
+    )
+
+
+def checkpoint(ref: ModelRef, session: Session) -> Artifact:
+    """The checkpoint of a reference; pulled when it is not here and pulling is allowed."""
+    found = locate.checkpoint(ref, session.registry, session.progress)
+    if found is not None:
+        return found
+    ref = locate.expand(ref)
+    if ref.kind == "path":
+        raise UsageError(
+            f"{ref} is a GGUF: a checkpoint is wanted", hint=f"make one: `slmkit export {ref} --to hf DIR`"
+        )
+    if not session.may_pull:
+        raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
+    session.progress.say(f"{ref.model} is not here yet: pulling it first")
+    return pull(ref.with_variant(None), session)
+
+
+def convert(
+    ref: ModelRef, session: Session, *, outtype: str = "f16", target: Path | None = None, force: bool = False
+) -> Artifact:
+    """Turn a checkpoint into a GGUF: registered, or written to `target` and only described.
+
+    Doing it again does nothing, unless the checkpoint has changed or `force`.
+    """
+    from slmkit.ops.convert.artifact import convert_artifact  # loads numpy
+
+    source = checkpoint(ref, session)
+    return convert_artifact(source, session.registry, session.progress, outtype=outtype, target=target, force=force)
+
+
+def quantize(
+    ref: ModelRef, types: Sequence[QuantType], session: Session, *, force: bool = False, n_threads: int | None = None
+) -> Iterator[QuantizeReport]:
+    """Make each type in turn, pulling and converting first where that is missing; yields as they are finished."""
+    if not types:
+        raise UsageError("no type given", hint="say which: `slmkit quantize REF -t Q4_0`")
+    source = float_source(ref, session)
+    for quant in types:
+        if quant.name == source.variant:
+            yield QuantizeReport(source, source, fresh=False)
+        elif quant.is_float and not _is_file(ref):
+            yield QuantizeReport(source, convert(ref, session, outtype=quant.name.lower()), fresh=True)
+        else:
+            yield quantize_op.quantize(
+                source, quant, session.registry, session.progress, force=force, n_threads=n_threads
+            )
+
+
+def float_source(ref: ModelRef, session: Session) -> Artifact:
+    """The float GGUF to quantize from: the one named, the most exact that is here, or a new F16."""
+    expanded = locate.expand(ref)
+    if _is_file(expanded) or expanded.variant is not None:
+        return _one_gguf(expanded, session)
+    source = locate.checkpoint(expanded, session.registry, session.progress)
+    model = source.model if source else expanded.model
+    for name in FLOATS:
+        found = session.registry.find(model, name)
+        if found and found.path.is_file() and (source is None or source.digest in found.provenance.parents):
+            return found
+    session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
+    return convert(expanded, session, outtype=DEFAULT_FLOAT.lower())
+
+
+def export(ref: ModelRef, folder: Path, session: Session) -> ExportReport:
+    """Turn one GGUF back into a Hugging Face checkpoint in `folder`."""
+    from slmkit.ops.export import export_hf  # loads numpy
+
+    found = locate.ggufs(ref, session.registry, session.progress)
+    if len(found) > 1:
+        raise UsageError(f"{ref} has several types", hint=f"say which: `slmkit export {found[0].ref} DIR`")
+    return export_hf(found[0].path, folder, progress=session.progress)
+
+
+def restore(gguf: Path, model: str, repo: str, session: Session) -> Artifact:
+    """Register a checkpoint restored from a GGUF as `model`; its notes say what the weights went through."""
+    from slmkit.ops.export import export_hf  # loads numpy
+
+    registry = session.registry
+    folder = paths.model_dir(registry.home, model) / "checkpoint"
+    with registry.locked(model):
+        shutil.rmtree(folder, ignore_errors=True)  # without a manifest it is what an interrupted run left
+        report = export_hf(gguf, folder, progress=session.progress)
+        found = adopt.describe(folder, session.progress, model)
+        artifact = replace(
+            found,
+            owned=True,
+            provenance=Provenance(
+                "export",
+                repo=repo,
+                parents=(f"sha256:{atomic.sha256(gguf)}",),
+                parameters={"source": gguf.name},
+                tools={"slmkit": __version__},
+                notes=report.notes,
+            ),
+        )
+        registry.publish(artifact)
+    return artifact
+
+
+def bench(refs: Sequence[ModelRef], spec: BenchSpec, session: Session, **listeners: object) -> BenchRun:
+    """Measure every GGUF that the references name."""
+    found = artifacts(refs, session)
+    return bench_op.bench(found, spec, session.registry, session.progress, **listeners)  # type: ignore[arg-type]
+
+
+def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:
+    """Every GGUF that the references name, each once, in the order they were named."""
+    found = [a for ref in refs for a in locate.ggufs(ref, session.registry, session.progress)]
+    return list({a.digest: a for a in found}.values())
+
+
+def _one_gguf(ref: ModelRef, session: Session) -> Artifact:
+    if ref.kind == "hub" and session.may_pull and session.registry.find(ref.model, ref.variant) is None:
+        assert ref.variant is not None
+        quant_type(ref.variant)
+        session.progress.say(f"{ref} is not here yet: pulling it first")
+        return pull(ref, session)
+    return locate.ggufs(ref, session.registry, session.progress)[0]
+
+
+def _is_file(ref: ModelRef) -> bool:
+    return ref.kind == "path" and Path(ref.name).suffix.lower() == ".gguf"

@@ -1,0 +1,123 @@
+"""One table, many forms: Markdown, CSV, JSON lines, HTML. The terminal's form is in `cli/output.py`."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slmkit.errors import UsageError
+
+Format = Literal["md", "csv", "json", "jsonl", "html"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What people read, and the value behind it for machines."""
+
+    text: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Column:
+    """`title` is for people, `key` for machines (it ends in its unit)."""
+
+    key: str
+    title: str
+    right: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns; notes stand below."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """One object for each row, keys in the order of the columns."""
+        keys = [c.key for c in self.columns]
+        return [dict(zip(keys, (cell.value for cell in row), strict=True)) for row in self.rows]
+
+
+def render(table: Table, form: str) -> str:
+    """The table as text that ends in a newline; raises `UsageError` for an unknown form."""
+    forms = {"md": markdown, "csv": comma_separated, "json": as_json, "jsonl": json_lines, "html": html_page}
+    if form not in forms:
+        raise UsageError(f"no format {form!r}", hint=f"one of {', '.join(forms)}")
+    return forms[form](table)
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table, its source aligned."""
+    titles = [c.title for c in table.columns]
+    texts = [[cell.text.replace("|", "\\|") for cell in row] for row in table.rows]
+    widths = [max(3, *(len(row[i]) for row in (titles, *texts))) for i in range(len(titles))]
+
+    def line(cells: list[str]) -> str:
+        padded = (
+            c.rjust(w) if column.right else c.ljust(w)
+            for c, w, column in zip(cells, widths, table.columns, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        f" {'-' * (w - 1)}: " if c.right else f" {'-' * w} " for w, c in zip(widths, table.columns, strict=True)
+    )
+    notes = "".join(f"\n{note}\n" for note in table.notes)
+    return "\n".join([line(titles), f"|{rule}|", *(line(row) for row in texts)]) + "\n" + notes
+
+
+def comma_separated(table: Table) -> str:
+    """RFC 4180 with the machine's keys and values; unknown is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([c.key for c in table.columns])
+    writer.writerows([["" if cell.value is None else cell.value for cell in row] for row in table.rows])
+    return out.getvalue()
+
+
+def as_json(table: Table) -> str:
+    """An array of objects."""
+    return json.dumps(table.records(), indent=1, ensure_ascii=False) + "\n"
+
+
+def json_lines(table: Table) -> str:
+    """One object a line."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in table.records())
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 70rem; padding: 0 1rem;
+  color: #1a1a1a; background: #fff }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
+th { border-bottom: 2px solid #888 } .r { text-align: right } p { color: #555 }
+@media (prefers-color-scheme: dark) { body { color: #e6e6e6; background: #161616 }
+  th, td { border-color: #444 } p { color: #aaa } }
+""".strip()
+
+
+def html_page(table: Table) -> str:
+    """A page that needs nothing else."""
+
+    def cells(tag: str, texts: list[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=r' if c.right else ''}>{html.escape(t)}</{tag}>"
+            for t, c in zip(texts, table.columns, strict=True)
+        )
+
+    title = html.escape(table.title or "slmkit")
+    head = cells("th", [c.title for c in table.columns])
+    body = "\n".join(f"<tr>{cells('td', [cell.text for cell in row])}</tr>" for row in table.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in table.notes)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{_STYLE}</style>\n'
+        f"<h1>{title}</h1>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}</html>\n"
+    )

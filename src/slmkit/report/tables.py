@@ -1,0 +1,175 @@
+"""Which columns each result has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slmkit.core import stats, units
+from slmkit.core.artifact import Artifact
+from slmkit.core.bench import BenchRow
+from slmkit.core.compare import CompareRow, Comparison
+from slmkit.report.table import Cell, Column, Table
+
+
+def bench_table(rows: Sequence[BenchRow]) -> Table:
+    """llama-bench's numbers, TTFT, load time and memory; a row that failed has its reason in the last column."""
+    spec = rows[0].spec
+    columns = [Column("ref", "model", right=False), Column("size_bytes", "size"), *_speed_columns(spec.pp, spec.tg)]
+    columns += [Column("load_ms", "load"), *_MEMORY, Column("file_backed_bytes", "file-backed")]
+    columns += [Column("anonymous_bytes", "anonymous")]
+    failed = any(row.failure for row in rows)
+    if failed:
+        columns.append(Column("error", "error", right=False))
+    table_rows = []
+    for row in rows:
+        memory = row.memory
+        cells = [Cell(row.ref, row.ref), _size(row.size_bytes), *_speed_cells(row)]
+        cells += [_time(row.load_ns), _size(memory.peak_rss if memory else None)]
+        cells += [_size(memory.file_backed if memory else None), _size(memory.anonymous if memory else None)]
+        if failed:
+            reason = row.failure.message if row.failure else ""
+            cells.append(Cell(reason, reason or None))
+        table_rows.append(tuple(cells))
+    return Table(tuple(columns), tuple(table_rows), "bench", tuple(_bench_notes(rows)))
+
+
+def compare_table(comparison: Comparison) -> Table:
+    """Size, reduction, bpw, speed and memory: the table that the whole program is for."""
+    one_model = len({row.model for row in comparison.rows}) == 1
+    spec = comparison.spec
+    pp, tg = (spec.pp, spec.tg) if spec else ("pp", "tg")
+    columns = [Column("variant", "type", right=False) if one_model else Column("ref", "model", right=False)]
+    columns += [Column("size_bytes", "size"), Column("reduction", "vs F16"), Column("bpw", "bpw")]
+    columns += [*_speed_columns(pp, tg), *_MEMORY]
+    rows = tuple(_compare_cells(row, one_model) for row in comparison.rows)
+    title = comparison.rows[0].model if one_model else "comparison"
+    return Table(tuple(columns), rows, title, comparison.notes)
+
+
+def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
+    """What `list` prints."""
+    columns = (
+        Column("model", "model", right=False),
+        Column("variant", "type", right=False),
+        Column("size_bytes", "size"),
+        Column("n_params", "params"),
+        Column("bpw", "bpw"),
+        Column("made_by", "made by", right=False),
+        Column("created", "created", right=False),
+    )
+    rows = tuple(
+        (
+            Cell(a.model, a.model),
+            Cell(a.variant or "checkpoint", a.variant),
+            _size(a.size_bytes),
+            Cell(units.count(a.facts.get("n_params")), a.facts.get("n_params")),
+            _number(a.facts.get("bpw"), 2),
+            Cell(a.provenance.action, a.provenance.action),
+            Cell(a.created[:16].replace("T", " "), a.created),
+        )
+        for a in artifacts
+    )
+    total = sum(a.size_bytes for a in artifacts if a.owned)
+    return Table(columns, rows, "models", (f"{units.size(total)} made here",) if artifacts else ())
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """One row of `quantize`'s report."""
+
+    ref: str
+    variant: str
+    before_bytes: int
+    after_bytes: int
+    bpw: float | None
+    n_fallback: int
+    n_tensors: int
+    fresh: bool
+
+
+def quantize_table(rows: Sequence[Quantized]) -> Table:
+    """Before, after, reduction, true bpw, and how many tensors got another type than asked for."""
+    columns = (
+        Column("ref", "model", right=False),
+        Column("before_bytes", "before"),
+        Column("after_bytes", "after"),
+        Column("reduction", "reduction"),
+        Column("bpw", "bpw"),
+        Column("n_fallback", "fallback tensors"),
+        Column("fresh", "", right=False),
+    )
+    cells = tuple(
+        (
+            Cell(row.ref, row.ref),
+            _size(row.before_bytes),
+            _size(row.after_bytes),
+            _share(1 - row.after_bytes / row.before_bytes),
+            _number(row.bpw, 2),
+            Cell(f"{row.n_fallback} of {row.n_tensors}" if row.n_fallback else "none", row.n_fallback),
+            Cell("" if row.fresh else "there already", row.fresh),
+        )
+        for row in rows
+    )
+    notes = [
+        f"{row.ref}: {row.n_fallback} of {row.n_tensors} tensors got another type than asked for, "
+        "because their rows do not divide into its blocks"
+        for row in rows
+        if row.n_fallback
+    ]
+    return Table(columns, cells, "quantize", tuple(notes))
+
+
+def _speed_columns(pp: str, tg: str) -> list[Column]:
+    return [Column("pp_tok_per_s", f"{pp} tok/s"), Column("tg_tok_per_s", f"{tg} tok/s"), Column("ttft_ms", "TTFT")]
+
+
+_MEMORY = [Column("peak_rss_bytes", "peak RSS")]
+
+
+def _speed_cells(row: BenchRow | None) -> list[Cell]:
+    if row is None:
+        return [Cell(units.DASH, None)] * 3
+    return [_rate(row.pp_rates), _rate(row.tg_rates), _time(row.ttft_median_ns)]
+
+
+def _compare_cells(row: CompareRow, one_model: bool) -> tuple[Cell, ...]:
+    name = Cell(row.variant, row.variant) if one_model else Cell(row.ref, row.ref)
+    memory = row.bench.memory if row.bench else None
+    baseline = row.reduction == 0 and row.variant in ("F16", "BF16")
+    reduction = Cell("baseline", 0.0) if baseline else _share(row.reduction, sign=True)
+    cells = (name, _size(row.size_bytes), reduction, _number(row.bpw, 2))
+    return (*cells, *_speed_cells(row.bench), _size(memory.peak_rss if memory else None))
+
+
+def _bench_notes(rows: Sequence[BenchRow]) -> list[str]:
+    notes = [w for row in rows for w in row.warnings]
+    base = next((row.memory.baseline_rss for row in rows if row.memory and row.memory.baseline_rss), None)
+    if base:
+        notes.append(f"peak RSS is of the whole process, {units.size(base)} of it the interpreter and the library")
+    return notes
+
+
+def _rate(rates: Sequence[float]) -> Cell:
+    mean, deviation = stats.mean(rates), stats.stdev(rates)
+    text = units.number(mean) + (f" ± {deviation:.2f}" if deviation is not None else "")
+    return Cell(text, mean)
+
+
+def _time(elapsed_ns: float | None) -> Cell:
+    return Cell(units.milliseconds(elapsed_ns), None if elapsed_ns is None else elapsed_ns / 1e6)
+
+
+def _size(size_bytes: int | None) -> Cell:
+    return Cell(units.size(size_bytes), size_bytes)
+
+
+def _share(share: float | None, *, sign: bool = False) -> Cell:
+    text = units.percent(share)
+    if sign and share is not None:
+        text = f"−{text}" if share >= 0 else f"+{units.percent(-share)}"
+    return Cell(text, share)
+
+
+def _number(value: float | None, digits: int) -> Cell:
+    return Cell(units.number(value, digits), value)
