@@ -7,6 +7,7 @@ drops, swaps, shifts or permutes something is found out.
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slmkit.formats.safetensors import DTYPES, Entry, write_file
+from slmkit.formats.safetensors import DTYPES, Entry, Tensor, read_checkpoint, write_file
 from slmkit.formats.sentencepiece import Piece, PieceType, SpecialIds, write_pieces
 
 Array = npt.NDArray[Any]
@@ -190,3 +191,27 @@ def write_spm(folder: Path) -> None:
         "tokenizer_class": "LlamaTokenizer",
     }
     write_json(folder / "tokenizer_config.json", config)
+
+
+def split_shards(source: Path, folder: Path, n: int) -> Path:
+    """The same checkpoint in `n` files with an index, the tensors in the order of the one file."""
+    folder.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.suffix != ".safetensors":
+            shutil.copyfile(path, folder / path.name)
+    tensors = sorted(read_checkpoint(source).values(), key=lambda t: t.offset)
+    total = sum(t.size_bytes for t in tensors)
+    groups: list[list[Tensor]] = [[]]
+    at = 0
+    for tensor in tensors:
+        if len(groups) < n and at >= total * len(groups) / n:
+            groups.append([])
+        groups[-1].append(tensor)
+        at += tensor.size_bytes
+    where: dict[str, str] = {}
+    for number, group in enumerate(groups, 1):
+        name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        write_file(folder / name, [Entry(t.name, t.dtype, t.shape, t.chunks(4096)) for t in group])
+        where |= {t.name: name for t in group}
+    write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
+    return folder

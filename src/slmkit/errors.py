@@ -30,6 +30,7 @@ SlmkitError                     1  error
 │   ├── EngineMissingError      1  engine.missing
 │   ├── EngineCrashedError      1  engine.crashed    the child died: signal and last log lines
 │   ├── EngineTimeoutError      1  engine.timeout
+│   ├── ImatrixNeededError      1  engine.imatrix    the type is refused without an importance matrix
 │   └── OutOfMemoryError        1  engine.memory
 ├── RegistryError               1  registry
 │   ├── NotInRegistryError      1  registry.not-found
@@ -239,6 +240,12 @@ class EngineTimeoutError(EngineError):
     """The child process was stopped because it took too long."""
 
     code = "engine.timeout"
+
+
+class ImatrixNeededError(EngineError):
+    """The quant type needs an importance matrix for this model's shapes."""
+
+    code = "engine.imatrix"
 
 
 class OutOfMemoryError(EngineError):

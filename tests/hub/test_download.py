@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -76,6 +77,15 @@ def part_path(client: HubClient) -> Path:
     return client.cache_dir / "models--org--model" / "blobs" / f"{WEIGHTS_SHA}.slmkit-part"
 
 
+def wait_for_part(client: HubClient, writer: subprocess.Popen[str], size_bytes: int) -> None:
+    """Until the child has written that many bytes; where the server holds, it cannot write more."""
+    deadline = time.monotonic() + 60
+    while not (part_path(client).exists() and part_path(client).stat().st_size == size_bytes):
+        assert writer.poll() is None, writer.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def leave_part(client: HubClient, data: bytes) -> None:
     part_path(client).parent.mkdir(parents=True)
     part_path(client).write_bytes(data)
@@ -144,12 +154,7 @@ def test_killed_at_sixty_percent_the_next_process_asks_for_the_rest(
     held = len(WEIGHTS) * 6 // 10
     hold = hub.hold(NAME, held)
     victim = child(CHILD)
-    part = part_path(client)
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size == held):
-        assert victim.poll() is None, victim.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_part(client, victim, held)
     victim.send_signal(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL
     victim.communicate()
@@ -160,26 +165,22 @@ def test_killed_at_sixty_percent_the_next_process_asks_for_the_rest(
     assert (Path(out.strip()) / NAME).read_bytes() == WEIGHTS, err
     (seen,) = hub.seen(NAME, host="storage")
     assert (seen.status, seen.range, seen.sent_bytes) == (206, f"bytes={held}-", len(WEIGHTS) - held)
-    assert not part.exists()
+    assert not part_path(client).exists()
 
 
 def test_ctrl_c_leaves_a_part_that_is_continued(hub: HubServer, client: HubClient, child: Child) -> None:
     hub.add("org/model", FILES)
     hold = hub.hold(NAME, 1_000_000)
     victim = child(CHILD)
-    assert hold.reached.wait(60)
-    while not part_path(client).exists():
-        assert victim.poll() is None
-        time.sleep(0.01)
+    wait_for_part(client, victim, 1_000_000)
     victim.send_signal(signal.SIGINT)
     _, err = victim.communicate(timeout=60)
     assert "KeyboardInterrupt" in err
     hold.go.set()
-    already = part_path(client).stat().st_size
     listener = Listener()
     get(client, listener)
-    assert listener.begun_at >= already
-    assert hub.seen(NAME, host="storage")[-1].sent_bytes == len(WEIGHTS) - already
+    assert listener.begun_at >= 1_000_000
+    assert hub.seen(NAME, host="storage")[-1].sent_bytes == len(WEIGHTS) - 1_000_000
 
 
 def test_the_token_stays_with_the_hub(tmp_path: Path) -> None:
@@ -197,6 +198,7 @@ def test_a_gated_repository_says_where_to_ask(hub: HubServer, client: HubClient)
         get(client)
     assert caught.value.hint is not None
     assert f"{hub.url}/org/model" in caught.value.hint
+    assert not list(client.cache_dir.rglob("*.slmkit-part"))
     assert_nothing_looks_complete(client, repo.commit)
 
 
@@ -259,6 +261,30 @@ def test_another_size_is_seen_before_the_bytes_are_taken(hub: HubServer, client:
         get(client)
     assert len(hub.seen(NAME, host="storage")) == 1
     assert_nothing_looks_complete(client, repo.commit)
+
+
+def test_a_storage_that_announces_another_file_is_not_read(hub: HubServer, client: HubClient) -> None:
+    repo = hub.add("org/model", FILES)
+    other = {"Location": f"{hub.storage_url}/blob/org--model/{NAME}", "X-Linked-Etag": f'"{"0" * 64}"'}
+    hub.fail(NAME, status=302, headers=other)
+    leave_part(client, WEIGHTS[:1_000_000])
+    with pytest.raises(errors.WrongBytesError):
+        get(client)
+    assert_nothing_looks_complete(client, repo.commit)
+
+
+def test_a_cache_that_cannot_be_written_to(hub: HubServer, client: HubClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patched, because root may write everywhere."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    hub.add("org/model", FILES)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(errors.HubError, match="cannot write to the Hugging Face cache") as caught:
+        get(client)
+    assert caught.value.hint is not None
+    assert "HF_HUB_CACHE" in caught.value.hint
 
 
 def test_a_damaged_part_is_not_built_upon(hub: HubServer, client: HubClient) -> None:

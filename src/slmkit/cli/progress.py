@@ -25,6 +25,9 @@ from slmkit.core import units
 from slmkit.core.progress import SILENT, Progress, Task, Unit
 
 
+WORTH_A_LINE_S = 0.5
+
+
 def reporter(output: Output) -> Progress:
     """The progress that fits how this call speaks."""
     return SILENT if output.quiet or output.as_json else TerminalProgress(output)
@@ -57,7 +60,9 @@ class TerminalProgress:
                 task = bar.add_task(label, total=total, completed=done)
                 bar.refresh()
                 yield _Bar(bar, task, still)
-        self._output.say(f"{label}: {units.duration(time.monotonic() - started)}")
+        elapsed_s = time.monotonic() - started
+        if elapsed_s >= WORTH_A_LINE_S:
+            self._output.say(f"{label}: {units.duration(elapsed_s)}")
 
     def say(self, text: str) -> None:
         """A remark."""

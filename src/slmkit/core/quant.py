@@ -20,15 +20,13 @@ Family = Literal["float", "legacy", "k", "iq", "ternary", "fp4", "binary"]
 class QuantType:
     """One target of `quantize`.
 
-    `ftype` is the engine's number for the whole file, `base` the ggml type that most matrices get, `needs_imatrix`
-    whether the engine refuses it without an importance matrix.
+    `ftype` is the engine's number for the whole file, `base` the ggml type that most matrices get.
     """
 
     name: str
     ftype: int
     base: str
     family: Family
-    needs_imatrix: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -50,7 +48,7 @@ QUANT_TYPES: dict[str, QuantType] = {
         QuantType("Q5_0", 8, "Q5_0", "legacy"),
         QuantType("Q5_1", 9, "Q5_1", "legacy"),
         QuantType("Q8_0", 7, "Q8_0", "legacy"),
-        QuantType("Q2_K_S", 21, "Q2_K", "k", needs_imatrix=True),
+        QuantType("Q2_K_S", 21, "Q2_K", "k"),
         QuantType("Q2_K", 10, "Q2_K", "k"),
         QuantType("Q3_K_S", 11, "Q3_K", "k"),
         QuantType("Q3_K_M", 12, "Q3_K", "k"),
@@ -60,13 +58,13 @@ QUANT_TYPES: dict[str, QuantType] = {
         QuantType("Q5_K_S", 16, "Q5_K", "k"),
         QuantType("Q5_K_M", 17, "Q5_K", "k"),
         QuantType("Q6_K", 18, "Q6_K", "k"),
-        QuantType("IQ1_S", 24, "IQ1_S", "iq", needs_imatrix=True),
-        QuantType("IQ1_M", 31, "IQ1_M", "iq", needs_imatrix=True),
-        QuantType("IQ2_XXS", 19, "IQ2_XXS", "iq", needs_imatrix=True),
-        QuantType("IQ2_XS", 20, "IQ2_XS", "iq", needs_imatrix=True),
-        QuantType("IQ2_S", 28, "IQ2_XS", "iq", needs_imatrix=True),
-        QuantType("IQ2_M", 29, "IQ2_S", "iq", needs_imatrix=True),
-        QuantType("IQ3_XXS", 23, "IQ3_XXS", "iq", needs_imatrix=True),
+        QuantType("IQ1_S", 24, "IQ1_S", "iq"),
+        QuantType("IQ1_M", 31, "IQ1_M", "iq"),
+        QuantType("IQ2_XXS", 19, "IQ2_XXS", "iq"),
+        QuantType("IQ2_XS", 20, "IQ2_XS", "iq"),
+        QuantType("IQ2_S", 28, "IQ2_XS", "iq"),
+        QuantType("IQ2_M", 29, "IQ2_S", "iq"),
+        QuantType("IQ3_XXS", 23, "IQ3_XXS", "iq"),
         QuantType("IQ3_XS", 22, "IQ3_S", "iq"),
         QuantType("IQ3_S", 26, "IQ3_S", "iq"),
         QuantType("IQ3_M", 27, "IQ3_S", "iq"),

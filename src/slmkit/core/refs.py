@@ -88,10 +88,8 @@ def is_path(text: str) -> bool:
 def _why(text: str) -> str:
     if text.startswith(("http://", "https://")):
         return " (a web address: type only `org/name`)"
-    if text.count("/") > 1:
-        return " (a path starts with ./ or /)"
-    if text.count(":") > 1 or text.count("@") > 1:
-        return " (one @revision, then one :variant)"
     if "--" in text or ".." in text:
         return " (the Hub allows neither -- nor .. in a name)"
-    return ""
+    if text.count(":") > 1 or text.count("@") > 1:
+        return " (one @revision, then one :variant)"
+    return " (a path starts with ./ or /)" if text.count("/") > 1 else ""

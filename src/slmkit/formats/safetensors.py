@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -238,4 +239,6 @@ def write_file(path: Path, entries: Sequence[Entry]) -> int:
             written = sum(file.write(np.ascontiguousarray(chunk).data) for chunk in entry.chunks)
             if written != end - begin:
                 raise SafetensorsError(f"tensor `{entry.name}` has {written} bytes instead of {end - begin}")
+        file.flush()
+        os.fsync(file.fileno())
     return at

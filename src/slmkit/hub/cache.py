@@ -47,17 +47,19 @@ class RemoteFile:
 
 
 class Digest:
-    """The digests of one file, taken while its bytes pass."""
+    """The digests of one file, taken while its bytes pass; git's only where the Hub knows no sha256."""
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, file: RemoteFile) -> None:
+        self._file = file
         self._sha256 = hashlib.sha256()
-        self._git = hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+        self._git = hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)
         self.size_bytes = 0
 
     def update(self, data: bytes | memoryview) -> None:
         """The next bytes."""
         self._sha256.update(data)
-        self._git.update(data)
+        if self._file.sha256 is None:
+            self._git.update(data)
         self.size_bytes += len(data)
 
     def read(self, path: Path) -> None:
@@ -71,13 +73,14 @@ class Digest:
         """Of what has passed."""
         return self._sha256.hexdigest()
 
-    def fits(self, file: RemoteFile) -> bool:
+    @property
+    def fits(self) -> bool:
         """Whether these are the bytes that the Hub promised."""
-        if self.size_bytes != file.size_bytes:
+        if self.size_bytes != self._file.size_bytes:
             return False
-        if file.sha256:
-            return self.sha256 == file.sha256
-        return not file.blob_oid or self._git.hexdigest() == file.blob_oid
+        if self._file.sha256 is not None:
+            return self.sha256 == self._file.sha256
+        return self._file.blob_oid in ("", self._git.hexdigest())
 
 
 class RepoCache:

@@ -107,11 +107,6 @@ def _check(source: Artifact, quant: QuantType) -> None:
         )
     if quant.name == source.variant:
         raise UsageError(f"{source.ref} has the type {quant} already")
-    if quant.needs_imatrix:
-        raise UsageError(
-            f"{quant} needs an importance matrix, which slmkit {__version__} cannot make yet",
-            hint="take a type that does without: Q3_K_S, Q2_K or IQ3_S are the smallest",
-        )
 
 
 def _check_space(source: Artifact, quant: QuantType, registry: Registry) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,5 +93,5 @@ def _inside(folder: Path, path: Path) -> Path:
 
 def _prune(folder: Path) -> None:
     for path in (folder, folder.parent):
-        if path.is_dir() and not any(os.scandir(path)):
+        if path.is_dir() and not any(path.iterdir()):
             path.rmdir()

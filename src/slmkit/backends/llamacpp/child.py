@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from typing import IO, Any
 
@@ -53,9 +54,7 @@ def run(
             if child.poll() is None:  # interrupted, or the listener raised
                 child.kill()
                 child.wait()
-            for stream in (child.stdin, child.stdout):
-                if stream:
-                    stream.close()
+            _close(child)
         stderr.seek(0)
         tail = (*_lines(log), *stderr.read().splitlines())[-LOG_LINES:]
     if timer.expired:
@@ -121,6 +120,13 @@ def _listen(
     except BrokenPipeError:  # it died before it read
         return None
     return None
+
+
+def _close(child: subprocess.Popen[str]) -> None:
+    for stream in (child.stdin, child.stdout):
+        with suppress(BrokenPipeError):  # what was still to be written to a dead child
+            if stream:
+                stream.close()
 
 
 class _Deadline:

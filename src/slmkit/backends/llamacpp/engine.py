@@ -10,7 +10,7 @@ from pathlib import Path
 from slmkit.backends.llamacpp.child import Event, run
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
-from slmkit.errors import DiskFullError, EngineError
+from slmkit.errors import DiskFullError, EngineError, ImatrixNeededError
 
 PROBE_TIMEOUT_S = 120.0
 SMOKE_TOKENS = 4
@@ -18,7 +18,7 @@ SMOKE_TOKENS = 4
 # llama-quant.cpp writes one such line for each tensor: "[  12/ 272] blk.0.ffn_down.weight - [ 1536, 576, 1, 1], ..."
 _TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
 _FALLBACK_LINE = re.compile(r"WARNING: (\d+) of (\d+) tensor\(s\) required fallback quantization")
-_FAILED_LINE = re.compile(r"failed to quantize: (.+)|Missing importance matrix|requires an importance matrix")
+_FAILED_LINE = re.compile(r"failed to quantize: (.+)")
 
 MemoryReader = Callable[[int], Mapping[str, int | None]]
 
@@ -93,6 +93,12 @@ def quantize(
                 raise DiskFullError(
                     f"no space left on the disk of {target.parent}", hint="free some: `slmkit list` shows sizes"
                 ) from error
+            if "imatrix" in reason:
+                raise ImatrixNeededError(
+                    f"{quant} of this model needs an importance matrix, which slmkit cannot make yet",
+                    hint="take a type that does without: Q2_K, Q3_K_S and IQ3_S are the smallest",
+                    log=error.log,
+                ) from error
             raise EngineError(f"{error.message}: {reason}", hint=error.hint, log=error.log) from error
     text = "".join(log)
     fallback = _FALLBACK_LINE.search(text)
@@ -159,7 +165,5 @@ def speed(
 
 def _reason(log: tuple[str, ...]) -> str:
     """The last line of the engine's log that says why; the last line of all when none does."""
-    matches = [line for line in log if _FAILED_LINE.search(line)]
-    line = matches[-1] if matches else log[-1] if log else "no log"
-    found = _FAILED_LINE.search(line)
-    return (found[1] if found and found[1] else line).strip()
+    said = [match[1] for line in log if (match := _FAILED_LINE.search(line))]
+    return (said or log or ("no log",))[-1].strip()

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from slmkit.errors import ConvertError
+from slmkit.formats.gguf.rope import llama3_factors
 from slmkit.formats.gguf.writer import Value, boolean, f32, u32
 from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.architecture import Architecture, NamedRows
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.rope import llama3_factors, rope_parameters, scaling_metadata
+from slmkit.ops.convert.rope import rope_parameters, scaling_metadata
 from slmkit.ops.convert.rows import Generated, Permuted, Rows
 
 
@@ -19,7 +20,7 @@ class Llama(Architecture):
     """Pre-norm decoder with rotary positions, grouped queries and a gated MLP."""
 
     name = "llama"
-    hf_names: ClassVar = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
+    hf_names: ClassVar[tuple[str, ...]] = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
     names: ClassVar = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",

@@ -15,7 +15,7 @@ class Qwen2(Llama):
     """Only what differs from Llama."""
 
     name = "qwen2"
-    hf_names: ClassVar = ("Qwen2ForCausalLM",)
+    hf_names: ClassVar[tuple[str, ...]] = ("Qwen2ForCausalLM",)
     scalings = frozenset({None, "default", "linear", "yarn"})
 
     @property

@@ -1,0 +1,141 @@
+"""config.json, generation_config.json and tensor names out of a GGUF's metadata."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmkit.errors import ConvertError, GgufError, UnsupportedArchError
+from slmkit.formats.gguf.header import GgufHeader
+from slmkit.formats.gguf.rope import llama3_scaling
+
+HF_NAMES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+"""Architectures that can be exported, and what transformers calls them."""
+
+TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+ROPE_FACTORS = "rope_freqs.weight"
+
+_TENSORS = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "blk.{}.attn_norm": "model.layers.{}.input_layernorm",
+    "blk.{}.attn_q": "model.layers.{}.self_attn.q_proj",
+    "blk.{}.attn_k": "model.layers.{}.self_attn.k_proj",
+    "blk.{}.attn_v": "model.layers.{}.self_attn.v_proj",
+    "blk.{}.attn_output": "model.layers.{}.self_attn.o_proj",
+    "blk.{}.ffn_norm": "model.layers.{}.post_attention_layernorm",
+    "blk.{}.ffn_gate": "model.layers.{}.mlp.gate_proj",
+    "blk.{}.ffn_up": "model.layers.{}.mlp.up_proj",
+    "blk.{}.ffn_down": "model.layers.{}.mlp.down_proj",
+}
+_SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "penalty_repeat": "repetition_penalty"}
+
+
+def hf_name(name: str, architecture: str) -> str:
+    """The checkpoint's name for a tensor; raises `ConvertError` for one that it has no place for."""
+    base, _, suffix = name.rpartition(".")
+    layer = re.match(r"blk\.(\d+)\.", base)
+    template = _TENSORS.get(re.sub(r"^blk\.\d+\.", "blk.{}.", base))
+    if template is None or suffix not in ("weight", "bias"):
+        raise ConvertError(f"tensor `{name}` has no place in a {architecture} checkpoint")
+    return f"{template.format(layer[1] if layer else '')}.{suffix}"
+
+
+def check_architecture(header: GgufHeader) -> None:
+    """Raise `UnsupportedArchError`, naming the supported ones."""
+    if header.architecture not in HF_NAMES:
+        raise UnsupportedArchError(
+            f"{header.path}: a GGUF of the {header.architecture} architecture cannot be exported yet",
+            hint=f"supported: {', '.join(HF_NAMES)}",
+        )
+
+
+def model_config(header: GgufHeader, dtype: str, factors: npt.NDArray[np.float32] | None) -> dict[str, Any]:
+    """config.json as transformers writes it; `factors` are the values of `rope_freqs.weight`."""
+    need = Need(header)
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    heads, n_embd = need("attention.head_count"), need("embedding_length")
+    theta = short(header.hyper("rope.freq_base") or 10000.0)
+    config: dict[str, Any] = {
+        "architectures": [HF_NAMES[header.architecture]],
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "hidden_size": n_embd,
+        "initializer_range": 0.02,
+        "intermediate_size": need("feed_forward_length"),
+        "max_position_embeddings": need("context_length"),
+        "model_type": header.architecture,
+        "num_attention_heads": heads,
+        "num_hidden_layers": need("block_count"),
+        "num_key_value_heads": header.hyper("attention.head_count_kv") or heads,
+        "rms_norm_eps": short(need("attention.layer_norm_rms_epsilon")),
+        "rope_scaling": _rope_scaling(header, factors, theta),
+        "rope_theta": theta,
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "torch_dtype": TORCH_DTYPES[dtype],
+        "use_cache": True,
+        "vocab_size": tensors["token_embd.weight"].shape[1],
+        **token_ids(header),
+    }
+    head_dim = header.hyper("attention.key_length") or header.hyper("rope.dimension_count")
+    if header.architecture == "llama":
+        config["head_dim"] = head_dim or n_embd // heads
+        config["attention_bias"] = "blk.0.attn_q.bias" in tensors
+        config["mlp_bias"] = "blk.0.ffn_gate.bias" in tensors
+    elif head_dim and head_dim != n_embd // heads:
+        config["head_dim"] = head_dim
+    return dict(sorted(config.items()))
+
+
+def generation_config(header: GgufHeader) -> dict[str, Any]:
+    """Special tokens, and the recommended sampling when the GGUF has one."""
+    found = {hf: header.metadata.get(f"general.sampling.{key}") for key, hf in _SAMPLING.items()}
+    sampling = {k: short(v) if isinstance(v, float) else v for k, v in found.items() if v is not None}
+    return {"_from_model_config": True, **token_ids(header), **sampling}
+
+
+def token_ids(header: GgufHeader) -> dict[str, int]:
+    """Ids of bos, eos and padding, as far as they are known."""
+    keys = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
+    found = {hf: header.metadata.get(f"tokenizer.ggml.{key}_token_id") for hf, key in keys.items()}
+    return {hf: token for hf, token in found.items() if token is not None}
+
+
+def short(value: float) -> float:
+    """The shortest decimal that is the same float32: 9.999999747378752e-06 was 1e-05 in config.json."""
+    return float(np.format_float_positional(np.float32(value), unique=True))
+
+
+class Need:
+    """Hyper-parameters that must be there."""
+
+    def __init__(self, header: GgufHeader) -> None:
+        self.header = header
+
+    def __call__(self, key: str) -> Any:
+        """The value; raises `GgufError` when the file lacks it."""
+        value = self.header.hyper(key)
+        if value is None:
+            raise GgufError(f"{self.header.path} lacks `{self.header.architecture}.{key}`")
+        return value
+
+
+def _rope_scaling(header: GgufHeader, factors: npt.NDArray[np.float32] | None, theta: float) -> dict[str, Any] | None:
+    if factors is not None:
+        found = llama3_scaling(factors, theta)
+        if found is None:
+            raise ConvertError(f"{header.path}: its rope factors are not Llama 3's, and config.json cannot say others")
+        return found
+    kind = header.hyper("rope.scaling.type")
+    if kind in (None, "none"):
+        return None
+    if kind not in ("linear", "yarn"):
+        raise ConvertError(f"{header.path}: `{kind}` rope scaling cannot be exported yet")
+    out: dict[str, Any] = {"factor": header.hyper("rope.scaling.factor"), "rope_type": kind}
+    if kind == "yarn":
+        out["original_max_position_embeddings"] = header.hyper("rope.scaling.original_context_length")
+    return out

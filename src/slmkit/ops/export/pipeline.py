@@ -1,0 +1,202 @@
+"""From a GGUF file to a checkpoint folder, one chunk of one tensor at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmkit.core.progress import SILENT, Progress, Task
+from slmkit.core.quant import QUANT_TYPES
+from slmkit.core.units import size
+from slmkit.errors import ConvertError, DiskFullError, GgufError
+from slmkit.formats.gguf.header import GgufHeader, TensorInfo, check_structure, shards
+from slmkit.formats.safetensors import DTYPES, Entry, write_file
+from slmkit.ops.export.config import ROPE_FACTORS, check_architecture, generation_config, hf_name, model_config
+from slmkit.ops.export.tokenizer import write_json, write_tokenizer
+
+Array = npt.NDArray[Any]
+CHUNK_ELEMENTS = 4 << 20
+"""Weights in memory at a time: 16 MiB as float32."""
+
+_FREE = "free some space, or export to another disk"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written. `source_type` is the quant type that the weights went through."""
+
+    path: Path
+    architecture: str
+    source_type: str
+    dtype: str
+    n_params: int
+    n_tensors: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor and the file it is in."""
+
+    header: GgufHeader
+    info: TensorInfo
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """In numpy order."""
+        return tuple(reversed(self.info.shape))
+
+    def chunks(self, group: int = 1) -> Iterator[npt.NDArray[np.float32]]:
+        """The weights as float32, a multiple of `group` rows at a time."""
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        kind, row = self.info.type, self.info.shape[0]
+        n_rows = self.info.n_elements // row
+        step = max(1, CHUNK_ELEMENTS // row // group) * group
+        with self.header.path.open("rb", buffering=0) as file:
+            file.seek(self.header.data_offset + self.info.offset)
+            for first in range(0, n_rows, step):
+                rows = min(step, n_rows - first)
+                data = np.frombuffer(_read(file, kind.size_bytes(row) * rows, self), np.uint8).reshape(rows, -1)
+                values: Array = dequantize(data, GGMLQuantizationType(kind.id))
+                yield values.reshape(rows, *self.shape[1:]) if len(self.shape) > 1 else values.reshape(-1)
+
+
+def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportReport:
+    """Write the model as a folder that transformers (and `convert`) can read; any shard of a split GGUF will do.
+
+    Weights become bf16 safetensors, or f16 and f32 when the GGUF is of that type. The folder appears under its name
+    when it is complete. Raises `ConvertError` when `out` has files in it or the model has parts that a checkpoint
+    cannot hold, `UnsupportedArchError`, `GgufError`, `DiskFullError`.
+    """
+    headers = [check_structure(path) for path in shards(gguf)]
+    header = headers[0]
+    check_architecture(header)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConvertError(f"{out} exists and is not empty", hint="name a new folder")
+    stored = [_Stored(h, info) for h in headers for info in h.tensors]
+    whole = _merged(headers)
+    source_type = _source_type(whole)
+    dtype = source_type if source_type in ("F16", "F32") else "BF16"
+    weights = [t for t in stored if t.info.name != ROPE_FACTORS]
+    n_params = sum(t.info.n_elements for t in weights)
+    size_bytes = n_params * DTYPES[dtype].itemsize
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(out.parent).free) < size_bytes * 1.02:
+        raise DiskFullError(f"the checkpoint needs {size(size_bytes)}, {out.parent} has {size(free)} free", hint=_FREE)
+    factors = next((np.concatenate(list(t.chunks())) for t in stored if t.info.name == ROPE_FACTORS), None)
+    temporary = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        temporary.mkdir()
+        write_json(temporary / "config.json", model_config(whole, dtype, factors))
+        write_json(temporary / "generation_config.json", generation_config(whole))
+        write_tokenizer(whole, temporary, progress)
+        (temporary / "README.md").write_text(_card(whole, source_type), encoding="utf-8")
+        with progress.task(f"writing {out.name}", size_bytes, "bytes") as task:
+            write_file(temporary / "model.safetensors", [_entry(t, dtype, task) for t in weights])
+        temporary.replace(out)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError(f"the disk of {out.parent} is full", hint=_FREE) from error
+        raise ConvertError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    total = sum(path.stat().st_size for path in out.iterdir())
+    return ExportReport(out, header.architecture, source_type, dtype, n_params, len(weights), total)
+
+
+def deinterleave(part: Array, head_dim: int) -> Array:
+    """Rows 0, d/2, 1, d/2 + 1, ... of each head become 0, 1, ...: the reverse of what `convert` does for llama."""
+    heads = part.reshape(-1, head_dim // 2, 2, *part.shape[1:])
+    return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(part.shape)
+
+
+def _entry(tensor: _Stored, dtype: str, task: Task) -> Entry:
+    header, shape = tensor.header, tensor.shape
+    name = tensor.info.name
+    key = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}.get(name.split(".")[-2])
+    permuted = key is not None and header.architecture == "llama"
+    heads = (header.hyper(key) or header.hyper("attention.head_count")) if key else 1
+    head_dim = shape[0] // heads
+    if permuted and (shape[0] % heads or head_dim % 2):
+        raise GgufError(f"{header.path}: {shape[0]} rows of `{name}` are not {heads} heads")
+
+    def chunks() -> Iterator[Array]:
+        for part in tensor.chunks(head_dim if permuted and len(shape) > 1 else 1):
+            data = _as_dtype(deinterleave(part, head_dim) if permuted else part, dtype)
+            yield data
+            task.advance(data.nbytes)
+
+    return Entry(hf_name(name, header.architecture), dtype, shape, _Once(chunks))
+
+
+@dataclass(frozen=True)
+class _Once:
+    """An iterable that begins to work when it is asked."""
+
+    start: Any
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter(self.start())
+
+
+def _as_dtype(values: npt.NDArray[np.float32], dtype: str) -> Array:
+    if dtype != "BF16":
+        return values.astype(DTYPES[dtype], copy=False)
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize
+
+    out: Array = quantize(np.ascontiguousarray(values, np.float32), GGMLQuantizationType.BF16)
+    return out
+
+
+def _read(file: Any, n: int, tensor: _Stored) -> bytes:
+    parts = []
+    for block in iter(partial(file.read, n), b""):
+        parts.append(block)
+        n -= len(block)
+        if not n:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+    raise GgufError(f"{tensor.header.path} ends inside tensor `{tensor.info.name}`")
+
+
+def _merged(headers: list[GgufHeader]) -> GgufHeader:
+    """The first shard's metadata with the tensors of all; good for names and shapes only."""
+    first = headers[0]
+    if len(headers) == 1:
+        return first
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    return GgufHeader(
+        first.path, first.version, first.metadata, first.value_types, tensors, first.data_offset, first.alignment
+    )
+
+
+def _source_type(header: GgufHeader) -> str:
+    """The quant type by `general.file_type`, or that of most weights."""
+    ftype = header.metadata.get("general.file_type")
+    names = [quant.name for quant in QUANT_TYPES.values() if quant.ftype == ftype]
+    return (names or list(header.params_by_type))[0]
+
+
+def _card(header: GgufHeader, source_type: str) -> str:
+    name = header.metadata.get("general.name") or header.path.stem
+    licence = header.metadata.get("general.license") or "unknown"
+    if source_type in ("F32", "F16", "BF16"):
+        origin = f"The weights were copied from a {source_type} GGUF ({header.path.name})."
+    else:
+        origin = (
+            f"The weights were dequantized from {source_type} ({header.path.name}). They are not the original ones:\n"
+            "what the quantization lost is still lost."
+        )
+    front = f"license: {licence}\nlibrary_name: transformers\npipeline_tag: text-generation\n"
+    return f"---\n{front}---\n# {name}\n\n{origin}\n"

@@ -1,0 +1,95 @@
+"""What all tests share: a home of their own, the program as users run it, and one real tiny model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.progress import SILENT
+from slmkit.recipes import verbs
+from slmkit.recipes.verbs import Session
+from slmkit.core.refs import ModelRef
+from slmkit.registry.store import Registry
+from tests import factories
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's models, cache or token, and none reaches the network."""
+    for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLMKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """An empty registry in this test's home."""
+    return Registry()
+
+
+@pytest.fixture
+def session(registry: Registry) -> Session:
+    """A session that may not use the network."""
+    return Session(registry, SILENT, may_pull=False, offline=True)
+
+
+@pytest.fixture
+def slmkit(tmp_path: Path) -> Run:
+    """Runs the program as users do: a process of its own, in an empty folder."""
+
+    def run(
+        *arguments: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        folder = tmp_path / "cwd"
+        folder.mkdir(exist_ok=True)
+        return subprocess.run(
+            [sys.executable, "-m", "slmkit", *map(str, arguments)],
+            cwd=folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny real Llama checkpoint, `tiny-llama`; read only."""
+    return factories.make_llama(tmp_path_factory.mktemp("checkpoints") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def f16(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It, converted: a GGUF file that llama.cpp loads; read only."""
+    target = tmp_path_factory.mktemp("gguf") / "tiny-llama-F16.gguf"
+    home = Registry(tmp_path_factory.mktemp("home"))
+    verbs.convert(ModelRef("path", str(checkpoint)), Session(home, SILENT), target=target)
+    return target
+
+
+@pytest.fixture
+def float_artifact(checkpoint: Path, session: Session) -> Artifact:
+    """The tiny model as F16 in this test's registry: `local/tiny-llama:F16`."""
+    return verbs.convert(ModelRef("path", str(checkpoint)), session)
+
+
+@pytest.fixture
+def tiny(float_artifact: Artifact, session: Session) -> Iterator[str]:
+    """The reference of a model that has F16 and Q4_0."""
+    from slmkit.core.quant import quant_types
+
+    list(verbs.quantize(ModelRef.parse(float_artifact.model), quant_types(["Q4_0"]), session))
+    yield float_artifact.model

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slmkit.core import stats, units
+from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Failure, Memory
+from slmkit.core.quant import QUANT_TYPES, quant_type, quant_types
+from slmkit.errors import UnknownTypeError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0, "0 B"), (512, "512 B"), (1536, "1.5 KiB"), (91_750_400, "87.5 MiB"), (3 * 2**30, "3.00 GiB")],
+)
+def test_sizes(value: int | None, text: str) -> None:
+    assert units.size(value) == text
+
+
+def test_other_units() -> None:
+    assert units.count(134_515_008) == "134.5M"
+    assert units.count(1_235_814_400) == "1.24B"
+    assert units.percent(0.7149) == "71.5 %"
+    assert units.milliseconds(84_200_000) == "84.2 ms"
+    assert units.milliseconds(1_310_000_000) == "1.31 s"
+    assert units.duration(185) == "3 min 05 s"
+    assert units.duration(4320) == "1 h 12 min"
+    assert {units.count(None), units.percent(None), units.number(None), units.milliseconds(None)} == {"–"}
+
+
+def test_statistics_of_too_little_are_none() -> None:
+    assert stats.mean([]) is None
+    assert stats.median([]) is None
+    assert stats.stdev([1.0]) is None
+    assert stats.relative_spread([1.0]) is None
+    assert stats.relative_spread([0.0, 0.0]) is None
+
+
+def test_rates_are_llama_benchs() -> None:
+    # avg_ts and stddev_ts of llama-bench: the mean and sample deviation of the rates, not the rate of the mean time.
+    rates = stats.rates_per_s(128, [1_000_000_000, 2_000_000_000])
+    assert rates == [128.0, 64.0]
+    assert stats.mean(rates) == 96.0
+    assert stats.stdev(rates) == pytest.approx(45.2548339959)
+
+
+def test_types_are_found_in_any_case_and_in_lists() -> None:
+    assert [t.name for t in quant_types(["q4_0,Q5_1", "Q8-0", "q4_0"])] == ["Q4_0", "Q5_1", "Q8_0"]
+    assert quant_type("q4_k") is QUANT_TYPES["Q4_K_M"]
+
+
+def test_an_unknown_type_names_near_ones() -> None:
+    with pytest.raises(UnknownTypeError) as caught:
+        quant_type("Q4_2")
+    assert "`Q4_0`" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("wrong", [{"n_prompt": -1}, {"repetitions": 0}, {"n_threads": 0}, {"n_prompt": 0, "n_gen": 0}])
+def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError):
+        BenchSpec(**wrong)  # type: ignore[arg-type]
+
+
+samples = st.lists(st.integers(1, 10**12), max_size=5).map(tuple)
+
+
+@given(pp=samples, tg=samples, load=st.none() | st.integers(0, 10**12), peak=st.none() | st.integers(0, 2**40))
+def test_a_run_survives_its_document(
+    pp: tuple[int, ...], tg: tuple[int, ...], load: int | None, peak: int | None
+) -> None:
+    memory = Memory(None, peak, None, 7)
+    failure = Failure("engine.crashed", "it died", ("last line",))
+    spec = BenchSpec(n_prompt=3, depth=2)
+    rows = (
+        BenchRow("a/b:Q4_0", "sha256:00", 1, spec, load, pp, tg, (), memory, None, ("slow",)),
+        BenchRow("a/b:Q8_0", "sha256:01", 1, spec, failure=failure),
+    )
+    run = BenchRun("2026-01-01T00:00:00+00:00", {"cpu": "x"}, {"engine": "y"}, rows, 0.1, "0.1.0", ("busy",))
+    assert BenchRun.from_document(run.document()) == run
