@@ -105,13 +105,11 @@ def borrow_tokenizer(folder: Path, source: Path) -> Path:
     return folder
 
 
-def qwen2_bpe(folder: Path, source: Path) -> Path:
-    """Qwen2 with SmolLM2's tokenizer and a few more rows than it has tokens."""
-    path = borrow_tokenizer(folder, source) / "tokenizer_config.json"
-    # For GPT2Tokenizer, transformers 5 would take Qwen2's own way of splitting, whatever tokenizer.json says.
-    write_json(path, {**json.loads(path.read_text("utf-8")), "tokenizer_class": "PreTrainedTokenizerFast"})
+def padded_bpe(folder: Path, source: Path) -> Path:
+    """SmolLM2's tokenizer, and a few more rows than it has tokens."""
+    borrow_tokenizer(folder, source)
     config = {**SMALL, "vocab_size": 49160, "tie_word_embeddings": True}
-    return make_checkpoint(folder, "Qwen2ForCausalLM", "qwen2", config, tokenizer=False)
+    return make_checkpoint(folder, "LlamaForCausalLM", "llama", config, tokenizer=False)
 
 
 def llama3_bpe(folder: Path, source: Path) -> Path:
@@ -122,5 +120,5 @@ def llama3_bpe(folder: Path, source: Path) -> Path:
     return make_checkpoint(folder, "LlamaForCausalLM", "llama", {**config, "rope_scaling": rope}, tokenizer=False)
 
 
-BORROWED: dict[str, Callable[[Path, Path], Path]] = {"qwen2-bpe": qwen2_bpe, "llama3-bpe": llama3_bpe}
+BORROWED: dict[str, Callable[[Path, Path], Path]] = {"padded-bpe": padded_bpe, "llama3-bpe": llama3_bpe}
 """Cases that need the tokenizer of the real SmolLM2; converted to f16."""

@@ -46,6 +46,6 @@ def identify(tokenizer: Tokenizer, where: str) -> str:
         return known()[found]
     raise UnknownPreTokenizerError(
         f"{where} splits text in a way that llama.cpp has no name for (fingerprint {found[:16]})",
-        hint="when the checkpoint is a fine-tune with added tokens, put the base model's tokenizer.json in its place; "
-        "otherwise llama.cpp must learn this tokenizer first",
+        hint="llama.cpp must learn this tokenizer first; a fine-tune with its base model's vocabulary converts with "
+        "the base model's tokenizer.json",
     )

@@ -81,6 +81,9 @@ _AGAIN = "download the checkpoint's `tokenizer.model` again"
 
 def _piece(data: bytes) -> Piece:
     text, score, kind = "", 0.0, PieceType.NORMAL
+    n = len(data) - 7
+    if n > 0 and data[0] == 0x0A and data[1] == n and n < 0x80 and data[n + 2] == 0x15:  # text and score: the usual
+        return Piece(data[2 : n + 2].decode("utf-8"), struct.unpack_from("<f", data, n + 3)[0])
     for number, value in _fields(data):
         if number == 1 and isinstance(value, bytes):
             text = value.decode("utf-8")
@@ -114,6 +117,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    if data[at] < 0x80:  # nearly all of them
+        return data[at], at + 1
     value = shift = 0
     while True:
         byte = data[at]

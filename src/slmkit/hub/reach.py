@@ -25,5 +25,6 @@ def reach() -> str:
     try:
         httpx.head(endpoint, timeout=TIMEOUT_S, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NoNetworkError(f"{endpoint} does not answer: {error}", hint="check the network, or HF_ENDPOINT") from error
+        hint = "check the network, or HF_ENDPOINT"
+        raise NoNetworkError(f"{endpoint} does not answer: {error}", hint=hint) from error
     return endpoint

@@ -170,7 +170,7 @@ def _write(
             hint="free some space, or remove models you don't need",
         )
     try:
-        with progress.task(f"converting to {target.name}", size_bytes, "bytes") as task:
+        with progress.task("convert", size_bytes, "bytes") as task:
 
             def counted() -> Iterator[memoryview]:
                 for chunk in _ahead(_chunks(entries, rows)):

@@ -77,12 +77,12 @@ def read_vocab(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
 def _byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) -> Vocab:
     folder = source.path.parent
     settings = read_json(folder / "tokenizer_config.json")
-    tokenizer = tokenizer_json.load(source)
-    pre = pretokenizers.identify(tokenizer, str(source.path))
     tokens, types = _padding(n_vocab)
     for text, i in source.vocab.items():
         _check_id(source.path, i, n_vocab, text)
         tokens[i], types[i] = text, PieceType.NORMAL
+    tokenizer = tokenizer_json.load(source)
+    pre = pretokenizers.identify(tokenizer, str(source.path))
     for token in source.added:
         _check_id(source.path, token.id, n_vocab, token.content)
         text = token.content
@@ -127,12 +127,12 @@ def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) -> 
         kind = PieceType.BYTE if _BYTE.fullmatch(text) else PieceType.NORMAL
         tokens[i], types[i], scores[i] = text, kind, float(-ranks.get(text, len(ranks)))
     unknown = source.model.get("unk_token")
+    if unknown in source.vocab:
+        types[source.vocab[unknown]] = PieceType.UNKNOWN
     for token in source.added:
         _check_id(source.path, token.id, n_vocab, token.content)
         tokens[token.id], types[token.id] = _added(token.content, token.special)
         scores[token.id] = -1000.0
-    if unknown in source.vocab:
-        types[source.vocab[unknown]] = PieceType.UNKNOWN
     settings = read_json(source.path.parent / "tokenizer_config.json")
     return _spm_vocab(source.path.parent, config, settings, tokens, types, scores)
 

@@ -32,6 +32,14 @@ _TENSORS = {
     "blk.{}.ffn_up": "model.layers.{}.mlp.up_proj",
     "blk.{}.ffn_down": "model.layers.{}.mlp.down_proj",
 }
+_ROPE_SCALING = {
+    "factor": "factor",
+    "original_max_position_embeddings": "original_context_length",
+    "extrapolation_factor": "yarn_ext_factor",
+    "attention_factor": "yarn_attn_factor",
+    "beta_fast": "yarn_beta_fast",
+    "beta_slow": "yarn_beta_slow",
+}
 _SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "penalty_repeat": "repetition_penalty"}
 
 
@@ -135,7 +143,5 @@ def _rope_scaling(header: GgufHeader, factors: npt.NDArray[np.float32] | None, t
         return None
     if kind not in ("linear", "yarn"):
         raise ConvertError(f"{header.path}: `{kind}` rope scaling cannot be exported yet")
-    out: dict[str, Any] = {"factor": header.hyper("rope.scaling.factor"), "rope_type": kind}
-    if kind == "yarn":
-        out["original_max_position_embeddings"] = header.hyper("rope.scaling.original_context_length")
-    return out
+    found = {key: header.hyper(f"rope.scaling.{gguf}") for key, gguf in _ROPE_SCALING.items()}
+    return {key: value for key, value in found.items() if value is not None} | {"rope_type": kind}

@@ -42,6 +42,13 @@ class ExportReport:
     n_tensors: int
     size_bytes: int
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of the weights' history; nothing when they were never quantized."""
+        if self.source_type in ("F32", "F16", "BF16"):
+            return ()
+        return (f"these weights were dequantized from {self.source_type}: what quantizing lost stays lost",)
+
 
 @dataclass(frozen=True)
 class _Stored:
