@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
+from slmkit.core.refs import ModelRef
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
-from slmkit.core.refs import ModelRef
 from slmkit.registry.store import Registry
 from tests import factories
 
@@ -87,9 +87,9 @@ def float_artifact(checkpoint: Path, session: Session) -> Artifact:
 
 
 @pytest.fixture
-def tiny(float_artifact: Artifact, session: Session) -> Iterator[str]:
+def tiny(float_artifact: Artifact, session: Session) -> str:
     """The reference of a model that has F16 and Q4_0."""
     from slmkit.core.quant import quant_types
 
     list(verbs.quantize(ModelRef.parse(float_artifact.model), quant_types(["Q4_0"]), session))
-    yield float_artifact.model
+    return float_artifact.model

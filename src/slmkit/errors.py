@@ -18,6 +18,7 @@ SlmkitError                     1  error
 │   ├── OfflineError            1  hub.offline       offline mode, and the files are not here
 │   └── WrongBytesError         1  hub.wrong-bytes   sha256 or size differ from what the Hub promised
 ├── DiskFullError               1  disk.full
+├── CannotWriteError            1  disk.write        a file or folder that the user named cannot be written
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
 │   ├── SafetensorsError        1  format.safetensors
@@ -38,7 +39,8 @@ SlmkitError                     1  error
 │   └── DamagedError            3  registry.damaged  verify found files that are not what they were
 ├── DependencyMissingError      1  missing           an optional package is not installed
 ├── SomeFailedError             1  some-failed       some items failed, the others were done
-└── VerdictError                3  verdict           it ran, and the answer is no
+├── VerdictError                3  verdict           it ran, and the answer is no
+└── InterruptedByUserError    130  interrupted       Ctrl-C: raised by nobody, shown by the command line
 
 The number is the exit code of the command line, the word is `code` (what `--json` prints).
 """
@@ -164,6 +166,12 @@ class DiskFullError(SlmkitError):
     """Not enough free space for what was asked."""
 
     code = "disk.full"
+
+
+class CannotWriteError(SlmkitError):
+    """A file or folder that the user named cannot be written."""
+
+    code = "disk.write"
 
 
 class FormatError(SlmkitError):
@@ -296,3 +304,13 @@ class VerdictError(SlmkitError):
 
     code = "verdict"
     exit_code = 3
+
+
+class InterruptedByUserError(SlmkitError):
+    """Ctrl-C. What was finished is kept."""
+
+    code = "interrupted"
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted: what was finished is kept", hint="run the same command again to go on")

@@ -78,7 +78,7 @@ def test_the_build_names_cpu_features() -> None:
 
 def test_speed_gives_one_sample_for_each_repetition_and_memory_for_each_stage(f16: Path) -> None:
     samples: list[str] = []
-    result = engine.speed(f16, **SPEED, read_memory=memory.of_process, on_sample=samples.append, timeout_s=None)  # type: ignore[arg-type]
+    result = engine.speed(f16, **SPEED, read_memory=memory.of_process, on_sample=samples.append, timeout_s=None)
     assert samples == ["pp_ns"] * 2 + ["tg_ns"] * 2 + ["ttft_ns"] * 2
     assert len(result.pp_ns) == len(result.tg_ns) == len(result.ttft_ns) == 2
     assert min(*result.pp_ns, *result.tg_ns, *result.ttft_ns, result.load_ns) > 0
@@ -93,7 +93,7 @@ def test_speed_gives_one_sample_for_each_repetition_and_memory_for_each_stage(f1
 def test_a_test_of_no_tokens_is_left_out(f16: Path, off: str, left: list[str]) -> None:
     result = engine.speed(
         f16,
-        **{**SPEED, off: 0},  # type: ignore[arg-type]
+        **{**SPEED, off: 0},
         read_memory=memory.of_process,
         on_sample=lambda _: None,
         timeout_s=None,
@@ -104,7 +104,7 @@ def test_a_test_of_no_tokens_is_left_out(f16: Path, off: str, left: list[str]) -
 def test_depth_is_decoded_before_each_test(f16: Path) -> None:
     result = engine.speed(
         f16,
-        **{**SPEED, "depth": 32},  # type: ignore[arg-type]
+        **{**SPEED, "depth": 32},
         read_memory=memory.of_process,
         on_sample=lambda _: None,
         timeout_s=None,
@@ -169,7 +169,8 @@ def test_a_child_that_hangs_is_stopped(f16: Path) -> None:
 
 
 def test_children_die_with_their_parent(f16: Path) -> None:
-    code = f"from slmkit.backends.llamacpp import child; child.run('speed', {{**{SPEED!r}, 'path': {str(f16)!r}, 'n_gen': 10**8}})"
+    arguments = {**SPEED, "path": str(f16), "n_gen": 10**8}
+    code = f"from slmkit.backends.llamacpp import child; child.run('speed', {arguments!r})"
     parent = subprocess.Popen([sys.executable, "-c", code])
     children: list[psutil.Process] = []
     deadline = time.monotonic() + 30

@@ -59,7 +59,7 @@ def test_an_unknown_type_names_near_ones() -> None:
 @pytest.mark.parametrize("wrong", [{"n_prompt": -1}, {"repetitions": 0}, {"n_threads": 0}, {"n_prompt": 0, "n_gen": 0}])
 def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        BenchSpec(**wrong)  # type: ignore[arg-type]
+        BenchSpec(**wrong)
 
 
 samples = st.lists(st.integers(1, 10**12), max_size=5).map(tuple)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,6 +15,8 @@ from slmkit import errors
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT, Task, Unit
 from slmkit.core.refs import ModelRef
+from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
+from slmkit.formats.gguf.writer import Entry, string, write_gguf
 from slmkit.hub.client import HubClient
 from slmkit.hub.transport import Backoff
 from slmkit.ops.pull import pull
@@ -28,10 +31,21 @@ CHECKPOINT = {
     "tokenizer.json": b"{}",
     "onnx/model.onnx": b"o" * 5000,
 }
+
+
+def _gguf(n_weights: int) -> bytes:
+    """A sound GGUF of one tensor."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.gguf"
+        entry = Entry("output_norm.weight", (n_weights,), GGML_TYPES_BY_NAME["F32"])
+        write_gguf(path, {"general.architecture": string("llama")}, [entry], [bytes(4 * n_weights)])
+        return path.read_bytes()
+
+
 GGUF = {
-    "m-Q8_0.gguf": b"8" * 3000,
-    "Q4_0/m-Q4_0-00001-of-00002.gguf": b"1" * 3000,
-    "Q4_0/m-Q4_0-00002-of-00002.gguf": b"2" * 2000,
+    "m-Q8_0.gguf": _gguf(800),
+    "Q4_0/m-Q4_0-00001-of-00002.gguf": _gguf(700),
+    "Q4_0/m-Q4_0-00002-of-00002.gguf": _gguf(500),
 }
 REF = ModelRef.parse("org/model")
 
@@ -104,9 +118,11 @@ def test_a_checkpoint_is_registered_where_it_lies(bench: Bench) -> None:
 def test_a_gguf_with_all_its_shards(bench: Bench) -> None:
     bench.hub.add("org/model", GGUF)
     got = bench.pull("org/model:q4_0")
-    assert (got.ref, got.size_bytes) == ("org/model:Q4_0", 5000)
+    shards = [content for name, content in GGUF.items() if "Q4_0" in name]
+    assert (got.ref, got.size_bytes) == ("org/model:Q4_0", sum(map(len, shards)))
+    assert got.facts["n_params"] == 1200
     assert got.path.name == "m-Q4_0-00001-of-00002.gguf"
-    assert (got.path.parent / "m-Q4_0-00002-of-00002.gguf").read_bytes() == b"2" * 2000
+    assert (got.path.parent / "m-Q4_0-00002-of-00002.gguf").read_bytes() == shards[1]
     assert not [path for path in bench.transfers() if "Q8_0" in path]
 
 
@@ -207,6 +223,8 @@ def test_two_pulls_at_once_both_end_well(bench: Bench) -> None:
     code = """
 from slmkit.core.refs import ModelRef
 from slmkit.ops.pull import pull
+from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
+from slmkit.formats.gguf.writer import Entry, string, write_gguf
 from slmkit.registry.store import Registry
 print(pull(ModelRef.parse("org/model"), Registry()).digest)
 """

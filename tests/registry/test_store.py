@@ -121,7 +121,7 @@ def test_verify_finds_every_kind_of_damage(registry: Registry, f16: Path) -> Non
 
 
 def test_two_writers_of_one_model_and_what_a_dead_one_left(registry: Registry) -> None:
-    """The second is refused while the first lives; a killed one leaves a lock that does not hold and a file that goes."""
+    """The second is refused while the first lives; a killed one leaves no lock, and its half file goes."""
     code = (
         "import sys, time, pathlib\n"
         "from slmkit.registry.store import Registry\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -15,33 +15,53 @@ from slmkit.cli import adopt, bench, catalog, compare, convert, demo, doctor, ex
 from slmkit.cli import list as list_command
 from slmkit.cli import verify as verify_command
 from slmkit.cli.output import current, open_output
-from slmkit.errors import DiskFullError, SlmkitError
+from slmkit.errors import CannotWriteError, DiskFullError, InterruptedByUserError, SlmkitError, UsageError
 
-INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_TypedWrong: type[Exception] = typer.BadParameter.__mro__[1]
+"""What Typer raises for a wrong command, option or argument; it exports only this child of it."""
 
 
 class Boundary(TyperGroup):
     """Known errors become one line and a hint; an unknown one keeps its traceback, because it is a bug."""
 
     def invoke(self, ctx: Any) -> Any:
-        open_output()
+        open_output(as_json="--json" in ctx.args)
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a reader that has left is known
         except SlmkitError as error:
-            current().error(error)
-            raise typer.Exit(error.exit_code) from error
+            raise _exit(error) from error
+        except _TypedWrong as error:
+            if not current().as_json:
+                raise  # Typer shows it with the command's usage
+            raise _exit(UsageError(cast(typer.BadParameter, error).format_message())) from error
         except KeyboardInterrupt as error:
-            current().errors.print("interrupted: what was finished is kept, run the same command again to go on")
-            raise typer.Exit(INTERRUPTED) from error
+            raise _exit(InterruptedByUserError()) from error
         except BrokenPipeError as error:  # the reader of our pipe has left, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            full = DiskFullError(f"no space left on the disk: {error}", hint="`slmkit list` shows sizes")
-            current().error(full)
-            raise typer.Exit(full.exit_code) from error
+            raise _exit(_told(error)) from error
+        return result
+
+
+def _exit(error: SlmkitError) -> typer.Exit:
+    current().error(error)
+    return typer.Exit(error.exit_code)
+
+
+def _told(error: OSError) -> SlmkitError:
+    """What the system refuses whoever asks, in our words; anything else is a bug and goes on."""
+    if error.errno in _FULL:
+        return DiskFullError(f"no space left on the disk: {error}", hint="`slmkit list` shows sizes")
+    if error.errno in _FORBIDDEN and error.filename is not None:
+        where = error.filename2 or error.filename
+        return CannotWriteError(
+            f"{where}: {error.strerror}", hint="choose another path; models are kept in SLMKIT_HOME, if that is it"
+        )
+    raise error
 
 
 app = typer.Typer(

@@ -37,7 +37,7 @@ def bench(
     from slmkit.recipes import verbs
     from slmkit.report.tables import bench_table
 
-    output = open_output(as_json=as_json, quiet=quiet)
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
     spec = BenchSpec(
         n_prompt=n_prompt,
         n_gen=n_gen,
@@ -48,10 +48,10 @@ def bench(
         timeout_s=timeout,
     )
     run = verbs.bench(parse_all(refs), spec, session(output))
-    if as_json and form is None:
+    if as_json:
         output.record(run.document(), "")
     else:
-        output.table(bench_table(run.rows), form)
+        output.table(bench_table(run.rows))
     failed = [row for row in run.rows if row.failure]
     if failed:
         raise SomeFailedError(

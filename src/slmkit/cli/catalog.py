@@ -28,7 +28,7 @@ def catalog(
     from slmkit.hub import catalog as source
     from slmkit.report.table import Cell, Column, Table
 
-    output = open_output(as_json=as_json, quiet=quiet)
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
     if size_class not in (None, *source.CLASSES):
         raise UsageError(f"no class {size_class!r}", hint=f"one of {', '.join(source.CLASSES)}")
     found = [
@@ -59,6 +59,6 @@ def catalog(
         )
         for e in found
     )
-    output.table(Table(columns, rows, "catalog"), form)
+    output.table(Table(columns, rows, "catalog"))
     if not rows:
         output.say("no model matches")

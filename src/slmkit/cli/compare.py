@@ -27,14 +27,15 @@ def compare(
     from slmkit.recipes import verbs
     from slmkit.report.tables import compare_table
 
-    output = open_output(as_json=as_json, quiet=quiet)
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
     here = session(output)
     comparison = op.compare(verbs.artifacts(parse_all(refs), here), here.registry)
-    output.table(compare_table(comparison), form)
-    for command in comparison.missing:
-        output.hint(command)
-    if plot:
+    if plot:  # first: when it cannot be drawn, nothing is printed
         from slmkit.report.plots import size_against_speed
 
         size_against_speed(comparison, plot)
+    output.table(compare_table(comparison))
+    for command in comparison.missing:
+        output.hint(command)
+    if plot:
         output.say(f"drawn: {plot}")

@@ -11,10 +11,10 @@ def list_models(form: options.Format = None, as_json: options.Json = False, quie
     from slmkit.registry.store import Registry
     from slmkit.report.tables import artifacts_table
 
-    output = open_output(as_json=as_json, quiet=quiet)
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
     registry = Registry()
     artifacts = registry.artifacts()
-    output.table(artifacts_table(artifacts), form)
+    output.table(artifacts_table(artifacts))
     if not artifacts:
         output.say(f"nothing in {registry.home} yet")
         output.hint("slmkit pull smollm2-135m, or `slmkit demo`")

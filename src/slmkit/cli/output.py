@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -12,31 +13,36 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from slmkit.errors import EngineError, SlmkitError
-from slmkit.report.table import Table, render
+from slmkit.report.table import Table, check_form, render, writing
 
 _WIDE = 400
 """Columns of a table that goes to a file or a pipe: wide enough for any, so that nothing is cut."""
 
 
-class Output:
-    """How this call of the program speaks."""
+class _Console(Console):
+    """Says that the reader of a pipe has left instead of leaving itself: `app.py` decides what that means."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
-        self._out = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "the reader of the pipe has left")
+
+
+class Output:
+    """How this call of the program speaks. `form` is the form of tables, `None` for people."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, form: str | None = None) -> None:
+        self.as_json, self.quiet, self.form = as_json, quiet, "json" if as_json else form
+        self._out = _Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, emoji=False)
+        self._err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     @property
     def errors(self) -> Console:
         """Where progress and remarks go."""
         return self._err
 
-    def table(self, table: Table, form: str | None = None) -> None:
-        """Print a table in the form asked for; `--json` wins."""
-        if self.as_json:
-            form = "json"
-        if form:
-            sys.stdout.write(render(table, form))
+    def table(self, table: Table) -> None:
+        """Print a table in the form asked for."""
+        if self.form:
+            sys.stdout.write(render(table, self.form))
         elif not table.rows:
             return
         else:
@@ -80,8 +86,9 @@ class Output:
 
 
 def write_report(table: Table, path: Path) -> None:
-    """Write a table to a file in the form of its suffix."""
-    path.write_text(render(table, path.suffix.lstrip(".")), encoding="utf-8")
+    """Write a table to a file in the form of its suffix; raises `CannotWriteError`."""
+    with writing(path):
+        path.write_text(render(table, path.suffix.lower().lstrip(".")), encoding="utf-8")
 
 
 def _rich_table(table: Table) -> RichTable:
@@ -96,10 +103,15 @@ def _rich_table(table: Table) -> RichTable:
 _current = Output()
 
 
-def open_output(*, as_json: bool = False, quiet: bool = False) -> Output:
-    """Decide how this call speaks; every command does so first, and errors then follow it."""
+def open_output(*, as_json: bool = False, quiet: bool = False, form: str | None = None) -> Output:
+    """Decide how this call speaks; every command does so first, and errors then follow it.
+
+    Raises `UsageError` for an unknown form of tables: before the work, not after it.
+    """
     global _current
-    _current = Output(as_json=as_json, quiet=quiet)
+    _current = Output(as_json=as_json, quiet=quiet, form=form)
+    if form is not None:
+        check_form(form)
     return _current
 
 

@@ -24,7 +24,6 @@ from slmkit.cli.output import Output
 from slmkit.core import units
 from slmkit.core.progress import SILENT, Progress, Task, Unit
 
-
 WORTH_A_LINE_S = 0.5
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slmkit.cli import options
 from slmkit.cli.output import open_output
+from slmkit.errors import SlmkitError, SomeFailedError
+
+if TYPE_CHECKING:
+    from slmkit.core.quant import QuantType
 
 
 def quantize(
@@ -34,12 +38,16 @@ def quantize(
     from slmkit.recipes import verbs
     from slmkit.report.tables import Quantized, quantize_table
 
-    output = open_output(as_json=as_json, quiet=quiet)
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
     wanted = quant_types(types)
-    rows = []
-    for report in verbs.quantize(
-        parse(ref), wanted, session(output, may_pull=not no_pull), force=force, n_threads=threads
-    ):
+    rows: list[Quantized] = []
+    failures: dict[str, SlmkitError] = {}
+
+    def failed(quant: QuantType, error: SlmkitError) -> None:
+        failures[quant.name] = error
+
+    here = session(output, may_pull=not no_pull)
+    for report in verbs.quantize(parse(ref), wanted, here, force=force, n_threads=threads, on_failure=failed):
         made = report.artifact
         rows.append(
             Quantized(
@@ -53,5 +61,13 @@ def quantize(
                 fresh=report.fresh,
             )
         )
-    output.table(quantize_table(rows), form)
+    if failures and not rows:  # nothing to show beside the first reason
+        raise next(iter(failures.values()))
+    output.table(quantize_table(rows))
+    for name, error in failures.items():
+        output.warn(f"{name}: {error.message}")
+        if error.hint:
+            output.hint(error.hint)
+    if failures:
+        raise SomeFailedError(f"{len(failures)} of {len(wanted)} types could not be made: {', '.join(failures)}")
     output.hint(f"slmkit bench {made.model}")

@@ -9,9 +9,10 @@ import typer
 
 from slmkit.cli import options
 from slmkit.cli.output import Output, open_output, write_report
-from slmkit.errors import SomeFailedError
+from slmkit.errors import SlmkitError, SomeFailedError
 
 if TYPE_CHECKING:
+    from slmkit.core.compare import Comparison
     from slmkit.recipes.schema import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Models, types, bench settings and reports in one TOML file.")
@@ -30,7 +31,8 @@ def run(
     """Run the verbs in order, skip what is done, go on after a failed item, end with the compare table."""
     from slmkit.recipes.schema import load
 
-    run_recipe(load(file), open_output(as_json=as_json, quiet=quiet), may_pull=not no_pull, form=form)
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
+    run_recipe(load(file), output, may_pull=not no_pull)
 
 
 @app.command()
@@ -56,29 +58,38 @@ def plan(file: File, as_json: options.Json = False, quiet: options.Quiet = False
     output.table(Table(columns, rows, "plan"))
 
 
-def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True, form: str | None = None) -> None:
+def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True) -> None:
     """Run, print the table, write the reports; raises `SomeFailedError` when an item failed."""
     from slmkit.cli.refs import session
+    from slmkit.recipes.run import ItemFailure
     from slmkit.recipes.run import run as run_all
     from slmkit.report.tables import compare_table
 
     result = run_all(recipe, session(output, may_pull=may_pull))
+    failures = list(result.failures)
     if result.comparison is not None:
-        table = compare_table(result.comparison)
-        output.table(table, form)
+        output.table(compare_table(result.comparison))
         for path in recipe.report_files:
-            if path.suffix in (".svg", ".png"):
-                from slmkit.report.plots import size_against_speed
-
-                size_against_speed(result.comparison, path)
+            try:
+                _report(result.comparison, path)
+            except SlmkitError as error:
+                failures.append(ItemFailure(f"report {path}", error))
             else:
-                write_report(table, path)
-            output.say(f"written: {path}")
-    for failure in result.failures:
+                output.say(f"written: {path}")
+    for failure in failures:
         output.warn(f"{failure.item}: {failure.error.message}")
         if failure.error.hint:
             output.hint(failure.error.hint)
-    if result.failures:
-        raise SomeFailedError(
-            f"{len(result.failures)} items failed, the others were done", hint="run the same command again to go on"
-        )
+    if failures:
+        names = ", ".join(failure.item for failure in failures)
+        raise SomeFailedError(f"failed: {names}; the others were done", hint="run the same command again to go on")
+
+
+def _report(comparison: Comparison, path: Path) -> None:
+    from slmkit.report import plots
+    from slmkit.report.tables import compare_table
+
+    if path.suffix.lower() in plots.FORMATS:
+        plots.size_against_speed(comparison, path)
+    else:
+        write_report(compare_table(comparison), path)

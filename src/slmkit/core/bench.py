@@ -10,6 +10,7 @@ from slmkit.core import stats
 from slmkit.errors import UsageError
 
 SCHEMA = 1
+_LEAST = {"n_prompt": 0, "n_gen": 0, "depth": 0, "repetitions": 1, "n_batch": 1, "n_ubatch": 1, "timeout_s": 1}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class BenchSpec:
     timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_prompt", 0), ("n_gen", 0), ("depth", 0), ("repetitions", 1), ("n_batch", 1)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if self.n_threads is not None and self.n_threads < 1:

@@ -79,7 +79,8 @@ QUANT_TYPES: dict[str, QuantType] = {
 }
 
 
-ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16", "FP32": "F32"}
+"""Other names for types: llama-quantize's own, and what GGUF repositories call their float files."""
 
 
 def quant_type(text: str) -> QuantType:
@@ -91,6 +92,12 @@ def quant_type(text: str) -> QuantType:
     near = difflib.get_close_matches(name, QUANT_TYPES, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"one of {', '.join(QUANT_TYPES)}"
     raise UnknownTypeError(f"no quant type {text!r}", hint=hint)
+
+
+def canonical(label: str) -> str:
+    """The one spelling of a variant: `fp16` is `F16`; a label that is no type of ours (`UD-Q4_K_XL`) stays as it is."""
+    name = label.upper()
+    return ALIASES.get(name, name) if ALIASES.get(name, name) in QUANT_TYPES else label
 
 
 def quant_types(texts: Iterable[str]) -> tuple[QuantType, ...]:

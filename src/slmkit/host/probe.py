@@ -32,7 +32,7 @@ class Host:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return {**asdict(self), "features": list(self.features)}
 
 
 def host() -> Host:

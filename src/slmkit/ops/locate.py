@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
+from slmkit.core.quant import QUANT_TYPES, canonical
 from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError
 from slmkit.hub import catalog
@@ -49,9 +49,15 @@ def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifac
         return every
     one = registry.find(ref.model, ref.variant)
     if one is None:
-        model = replace(ref, variant=None)
-        raise NotInRegistryError(f"no {ref} here", hint=f"make it: `slmkit quantize {model} -t {ref.variant}`")
+        raise NotInRegistryError(f"no {ref} here", hint=_how_to_get(ref))
     return [one]
+
+
+def _how_to_get(ref: ModelRef) -> str:
+    """A quant of a GGUF repository is pulled, any other is made."""
+    if canonical(ref.variant or "") not in QUANT_TYPES or "gguf" in ref.name.lower():
+        return f"get it: `slmkit pull {ref}`"
+    return f"make it: `slmkit quantize {ref.model} -t {ref.variant}`"
 
 
 def any_of(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib import metadata
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.progress import SILENT, Progress
+from slmkit.core.quant import canonical
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
 from slmkit.errors import HubFileNotFoundError, LockedError, OfflineError, UsageError
 from slmkit.hub import select
 from slmkit.hub.client import HubClient, RepoSnapshot
 from slmkit.hub.download import download
-from slmkit.registry.store import Registry
+from slmkit.ops.describe import gguf_facts, now
+from slmkit.registry.store import Registry, is_whole
 
 _LOCK_TRIES = 50
 _LOCK_WAIT_S = 0.1
@@ -47,13 +48,13 @@ def pull(
     with hub:
         if hub.offline:
             known = registry.find(ref.model, ref.variant)
-            if known and is_complete(known):
+            if known and is_whole(known):
                 progress.say(f"{known.ref} is here already")
                 return known
         snapshot = hub.snapshot(ref.name, ref.revision)
         variant, paths = _choose(ref, snapshot, include, exclude, offline=hub.offline)
         known = registry.find(ref.model, variant)
-        if known and is_complete(known) and (known.owned or _same(known, snapshot, paths)):
+        if known and is_whole(known) and (known.owned or _same(known, snapshot, paths)):
             at = "made here" if known.owned else f"at commit {snapshot.commit[:8]}"
             progress.say(f"{known.ref} is here already, {at}: nothing to download")
             return known
@@ -72,20 +73,12 @@ def pull(
             parameters={"revision": snapshot.revision, "include": list(include), "exclude": list(exclude)},
             tools={"slmkit": __version__, "huggingface_hub": metadata.version("huggingface_hub")},
         ),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
+        facts={} if variant is None else gguf_facts(got.root / got.files[0].name),
     )
     _publish(artifact, registry)
     progress.say(f"{artifact.ref}: {len(artifact.files)} files, {size(artifact.size_bytes)}")
     return artifact
-
-
-def is_complete(artifact: Artifact) -> bool:
-    """Whether all its files are still where they were, in the size they had."""
-    return all(
-        path.is_file() and path.stat().st_size == file.size_bytes
-        for file in artifact.files
-        for path in (artifact.root / file.name,)
-    )
 
 
 def _settled(ref: ModelRef, revision: str | None) -> ModelRef:
@@ -105,7 +98,7 @@ def _choose(
         if ref.variant is None:
             return None, select.checkpoint_files(ref.name, snapshot.paths, include=include, exclude=exclude)
         gguf = select.gguf_files(ref.name, snapshot.paths, ref.variant, include=include, exclude=exclude)
-        return gguf.label, gguf.paths
+        return canonical(gguf.label), gguf.paths
     except HubFileNotFoundError as error:
         if not offline:
             raise

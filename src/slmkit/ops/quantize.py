@@ -17,7 +17,7 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.host.probe import physical_cores
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry
+from slmkit.registry.store import Registry, is_whole
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,8 @@ class QuantizeReport:
 def done(source: Artifact, quant: QuantType, registry: Registry) -> Artifact | None:
     """The finished artifact of this type, if it was made from these very bytes and is still whole in size."""
     found = registry.find(source.model, quant.name)
-    if found is None or source.digest not in found.provenance.parents:
-        return None
-    whole = all(
-        (found.root / f.name).is_file() and (found.root / f.name).stat().st_size == f.size_bytes for f in found.files
-    )
-    return found if whole else None
+    current = found is not None and source.digest in found.provenance.parents and is_whole(found)
+    return found if current else None
 
 
 def quantize(

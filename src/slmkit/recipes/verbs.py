@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,9 @@ from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.bench import BenchRun, BenchSpec
 from slmkit.core.progress import Progress
-from slmkit.core.quant import QuantType, quant_type
+from slmkit.core.quant import QuantType
 from slmkit.core.refs import ModelRef
-from slmkit.errors import NotInRegistryError, UsageError
+from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
 from slmkit.ops import bench as bench_op
 from slmkit.ops import quantize as quantize_op
@@ -78,8 +78,7 @@ def checkpoint(ref: ModelRef, session: Session) -> Artifact:
         )
     if not session.may_pull:
         raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
-    session.progress.say(f"{ref.model} is not here yet: pulling it first")
-    return pull(ref.with_variant(None), session)
+    return _pull_first(ref.with_variant(None), session)
 
 
 def convert(
@@ -96,21 +95,44 @@ def convert(
 
 
 def quantize(
-    ref: ModelRef, types: Sequence[QuantType], session: Session, *, force: bool = False, n_threads: int | None = None
+    ref: ModelRef,
+    types: Sequence[QuantType],
+    session: Session,
+    *,
+    force: bool = False,
+    n_threads: int | None = None,
+    on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
 ) -> Iterator[QuantizeReport]:
-    """Make each type in turn, pulling and converting first where that is missing; yields as they are finished."""
+    """Make each type in turn, pulling and converting first where that is missing; yields as they are finished.
+
+    With `on_failure` a type that cannot be made is told there, and the others still are.
+    """
     if not types:
         raise UsageError("no type given", hint="say which: `slmkit quantize REF -t Q4_0`")
     source = float_source(ref, session)
     for quant in types:
-        if quant.name == source.variant:
-            yield QuantizeReport(source, source, fresh=False)
-        elif quant.is_float and not _is_file(ref):
-            yield QuantizeReport(source, convert(ref, session, outtype=quant.name.lower()), fresh=True)
+        try:
+            report = _one_type(ref, source, quant, session, force, n_threads)
+        except EngineMissingError:
+            raise
+        except SlmkitError as error:
+            if on_failure is None:
+                raise
+            on_failure(quant, error)
         else:
-            yield quantize_op.quantize(
-                source, quant, session.registry, session.progress, force=force, n_threads=n_threads
-            )
+            yield report
+
+
+def _one_type(
+    ref: ModelRef, source: Artifact, quant: QuantType, session: Session, force: bool, n_threads: int | None
+) -> QuantizeReport:
+    if quant.name == source.variant:
+        return QuantizeReport(source, source, fresh=False)
+    if quant.is_float and not _is_file(ref):
+        before = session.registry.find(source.model, quant.name)
+        made = convert(ref, session, outtype=quant.name.lower(), force=force)
+        return QuantizeReport(source, made, fresh=made != before)
+    return quantize_op.quantize(source, quant, session.registry, session.progress, force=force, n_threads=n_threads)
 
 
 def float_source(ref: ModelRef, session: Session) -> Artifact:
@@ -178,11 +200,15 @@ def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:
 
 def _one_gguf(ref: ModelRef, session: Session) -> Artifact:
     if ref.kind == "hub" and session.may_pull and session.registry.find(ref.model, ref.variant) is None:
-        assert ref.variant is not None
-        quant_type(ref.variant)
-        session.progress.say(f"{ref} is not here yet: pulling it first")
-        return pull(ref, session)
+        return _pull_first(ref, session)
     return locate.ggufs(ref, session.registry, session.progress)[0]
+
+
+def _pull_first(ref: ModelRef, session: Session) -> Artifact:
+    if ref.name.startswith(f"{adopt.LOCAL_ORG}/"):
+        raise NotInRegistryError(f"no {ref} here", hint="give its path, or register it: `slmkit adopt PATH`")
+    session.progress.say(f"{ref} is not here yet: pulling it first")
+    return pull(ref, session)
 
 
 def _is_file(ref: ModelRef) -> bool:

@@ -30,6 +30,15 @@ class Removal:
         return tuple(a for a in self.artifacts if not a.owned)
 
 
+def is_whole(artifact: Artifact) -> bool:
+    """Whether all its files are still where they were, in the size they had: quick, where `verify` is thorough."""
+    return all(
+        path.is_file() and path.stat().st_size == file.size_bytes
+        for file in artifact.files
+        for path in (artifact.root / file.name,)
+    )
+
+
 class Registry:
     """All artifacts below one `SLMKIT_HOME`. Any number of readers; one writer for a model at a time."""
 

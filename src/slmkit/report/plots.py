@@ -7,6 +7,7 @@ from pathlib import Path
 from slmkit.core import stats
 from slmkit.core.compare import Comparison
 from slmkit.errors import DependencyMissingError, UsageError
+from slmkit.report.table import writing
 
 FORMATS = (".svg", ".png")
 
@@ -24,6 +25,7 @@ def size_against_speed(comparison: Comparison, path: Path) -> None:
         commands = "; ".join(f"`{c}`" for c in comparison.missing)
         raise UsageError("nothing to draw: no row has been measured", hint=commands or None)
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise DependencyMissingError("drawing needs matplotlib", hint="`pip install 'slmkit[plot]'`") from error
@@ -50,10 +52,11 @@ def size_against_speed(comparison: Comparison, path: Path) -> None:
     axes.set_xlabel("size, MiB")
     axes.set_ylabel(f"{spec.tg if rates == 'tg' else spec.pp}, tok/s")
     axes.set_title("size against speed (mean ± standard deviation)", fontsize=11)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.15 * max(row.size_bytes for row in rows) / 2**20)  # room for the last label
     axes.set_ylim(bottom=0)
     axes.margins(0.1)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    # No date in the file: the same numbers give the same bytes.
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    # No date and no random ids in the file: the same numbers give the same bytes.
+    with rc_context({"svg.hashsalt": "slmkit"}), writing(path):
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)

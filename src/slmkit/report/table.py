@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import html
 import io
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-from slmkit.errors import UsageError
-
-Format = Literal["md", "csv", "json", "jsonl", "html"]
+from slmkit.errors import CannotWriteError, DiskFullError, UsageError
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,33 @@ class Table:
         return [dict(zip(keys, (cell.value for cell in row), strict=True)) for row in self.rows]
 
 
+def check_form(form: str) -> None:
+    """Raise `UsageError` for a form that `render` does not know."""
+    if form not in FORMS:
+        raise UsageError(f"no format {form!r}", hint=f"one of {', '.join(FORMS)}")
+
+
 def render(table: Table, form: str) -> str:
     """The table as text that ends in a newline; raises `UsageError` for an unknown form."""
-    forms = {"md": markdown, "csv": comma_separated, "json": as_json, "jsonl": json_lines, "html": html_page}
-    if form not in forms:
-        raise UsageError(f"no format {form!r}", hint=f"one of {', '.join(forms)}")
-    return forms[form](table)
+    check_form(form)
+    return FORMS[form](table)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line why a report cannot be written: raises `CannotWriteError` and `DiskFullError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFullError(f"no space left on the disk of {path.absolute().parent}") from error
+        raise CannotWriteError(f"cannot write {path}: {error.strerror}") from error
 
 
 def markdown(table: Table) -> str:
     """A GitHub table, its source aligned."""
     titles = [c.title for c in table.columns]
-    texts = [[cell.text.replace("|", "\\|") for cell in row] for row in table.rows]
+    texts = [[_one_line(cell.text).replace("|", "\\|") for cell in row] for row in table.rows]
     widths = [max(3, *(len(row[i]) for row in (titles, *texts))) for i in range(len(titles))]
 
     def line(cells: list[str]) -> str:
@@ -72,6 +89,11 @@ def markdown(table: Table) -> str:
     )
     notes = "".join(f"\n{note}\n" for note in table.notes)
     return "\n".join([line(titles), f"|{rule}|", *(line(row) for row in texts)]) + "\n" + notes
+
+
+def _one_line(text: str) -> str:
+    """An engine's reason may have several lines; a row of Markdown is one."""
+    return " ".join(text.split())
 
 
 def comma_separated(table: Table) -> str:
@@ -121,3 +143,12 @@ def html_page(table: Table) -> str:
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{_STYLE}</style>\n'
         f"<h1>{title}</h1>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}</html>\n"
     )
+
+
+FORMS: dict[str, Callable[[Table], str]] = {
+    "md": markdown,
+    "csv": comma_separated,
+    "json": as_json,
+    "jsonl": json_lines,
+    "html": html_page,
+}

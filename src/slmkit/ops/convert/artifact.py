@@ -11,13 +11,14 @@ from slmkit.core.progress import Progress
 from slmkit.ops.convert.pipeline import convert, resolve_type
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry
+from slmkit.registry.store import Registry, is_whole
 
 
 def done(source: Artifact, variant: str, registry: Registry) -> Artifact | None:
     """The finished GGUF of this type, if it was made from this very checkpoint and is still there."""
     found = registry.find(source.model, variant)
-    return found if found and source.digest in found.provenance.parents and found.path.is_file() else None
+    current = found is not None and source.digest in found.provenance.parents and is_whole(found)
+    return found if current else None
 
 
 def convert_artifact(

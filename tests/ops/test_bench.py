@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
+from slmkit.core.progress import SILENT
+from slmkit.core.refs import ModelRef
+from slmkit.errors import EngineMissingError, UsageError
+from slmkit.ops.adopt import describe
+from slmkit.ops.bench import bench
+from slmkit.ops.compare import compare, is_measured
+from slmkit.recipes import verbs
+from slmkit.recipes.verbs import Session
+from slmkit.registry import runs
+from slmkit.registry.store import Registry
+
+SPEC = BenchSpec(n_prompt=16, n_gen=4, repetitions=2, n_threads=1)
+
+
+def test_numbers_raw_samples_host_and_build_are_kept(tiny: str, session: Session) -> None:
+    run = verbs.bench([ModelRef.parse(tiny)], SPEC, session)
+    assert [row.ref for row in run.rows] == [f"{tiny}:F16", f"{tiny}:Q4_0"]
+    for row in run.rows:
+        assert row.failure is None
+        assert len(row.pp_ns) == len(row.tg_ns) == len(row.ttft_ns) == 2
+        assert row.memory is not None
+        assert row.memory.peak_rss is not None
+        assert row.memory.baseline_rss is not None
+        assert row.memory.peak_rss > row.memory.baseline_rss
+        assert row.memory.file_backed is not None
+        assert row.memory.anonymous is not None
+    (document,) = runs.load(session.registry.home, "bench")
+    assert BenchRun.from_document(document) == run
+    assert document["host"]["cpu"]
+    assert document["build"]["features"]
+
+
+def test_a_child_that_is_killed_becomes_a_row_and_the_others_still_run(tiny: str, session: Session) -> None:
+    """The first model's child is killed by a signal from outside, in the middle of its work."""
+    killed: list[int] = []
+
+    class Killer:
+        def advance(self, amount: int = 1) -> None:
+            if not killed:
+                (child,) = (c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE)
+                os.kill(child.pid, signal.SIGSEGV)
+                killed.append(child.pid)
+
+        def set_total(self, total: int) -> None:
+            pass
+
+    class Progress:
+        def task(self, *_: object, **__: object) -> object:
+            from contextlib import nullcontext
+
+            return nullcontext(Killer())
+
+        def say(self, text: str) -> None:
+            pass
+
+        def warn(self, text: str) -> None:
+            pass
+
+    rows: list[BenchRow] = []
+    artifacts = verbs.artifacts([ModelRef.parse(tiny)], session)
+    run = bench(artifacts, SPEC, session.registry, Progress(), rows.append)  # type: ignore[arg-type]
+    first, second = run.rows
+    assert first.failure is not None
+    assert first.failure.code == "engine.crashed"
+    assert "SIGSEGV" in first.failure.message
+    assert second.failure is None
+    assert second.tg_ns
+    assert rows == list(run.rows)
+
+
+def test_a_damaged_file_and_a_hang_are_rows_with_their_reasons(
+    tiny: str, session: Session, tmp_path: Path, f16: Path
+) -> None:
+    copy = tmp_path / "broken-F16.gguf"
+    copy.write_bytes(f16.read_bytes())
+    broken = describe(copy, SILENT)
+    copy.write_bytes(f16.read_bytes()[:-5000])
+    whole = session.registry.find(tiny, "Q4_0")
+    assert whole is not None
+    run = bench([broken, whole], SPEC, session.registry, SILENT)
+    assert [row.failure and row.failure.code for row in run.rows] == ["engine", None]
+    slow = BenchSpec(n_prompt=0, n_gen=10**7, repetitions=1, n_threads=1, timeout_s=3)
+    (row,) = bench([whole], slow, session.registry, SILENT).rows
+    assert row.failure is not None
+    assert row.failure.code == "engine.timeout"
+
+
+def test_a_context_that_does_not_fit_into_memory_is_a_row(tiny: str, session: Session) -> None:
+    """A KV cache of 20 GB, where the process and its children may have 4."""
+    code = (
+        "import resource\n"
+        "from slmkit.core.bench import BenchSpec\n"
+        "from slmkit.core.progress import SILENT\n"
+        "from slmkit.ops.bench import bench\n"
+        "from slmkit.registry.store import Registry\n"
+        "registry = Registry()\n"
+        f"artifact = registry.find({tiny!r}, 'Q4_0')\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "spec = BenchSpec(n_prompt=0, n_gen=1, depth=20_000_000, repetitions=1, n_threads=1, timeout_s=60)\n"
+        "(row,) = bench([artifact], spec, registry, SILENT).rows\n"
+        "print(row.failure.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "engine.memory\n", done.stderr
+
+
+def test_nothing_to_bench_and_no_engine(registry: Registry, f16: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="nothing to bench"):
+        bench([], SPEC, registry, SILENT)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EngineMissingError):
+        bench([describe(f16, SILENT)], SPEC, registry, SILENT)
+
+
+def test_compare_measures_nothing_and_says_what_is_missing(tiny: str, session: Session) -> None:
+    registry = session.registry
+    artifacts = verbs.artifacts([ModelRef.parse(tiny)], session)
+    before = compare(artifacts, registry)
+    assert [row.variant for row in before.rows] == ["F16", "Q4_0"]
+    assert before.rows[0].reduction == 0
+    assert before.rows[1].reduction == pytest.approx(1 - artifacts[1].size_bytes / artifacts[0].size_bytes)
+    assert before.spec is None
+    assert before.missing == (f"slmkit bench {tiny}:F16 {tiny}:Q4_0",)
+    bench([artifacts[0]], SPEC, registry, SILENT)
+    assert is_measured(artifacts[0], SPEC, registry)
+    assert not is_measured(artifacts[1], SPEC, registry)
+    after = compare(artifacts, registry)
+    assert [row.bench is None for row in after.rows] == [False, True]
+    assert after.missing == (f"slmkit bench {tiny}:Q4_0 -p 16 -n 4 -t 1",)
+
+
+def test_measurements_under_other_conditions_are_left_out(tiny: str, session: Session) -> None:
+    """Other settings, another machine, another build: none may stand beside the newest run's."""
+    registry = session.registry
+    artifacts = verbs.artifacts([ModelRef.parse(tiny)], session)
+    bench(artifacts, SPEC, registry, SILENT)
+    path = next((registry.home / "runs").iterdir())
+    document = json.loads(path.read_text())
+    for change in ("host", "build", "spec"):
+        other = json.loads(path.read_text())
+        other["rows"] = other["rows"][:1]
+        if change == "host":
+            other["host"]["cpu"] = "another"
+        elif change == "build":
+            other["build"]["engine"] = "another"
+        else:
+            other["rows"][0]["spec"]["n_threads"] = 2
+        runs.save(registry.home, "bench", other)
+        comparison = compare(artifacts, registry)
+        assert [row.bench is None for row in comparison.rows] == [False, True]
+        assert comparison.notes
+    runs.save(registry.home, "bench", document)
+    assert all(row.bench for row in compare(artifacts, registry).rows)
+
+
+def test_without_f16_there_is_no_reduction_but_a_command(tiny: str, session: Session) -> None:
+    registry = session.registry
+    registry.remove(registry.plan_removal([a for a in registry.artifacts(tiny) if a.variant == "F16"]))
+    comparison = compare(verbs.artifacts([ModelRef.parse(tiny)], session), registry)
+    assert comparison.rows[0].reduction is None
+    assert f"slmkit convert {tiny}" in comparison.missing
