@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import llama_cpp
@@ -15,6 +16,7 @@ import pytest
 
 from slmkit.backends.llamacpp import child, engine
 from slmkit.backends.llamacpp.child import Event
+from slmkit.core.bench import BenchSpec
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.errors import (
@@ -28,19 +30,8 @@ from slmkit.errors import (
 from slmkit.formats.gguf.header import read_header
 from slmkit.host import memory
 
-SPEED = {
-    "n_prompt": 16,
-    "n_gen": 4,
-    "depth": 0,
-    "repetitions": 2,
-    "n_batch": 2048,
-    "n_ubatch": 512,
-    "n_threads": 1,
-    "n_gpu_layers": 0,
-    "seed": 1,
-}
-
-
+SPEC = BenchSpec(n_prompt=16, n_gen=4, repetitions=2, n_threads=1, n_gpu_layers=0)
+SPEED = {name: value for name, value in asdict(SPEC).items() if name != "timeout_s"}
 NEED_AN_IMATRIX = {"Q2_K_S", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS"}
 
 
@@ -78,7 +69,7 @@ def test_the_build_names_cpu_features() -> None:
 
 def test_speed_gives_one_sample_for_each_repetition_and_memory_for_each_stage(f16: Path) -> None:
     samples: list[str] = []
-    result = engine.speed(f16, **SPEED, read_memory=memory.of_process, on_sample=samples.append, timeout_s=None)
+    result = engine.speed(f16, SPEC, memory.of_process, samples.append)
     assert samples == ["pp_ns"] * 2 + ["tg_ns"] * 2 + ["ttft_ns"] * 2
     assert len(result.pp_ns) == len(result.tg_ns) == len(result.ttft_ns) == 2
     assert min(*result.pp_ns, *result.tg_ns, *result.ttft_ns, result.load_ns) > 0
@@ -91,24 +82,12 @@ def test_speed_gives_one_sample_for_each_repetition_and_memory_for_each_stage(f1
 
 @pytest.mark.parametrize(("off", "left"), [("n_gen", ["start", "pp_ns", "ttft_ns"]), ("n_prompt", ["start", "tg_ns"])])
 def test_a_test_of_no_tokens_is_left_out(f16: Path, off: str, left: list[str]) -> None:
-    result = engine.speed(
-        f16,
-        **{**SPEED, off: 0},
-        read_memory=memory.of_process,
-        on_sample=lambda _: None,
-        timeout_s=None,
-    )
+    result = engine.speed(f16, replace(SPEC, **{off: 0}), memory.of_process, lambda _: None)
     assert list(result.memory) == left
 
 
 def test_depth_is_decoded_before_each_test(f16: Path) -> None:
-    result = engine.speed(
-        f16,
-        **{**SPEED, "depth": 32},
-        read_memory=memory.of_process,
-        on_sample=lambda _: None,
-        timeout_s=None,
-    )
+    result = engine.speed(f16, replace(SPEC, depth=32), memory.of_process, lambda _: None)
     assert len(result.tg_ns) == 2
 
 

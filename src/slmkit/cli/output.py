@@ -50,8 +50,8 @@ class Output:
             for note in table.notes:
                 self._out.print(escape(note), style="dim", soft_wrap=True)
 
-    def record(self, values: dict[str, Any], text: str) -> None:
-        """Print one result: `values` for machines, `text` for people."""
+    def record(self, values: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
+        """Print a result: `values` for machines, `text` for people."""
         if self.as_json:
             sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
         else:

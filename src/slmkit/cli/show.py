@@ -20,9 +20,8 @@ def show(ref: options.Ref, as_json: options.Json = False, quiet: options.Quiet =
     output = open_output(as_json=as_json, quiet=quiet)
     here = session(output)
     found = locate.any_of(parse(ref), here.registry, here.progress)
-    for details in map(op, found):
-        values = _values(details)
-        output.record(values, _text(values))
+    everything = [_values(op(artifact)) for artifact in found]
+    output.record(everything, "\n".join(map(_text, everything)))
 
 
 def _values(details: Details) -> dict[str, Any]:

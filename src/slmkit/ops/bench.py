@@ -55,24 +55,9 @@ def bench(
 def _measure(artifact: Artifact, spec: BenchSpec, progress: Progress) -> tuple[BenchRow, Mapping[str, str]]:
     row = BenchRow(artifact.ref, artifact.digest, artifact.size_bytes, spec)
     tests = (2 if spec.n_prompt else 0) + (1 if spec.n_gen else 0)
-    assert spec.n_threads is not None
     try:
         with progress.task(f"bench {artifact.ref}", tests * spec.repetitions, "steps") as task:
-            result = engine.speed(
-                artifact.path,
-                n_prompt=spec.n_prompt,
-                n_gen=spec.n_gen,
-                depth=spec.depth,
-                repetitions=spec.repetitions,
-                n_batch=spec.n_batch,
-                n_ubatch=spec.n_ubatch,
-                n_threads=spec.n_threads,
-                n_gpu_layers=spec.n_gpu_layers,
-                seed=spec.seed,
-                read_memory=memory.of_process,
-                on_sample=lambda _: task.advance(),
-                timeout_s=spec.timeout_s,
-            )
+            result = engine.speed(artifact.path, spec, memory.of_process, lambda _: task.advance())
     except EngineMissingError:
         raise
     except EngineError as error:

@@ -100,7 +100,7 @@ def _room(registry: Registry) -> Iterator[Finding]:
 
     home = registry.home
     existing = next(p for p in (home, *home.parents) if p.exists())
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         yield Finding("registry", False, f"{home} cannot be written", "set SLMKIT_HOME to a folder of yours")
         return
     space = shutil.disk_usage(existing).free

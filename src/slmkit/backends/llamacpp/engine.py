@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from slmkit.backends.llamacpp.child import Event, run
+from slmkit.core.bench import BenchSpec
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.errors import DiskFullError, EngineError, ImatrixNeededError
@@ -115,23 +116,12 @@ def smoke(path: Path, *, n_gpu_layers: int = 0, n_threads: int = 1, timeout_s: f
     return SmokeResult(str(result["text"]), dict(result["build"]))
 
 
-def speed(
-    path: Path,
-    *,
-    n_prompt: int,
-    n_gen: int,
-    depth: int,
-    repetitions: int,
-    n_batch: int,
-    n_ubatch: int,
-    n_threads: int,
-    n_gpu_layers: int,
-    seed: int,
-    read_memory: MemoryReader,
-    on_sample: Callable[[str], None],
-    timeout_s: float | None,
-) -> SpeedResult:
-    """Measure one configuration. `read_memory` is called with the child's process id while the child waits."""
+def speed(path: Path, spec: BenchSpec, read_memory: MemoryReader, on_sample: Callable[[str], None]) -> SpeedResult:
+    """Measure one configuration; `spec.n_threads` is a number by now.
+
+    `read_memory` is called with the child's process id while the child waits, `on_sample` with the name of the test
+    after each repetition.
+    """
     memory: dict[str, Mapping[str, int | None]] = {}
 
     def listen(event: Event, pid: int) -> None:
@@ -140,19 +130,8 @@ def speed(
         elif event["event"] == "sample":
             on_sample(event["test"])
 
-    arguments = {
-        "path": str(path),
-        "n_prompt": n_prompt,
-        "n_gen": n_gen,
-        "depth": depth,
-        "repetitions": repetitions,
-        "n_batch": n_batch,
-        "n_ubatch": n_ubatch,
-        "n_threads": n_threads,
-        "n_gpu_layers": n_gpu_layers,
-        "seed": seed,
-    }
-    result = run("speed", arguments, listen=listen, timeout_s=timeout_s)
+    settings = {name: value for name, value in asdict(spec).items() if name != "timeout_s"}
+    result = run("speed", {"path": str(path), **settings}, listen=listen, timeout_s=spec.timeout_s)
     return SpeedResult(
         load_ns=result["load_ns"],
         pp_ns=tuple(result["pp_ns"]),

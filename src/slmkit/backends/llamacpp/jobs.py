@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from slmkit.backends.llamacpp import bindings
-from slmkit.backends.llamacpp.worker import Channel
+from slmkit.backends.llamacpp.channel import Channel
 
 # llama-bench warms generation up with one token, too few for models under 1B (its first repetitions are then slow).
 WARMUP_TOKENS = 16
