@@ -111,4 +111,4 @@ app.command("rm", rich_help_panel=_KEEP)(rm.rm)
 
 def main() -> None:
     """Entry point."""
-    app()
+    app(prog_name="slmkit")

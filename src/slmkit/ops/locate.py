@@ -79,5 +79,8 @@ def everything(ref: ModelRef, registry: Registry) -> list[Artifact]:
         one = registry.find(ref.model, ref.variant)
         found = [one] if one else []
     if not found:
-        raise NotInRegistryError(f"nothing registered as {ref}", hint="`slmkit list` shows what there is")
+        hint = "`slmkit list` shows what there is"
+        if ref.kind == "hub" and ref.variant is None:
+            hint = f"get it: `slmkit pull {ref}`; {hint}"
+        raise NotInRegistryError(f"nothing registered as {ref}", hint=hint)
     return found

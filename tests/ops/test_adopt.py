@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slmkit.core.progress import SILENT
+from slmkit.core.refs import ModelRef
+from slmkit.errors import FormatError, GgufError, UsageError
+from slmkit.ops.adopt import adopt, local_model
+from slmkit.recipes import verbs
+from slmkit.recipes.verbs import Session
+from slmkit.registry.store import Registry
+
+
+def test_a_checkpoint_is_linked_not_copied(checkpoint: Path, session: Session) -> None:
+    registry = session.registry
+    artifact = adopt(checkpoint, registry, SILENT)
+    assert artifact.ref == "local/tiny-llama"
+    assert artifact.root == checkpoint
+    assert {f.name for f in artifact.files} == {p.name for p in checkpoint.iterdir()}
+    assert not list(registry.home.rglob("*.safetensors"))
+    assert registry.find("local/tiny-llama", None) == artifact
+    assert verbs.convert(ModelRef.parse("local/tiny-llama"), session).provenance.parents == (artifact.digest,)
+
+
+@pytest.mark.parametrize(
+    ("name", "ref"),
+    [
+        ("tiny-llama-F16.gguf", "local/tiny-llama:F16"),
+        ("Tiny.Llama.f16.gguf", "local/Tiny.Llama:F16"),
+        ("my model (2).gguf", "local/my-model-2:F16"),  # the type is in the header
+        ("x-Q4_K_M.gguf", "local/x:Q4_K_M"),  # a name is believed: Q4_K_M is a mix that no header shows
+    ],
+)
+def test_the_name_of_a_gguf_gives_model_and_variant(
+    f16: Path, tmp_path: Path, session: Session, name: str, ref: str
+) -> None:
+    path = tmp_path / name
+    path.symlink_to(f16)
+    artifact = adopt(path, session.registry, SILENT)
+    assert artifact.ref == ref
+    assert artifact.path == path
+    assert artifact.facts["architecture"] == "llama"
+    assert ModelRef.parse(artifact.ref).model == artifact.model
+
+
+def test_removing_an_adopted_file_leaves_it(f16: Path, registry: Registry) -> None:
+    artifact = adopt(f16, registry, SILENT)
+    registry.remove(registry.plan_removal([artifact]))
+    assert f16.exists()
+    assert registry.artifacts() == []
+
+
+def test_what_cannot_be_adopted_says_why(f16: Path, checkpoint: Path, tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        adopt(tmp_path / "nothing", registry, SILENT)
+    with pytest.raises(UsageError, match=r"no config\.json"):
+        adopt(tmp_path, registry, SILENT)
+    text = tmp_path / "x.txt"
+    text.touch()
+    with pytest.raises(UsageError, match="neither"):
+        adopt(text, registry, SILENT)
+    pickled = tmp_path / "pickled"
+    shutil.copytree(checkpoint, pickled, ignore=shutil.ignore_patterns("*.safetensors"))
+    (pickled / "pytorch_model.bin").touch()
+    with pytest.raises(FormatError) as caught:
+        adopt(pickled, registry, SILENT)
+    assert "unsafe" in (caught.value.hint or "")
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(f16.read_bytes()[:-1])
+    with pytest.raises(GgufError, match="cut short"):
+        adopt(cut, registry, SILENT)
+    assert registry.artifacts() == []
+
+
+@pytest.mark.parametrize("name", ["a", "..", "ü ö", "a--b", "x" * 200, "-.-", "a/b"])
+def test_every_local_name_is_a_valid_reference(name: str) -> None:
+    model = local_model(name)
+    assert str(ModelRef.parse(model)) == model
