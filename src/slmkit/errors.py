@@ -47,6 +47,7 @@ The number is the exit code of the command line, the word is `code` (what `--jso
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -166,6 +167,11 @@ class DiskFullError(SlmkitError):
     """Not enough free space for what was asked."""
 
     code = "disk.full"
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether the system refused to write because there is no room: disk, quota or file size limit."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CannotWriteError(SlmkitError):

@@ -15,9 +15,8 @@ from slmkit.cli import adopt, bench, catalog, compare, convert, demo, doctor, ex
 from slmkit.cli import list as list_command
 from slmkit.cli import verify as verify_command
 from slmkit.cli.output import current, open_output
-from slmkit.errors import CannotWriteError, DiskFullError, InterruptedByUserError, SlmkitError, UsageError
+from slmkit.errors import CannotWriteError, DiskFullError, InterruptedByUserError, SlmkitError, UsageError, is_disk_full
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 _TypedWrong: type[Exception] = typer.BadParameter.__mro__[1]
 """What Typer raises for a wrong command, option or argument; it exports only this child of it."""
@@ -54,7 +53,7 @@ def _exit(error: SlmkitError) -> typer.Exit:
 
 def _told(error: OSError) -> SlmkitError:
     """What the system refuses whoever asks, in our words; anything else is a bug and goes on."""
-    if error.errno in _FULL:
+    if is_disk_full(error):
         return DiskFullError(f"no space left on the disk: {error}", hint="`slmkit list` shows sizes")
     if error.errno in _FORBIDDEN and error.filename is not None:
         where = error.filename2 or error.filename

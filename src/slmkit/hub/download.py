@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from slmkit.core.artifact import File
 from slmkit.core.progress import SILENT, Progress, Task
 from slmkit.core.units import size
-from slmkit.errors import ConnectionCutError, DiskFullError, HubError, WrongBytesError
+from slmkit.errors import ConnectionCutError, DiskFullError, HubError, WrongBytesError, is_disk_full
 from slmkit.hub.cache import Digest, RemoteFile, RepoCache
 from slmkit.hub.client import HubClient, RepoSnapshot
 from slmkit.hub.faults import PassingError
@@ -266,7 +266,7 @@ def _disk_errors(folder: Path, repo: str) -> Iterator[None]:
             raise HubError(
                 f"cannot write to the Hugging Face cache: {error}", hint="set HF_HUB_CACHE to a folder of your own"
             ) from error
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if not is_disk_full(error):
             raise
         raise _disk_full(folder, f"no room for the rest of {repo}, {size(_free_bytes(folder))} are free") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slmkit.errors import DiskFullError
+from slmkit.errors import DiskFullError, is_disk_full
 
 PARTIAL = ".partial-"
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -51,11 +50,6 @@ def sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Whether the system refused to write because there is no room."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full(target: Path) -> DiskFullError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import html
 import io
 import json
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmkit.errors import CannotWriteError, DiskFullError, UsageError
+from slmkit.errors import CannotWriteError, DiskFullError, UsageError, is_disk_full
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             raise DiskFullError(f"no space left on the disk of {path.absolute().parent}") from error
         raise CannotWriteError(f"cannot write {path}: {error.strerror}") from error
 

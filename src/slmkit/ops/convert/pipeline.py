@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import shutil
 from collections import Counter
@@ -16,7 +15,7 @@ import numpy as np
 
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.units import size
-from slmkit.errors import ConvertError, DiskFullError
+from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
 from slmkit.formats.gguf.writer import Entry, Value, Written, file_size, u32, write_gguf
 from slmkit.formats.safetensors import INDEX_NAME, read_checkpoint
@@ -180,8 +179,8 @@ def _write(
             return write_gguf(target, metadata, entries, counted())
     except OSError as error:
         target.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise DiskFullError(f"the disk of {target.parent} is full", hint="free some space") from error
+        if is_disk_full(error):
+            raise DiskFullError(f"no space left on the disk of {target.parent}", hint="free some space") from error
         raise ConvertError(f"cannot write {target}: {error.strerror}") from error
     except BaseException:
         target.unlink(missing_ok=True)

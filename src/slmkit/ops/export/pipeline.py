@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from slmkit.core.progress import SILENT, Progress, Task
 from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.units import size
-from slmkit.errors import ConvertError, DiskFullError, GgufError
+from slmkit.errors import ConvertError, DiskFullError, GgufError, is_disk_full
 from slmkit.formats.gguf.header import GgufHeader, TensorInfo, check_structure, shards
 from slmkit.formats.safetensors import DTYPES, Entry, write_file
 from slmkit.ops.export.config import ROPE_FACTORS, check_architecture, generation_config, hf_name, model_config
@@ -113,8 +112,8 @@ def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportRe
             write_file(temporary / "model.safetensors", [_entry(t, dtype, task) for t in weights])
         temporary.replace(out)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFullError(f"the disk of {out.parent} is full", hint=_FREE) from error
+        if is_disk_full(error):
+            raise DiskFullError(f"no space left on the disk of {out.parent}", hint=_FREE) from error
         raise ConvertError(f"cannot write {out}: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
