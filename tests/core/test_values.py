@@ -70,7 +70,7 @@ def test_a_run_survives_its_document(
     pp: tuple[int, ...], tg: tuple[int, ...], load: int | None, peak: int | None
 ) -> None:
     memory = Memory(None, peak, None, 7)
-    failure = Failure("engine.crashed", "it died", ("last line",))
+    failure = Failure("engine.crashed", "it died", "look", ("last line",))
     spec = BenchSpec(n_prompt=3, depth=2)
     rows = (
         BenchRow("a/b:Q4_0", "sha256:00", 1, spec, load, pp, tg, (), memory, None, ("slow",)),

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from slmkit.errors import EngineError, SlmkitError
 from slmkit.report.table import Table, check_form, render, writing
@@ -31,8 +31,8 @@ class Output:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, form: str | None = None) -> None:
         self.as_json, self.quiet, self.form = as_json, quiet, "json" if as_json else form
-        self._out = _Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, emoji=False)
-        self._err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        self._out = _Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+        self._err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
     @property
     def errors(self) -> Console:
@@ -48,29 +48,29 @@ class Output:
         else:
             self._out.print(_rich_table(table))
             for note in table.notes:
-                self._out.print(escape(note), style="dim", soft_wrap=True)
+                self._out.print(Text(note, "dim"), soft_wrap=True)
 
     def record(self, values: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
         """Print a result: `values` for machines, `text` for people."""
         if self.as_json:
             sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
         else:
-            self._out.print(escape(text), soft_wrap=True)
+            self._out.print(Text(text), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """A remark on stderr."""
         if not self.quiet and not self.as_json:
-            self._err.print(escape(text), style="dim")
+            self._err.print(Text(text, "dim"))
 
     def hint(self, text: str) -> None:
         """What to type next."""
         if not self.quiet and not self.as_json:
-            self._err.print(f"[cyan]hint:[/] {escape(text)}")
+            self._label("hint:", "cyan", text)
 
     def warn(self, text: str) -> None:
         """A remark that is to be heeded."""
         if not self.as_json:
-            self._err.print(f"[yellow]warning:[/] {escape(text)}")
+            self._label("warning:", "yellow", text)
 
     def error(self, error: SlmkitError) -> None:
         """One line and a hint; with `--json` one object."""
@@ -80,9 +80,12 @@ class Output:
                 values["log"] = list(error.log)
             sys.stderr.write(json.dumps(values, ensure_ascii=False) + "\n")
             return
-        self._err.print(f"[bold red]error:[/] {escape(error.message)}")
+        self._label("error:", "bold red", error.message)
         if error.hint:
-            self._err.print(f"[cyan]hint:[/] {escape(error.hint)}")
+            self._label("hint:", "cyan", error.hint)
+
+    def _label(self, label: str, style: str, text: str) -> None:
+        self._err.print(Text.assemble((label, style), f" {text}"))
 
 
 def write_report(table: Table, path: Path) -> None:
@@ -94,9 +97,9 @@ def write_report(table: Table, path: Path) -> None:
 def _rich_table(table: Table) -> RichTable:
     rich = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in table.columns:
-        rich.add_column(escape(column.title), justify="right" if column.right else "left", overflow="fold")
+        rich.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
     for row in table.rows:
-        rich.add_row(*(escape(cell.text) for cell in row))
+        rich.add_row(*(Text(cell.text) for cell in row))
     return rich
 
 

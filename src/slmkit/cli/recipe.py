@@ -73,13 +73,13 @@ def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True) -> None
             try:
                 _report(result.comparison, path)
             except SlmkitError as error:
-                failures.append(ItemFailure(f"report {path}", error))
+                failures.append(ItemFailure.of(f"report {path}", error))
             else:
                 output.say(f"written: {path}")
     for failure in failures:
-        output.warn(f"{failure.item}: {failure.error.message}")
-        if failure.error.hint:
-            output.hint(failure.error.hint)
+        output.warn(f"{failure.item}: {failure.message}")
+        if failure.hint:
+            output.hint(failure.hint)
     if failures:
         names = ", ".join(failure.item for failure in failures)
         raise SomeFailedError(f"failed: {names}; the others were done", hint="run the same command again to go on")

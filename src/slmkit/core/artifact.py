@@ -44,7 +44,8 @@ class Artifact:
 
     `model` is `org/name` or `org/name@revision`. `owned` files were made here and go when the artifact is removed;
     the others stay where they are (the Hugging Face cache, the user's folders). `facts` are read off the finished
-    files, so that listing needs not open them: `architecture`, `n_params`, `bpw`, `n_tensors`, `n_fallback`.
+    files, so that listing needs not open them: `architecture`, `n_params`, `bpw`, `n_tensors`, `n_fallback`. `typed` is
+    the path by which the user named a file that is not registered.
     """
 
     model: str
@@ -55,10 +56,13 @@ class Artifact:
     provenance: Provenance
     created: str
     facts: Mapping[str, JSON] = field(default_factory=dict)
+    typed: str | None = None
 
     @property
     def ref(self) -> str:
         """What to type to name it."""
+        if self.typed:
+            return self.typed
         return self.model if self.variant is None else f"{self.model}:{self.variant}"
 
     @property

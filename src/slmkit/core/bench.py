@@ -78,6 +78,7 @@ class Failure:
 
     code: str
     message: str
+    hint: str | None = None
     log: tuple[str, ...] = ()
 
 
@@ -151,5 +152,5 @@ def _row(row: Mapping[str, Any]) -> BenchRow:
     if row["memory"] is not None:
         values["memory"] = Memory(**row["memory"])
     if row["failure"] is not None:
-        values["failure"] = Failure(row["failure"]["code"], row["failure"]["message"], tuple(row["failure"]["log"]))
+        values["failure"] = Failure(**{**row["failure"], "log": tuple(row["failure"]["log"])})
     return BenchRow(**values)

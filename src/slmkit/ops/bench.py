@@ -61,7 +61,7 @@ def _measure(artifact: Artifact, spec: BenchSpec, progress: Progress) -> tuple[B
     except EngineMissingError:
         raise
     except EngineError as error:
-        return replace(row, failure=Failure(error.code, error.message, error.log)), {}
+        return replace(row, failure=Failure(error.code, error.message, error.hint, error.log)), {}
     row = replace(
         row,
         load_ns=result.load_ns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
@@ -40,7 +41,8 @@ def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifac
     if ref.kind == "path":
         found = adopt.describe(Path(ref.name), progress)
         if not found.is_checkpoint:
-            return [found]
+            known = registry.find(found.model, found.variant)
+            return [known if known and known.digest == found.digest else replace(found, typed=ref.name)]
         ref = ModelRef("hub", found.model)
     if ref.variant is None:
         every = [a for a in registry.artifacts(ref.model) if not a.is_checkpoint]

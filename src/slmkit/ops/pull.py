@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
@@ -20,6 +21,7 @@ from slmkit.hub.download import download
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry.store import Registry, is_whole
 
+CONFIG = "config.json"
 _LOCK_TRIES = 50
 _LOCK_WAIT_S = 0.1
 
@@ -34,12 +36,14 @@ def pull(
     offline: bool = False,
     progress: Progress = SILENT,
     client: HubClient | None = None,
+    inspect: Callable[[Path], None] | None = None,
 ) -> Artifact:
     """What `ref` names on the Hub, complete and checked: a checkpoint, or with a variant the GGUF in that type.
 
     `revision` goes with a reference that has none. `include` adds files by glob, `exclude` drops some. Nothing is
     downloaded that is here already; an interrupted pull goes on where it stopped. `client` is for the library's
-    users who need another endpoint or cache than the environment's.
+    users who need another endpoint or cache than the environment's. `inspect` sees a checkpoint's folder when only its
+    config.json is there, and saves the rest of the download by raising.
 
     Raises the `HubError`s, `DiskFullError`, and `UsageError` for a reference that is not the Hub's.
     """
@@ -59,6 +63,8 @@ def pull(
             progress.say(f"{known.ref} is here already, {at}: nothing to download")
             return known
         files = {file.path: file for file in snapshot.files}
+        if inspect and CONFIG in paths:
+            inspect(download(hub, snapshot, [files[CONFIG]]).root)
         got = download(hub, snapshot, [files[path] for path in paths], progress=progress)
     artifact = Artifact(
         model=ref.model,

@@ -17,7 +17,7 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.host.probe import physical_cores
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry, is_whole
+from slmkit.registry.store import Registry, is_current
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class QuantizeReport:
 def done(source: Artifact, quant: QuantType, registry: Registry) -> Artifact | None:
     """The finished artifact of this type, if it was made from these very bytes and is still whole in size."""
     found = registry.find(source.model, quant.name)
-    current = found is not None and source.digest in found.provenance.parents and is_whole(found)
-    return found if current else None
+    return found if found and is_current(found, source.digest) else None
 
 
 def quantize(

@@ -10,8 +10,8 @@ from slmkit.core.refs import ModelRef
 from slmkit.hub import bundled
 from slmkit.ops import compare, locate
 from slmkit.recipes.schema import Recipe, RecipeModel
-from slmkit.recipes.verbs import FLOATS, Session
-from slmkit.registry.store import Registry
+from slmkit.recipes.verbs import Session, best_float
+from slmkit.registry.store import Registry, is_current
 
 BUNDLED_ORG = "bundled"
 
@@ -60,12 +60,18 @@ def _source_step(model: RecipeModel, ref: ModelRef, source: Artifact | None) -> 
 
 def _make_steps(model: RecipeModel, ref: ModelRef, source: Artifact | None, registry: Registry) -> list[Step]:
     steps = []
+    name = source.model if source else ref.model
+    base = best_float(name, source, registry)
     for quant in model.types:
-        verb = "convert" if quant.name in FLOATS else "quantize"
-        name = source.model if source else ref.model
+        verb, parent = ("convert", source) if quant.is_float else ("quantize", base)
         found = registry.find(name, quant.name)
-        to_do = found is None or not found.path.is_file()
-        steps.append(Step(verb, f"{name}:{quant}", to_do, "not made yet" if to_do else "made already"))
+        if found is None:
+            step = Step(verb, f"{name}:{quant}", True, "not made yet")
+        elif found != base and (parent is None or not is_current(found, parent.digest)):
+            step = Step(verb, f"{name}:{quant}", True, "made from other bytes, or damaged")
+        else:
+            step = Step(verb, f"{name}:{quant}", False, "made already")
+        steps.append(step)
     return steps
 
 

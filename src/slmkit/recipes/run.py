@@ -22,10 +22,17 @@ from slmkit.recipes.verbs import Session
 
 @dataclass(frozen=True)
 class ItemFailure:
-    """An item that failed, and the error that says why."""
+    """An item that failed, and why."""
 
     item: str
-    error: SlmkitError
+    code: str
+    message: str
+    hint: str | None = None
+
+    @classmethod
+    def of(cls, item: str, error: SlmkitError) -> ItemFailure:
+        """What an error says."""
+        return cls(item, error.code, error.message, error.hint)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def run(recipe: Recipe, session: Session, on_row: Callable[[BenchRow], None] = l
         if todo:
             measured = bench_op.bench(todo, recipe.bench, session.registry, session.progress, on_row)
             failures += [
-                ItemFailure(f"bench {row.ref}", SlmkitError(row.failure.message))
+                ItemFailure(f"bench {row.ref}", row.failure.code, row.failure.message, row.failure.hint)
                 for row in measured.rows
                 if row.failure
             ]
@@ -69,19 +76,19 @@ def _make(model: RecipeModel, session: Session, failures: list[ItemFailure]) -> 
         ref = effective_ref(model)
         _restore_bundled(model, session)
     except SlmkitError as error:
-        failures.append(ItemFailure(f"{model.ref}", error))
+        failures.append(ItemFailure.of(f"{model.ref}", error))
         return []
     made: list[Artifact] = []
 
     def failed(quant: QuantType, error: SlmkitError) -> None:
-        failures.append(ItemFailure(f"{ref}:{quant}", error))
+        failures.append(ItemFailure.of(f"{ref}:{quant}", error))
 
     try:
         made += [report.artifact for report in verbs.quantize(ref, model.types, session, on_failure=failed)]
     except EngineMissingError:
         raise
     except SlmkitError as error:  # there is nothing to quantize from
-        failures.append(ItemFailure(f"{ref}", error))
+        failures.append(ItemFailure.of(f"{ref}", error))
     return made
 
 

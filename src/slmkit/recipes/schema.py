@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from slmkit.hub import catalog
 
 REPORT_SUFFIXES = (".md", ".csv", ".json", ".jsonl", ".html", ".svg", ".png")
 _TABLE = re.compile(r"\s*\[+[^\[\],]+\]+\s*(#|$)")
-_BENCH_KEYS = {f.name for f in fields(BenchSpec)} - {"seed"}
+_BENCH_KEYS = {"n_prompt", "n_gen", "depth", "repetitions", "n_threads", "n_gpu_layers"}
 
 
 @dataclass(frozen=True)

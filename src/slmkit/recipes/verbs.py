@@ -20,7 +20,7 @@ from slmkit.ops import bench as bench_op
 from slmkit.ops import quantize as quantize_op
 from slmkit.ops.quantize import QuantizeReport
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry
+from slmkit.registry.store import Registry, is_current, is_whole
 
 if TYPE_CHECKING:
     from slmkit.ops.export import ExportReport
@@ -48,6 +48,7 @@ def pull(
     revision: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    inspect: Callable[[Path], None] | None = None,
 ) -> Artifact:
     """Get a checkpoint, or with `ref.variant` one quant of a GGUF repository, from the Hub."""
     from slmkit.ops.pull import pull as pull_op  # loads huggingface_hub
@@ -63,11 +64,12 @@ def pull(
         exclude=exclude,
         offline=session.offline,
         progress=session.progress,
+        inspect=inspect,
     )
 
 
-def checkpoint(ref: ModelRef, session: Session) -> Artifact:
-    """The checkpoint of a reference; pulled when it is not here and pulling is allowed."""
+def checkpoint(ref: ModelRef, session: Session, *, inspect: Callable[[Path], None] | None = None) -> Artifact:
+    """The checkpoint of a reference; pulled when it is not here, pulling is allowed and `inspect` likes its config."""
     found = locate.checkpoint(ref, session.registry, session.progress)
     if found is not None:
         return found
@@ -78,7 +80,7 @@ def checkpoint(ref: ModelRef, session: Session) -> Artifact:
         )
     if not session.may_pull:
         raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
-    return _pull_first(ref.with_variant(None), session)
+    return _pull_first(ref.with_variant(None), session, inspect)
 
 
 def convert(
@@ -88,9 +90,10 @@ def convert(
 
     Doing it again does nothing, unless the checkpoint has changed or `force`.
     """
-    from slmkit.ops.convert.artifact import convert_artifact  # loads numpy
+    from slmkit.ops.convert import check_supported  # loads numpy
+    from slmkit.ops.convert.artifact import convert_artifact
 
-    source = checkpoint(ref, session)
+    source = checkpoint(ref, session, inspect=check_supported)
     return convert_artifact(source, session.registry, session.progress, outtype=outtype, target=target, force=force)
 
 
@@ -142,12 +145,17 @@ def float_source(ref: ModelRef, session: Session) -> Artifact:
         return _one_gguf(expanded, session)
     source = locate.checkpoint(expanded, session.registry, session.progress)
     model = source.model if source else expanded.model
-    for name in FLOATS:
-        found = session.registry.find(model, name)
-        if found and found.path.is_file() and (source is None or source.digest in found.provenance.parents):
-            return found
+    found = best_float(model, source, session.registry)
+    if found is not None:
+        return found
     session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
     return convert(expanded, session, outtype=DEFAULT_FLOAT.lower())
+
+
+def best_float(model: str, source: Artifact | None, registry: Registry) -> Artifact | None:
+    """The most exact float GGUF that is here and was made from `source`, if that is known."""
+    every = (registry.find(model, name) for name in FLOATS)
+    return next((a for a in every if a and (is_current(a, source.digest) if source else is_whole(a))), None)
 
 
 def export(ref: ModelRef, folder: Path, session: Session) -> ExportReport:
@@ -204,11 +212,11 @@ def _one_gguf(ref: ModelRef, session: Session) -> Artifact:
     return locate.ggufs(ref, session.registry, session.progress)[0]
 
 
-def _pull_first(ref: ModelRef, session: Session) -> Artifact:
+def _pull_first(ref: ModelRef, session: Session, inspect: Callable[[Path], None] | None = None) -> Artifact:
     if ref.name.startswith(f"{adopt.LOCAL_ORG}/"):
         raise NotInRegistryError(f"no {ref} here", hint="give its path, or register it: `slmkit adopt PATH`")
     session.progress.say(f"{ref} is not here yet: pulling it first")
-    return pull(ref, session)
+    return pull(ref, session, inspect=inspect)
 
 
 def _is_file(ref: ModelRef) -> bool:

@@ -39,6 +39,11 @@ def is_whole(artifact: Artifact) -> bool:
     )
 
 
+def is_current(artifact: Artifact, source_digest: str) -> bool:
+    """Whether it was made from these very bytes and is whole: then there is nothing to do."""
+    return source_digest in artifact.provenance.parents and is_whole(artifact)
+
+
 class Registry:
     """All artifacts below one `SLMKIT_HOME`. Any number of readers; one writer for a model at a time."""
 
@@ -52,7 +57,7 @@ class Registry:
         return sorted(found, key=lambda a: (a.model.lower(), a.variant is not None, a.variant or ""))
 
     def find(self, model: str, variant: str | None) -> Artifact | None:
-        """The artifact of that name, in any case of the letters; `None` when there is none or its files are gone."""
+        """The artifact of that name, its variant in any case, whatever its files are now; `None` for no manifest."""
         path = paths.manifest_path(self.home, model, variant)
         if not path.is_file():
             same = [a for a in self.artifacts(model) if (a.variant or "").lower() == (variant or "").lower()]

@@ -1,6 +1,6 @@
 """Checkpoints of Hugging Face transformers to GGUF, without torch and in constant memory."""
 
-from slmkit.ops.convert.architecture import architectures
+from slmkit.ops.convert.architecture import architectures, check_supported
 from slmkit.ops.convert.pipeline import ConvertReport, ConvertType, convert, resolve_type
 
-__all__ = ["ConvertReport", "ConvertType", "architectures", "convert", "resolve_type"]
+__all__ = ["ConvertReport", "ConvertType", "architectures", "check_supported", "convert", "resolve_type"]

