@@ -14,7 +14,7 @@ from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
 from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, UsageError
-from slmkit.ops.adopt import describe
+from slmkit.ops.adopt import adopt, describe
 from slmkit.ops.bench import bench
 from slmkit.ops.compare import compare, is_measured
 from slmkit.recipes import verbs
@@ -172,3 +172,15 @@ def test_without_f16_there_is_no_reduction_but_a_command(tiny: str, session: Ses
     comparison = compare(verbs.artifacts([ModelRef.parse(tiny)], session), registry)
     assert comparison.rows[0].reduction is None
     assert f"slmkit convert {tiny}" in comparison.missing
+
+
+def test_a_file_that_is_not_registered_goes_by_its_path(f16: Path, session: Session) -> None:
+    """Every command that is printed can be typed: nobody has registered `local/tiny-llama`."""
+    ref = ModelRef("path", str(f16))
+    (row,) = verbs.bench([ref], SPEC, session).rows
+    assert row.ref == str(f16)
+    comparison = compare(verbs.artifacts([ref], session), session.registry)
+    assert comparison.rows[0].bench == row
+    adopt(f16, session.registry, SILENT)
+    (known,) = verbs.artifacts([ref], session)
+    assert known.ref == "local/tiny-llama:F16"

@@ -19,6 +19,7 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.formats.gguf.writer import Entry, string, write_gguf
 from slmkit.hub.client import HubClient
 from slmkit.hub.transport import Backoff
+from slmkit.ops.convert import check_supported
 from slmkit.ops.pull import pull
 from slmkit.registry.store import Registry
 from tests.hubserver import HubServer
@@ -222,6 +223,7 @@ def test_two_pulls_at_once_both_end_well(bench: Bench) -> None:
     hold = bench.hub.hold("model.safetensors", 100)
     code = """
 from slmkit.core.refs import ModelRef
+from slmkit.ops.convert import check_supported
 from slmkit.ops.pull import pull
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.formats.gguf.writer import Entry, string, write_gguf
@@ -241,3 +243,14 @@ print(pull(ModelRef.parse("org/model"), Registry()).digest)
     assert found is not None
     assert digests == {f"{found.digest}\n"}
     assert len(bench.hub.seen("model.safetensors", host="storage")) == 1
+
+
+def test_a_model_that_cannot_be_converted_costs_only_its_config(bench: Bench) -> None:
+    """Nobody wants to download gigabytes to be told that they are of no use."""
+    config = b'{"architectures": ["Qwen3ForCausalLM"]}'
+    bench.hub.add("org/model", {**CHECKPOINT, "config.json": config})
+    with pytest.raises(errors.UnsupportedArchError, match="Qwen3ForCausalLM"):
+        bench.pull(inspect=check_supported)
+    assert {path.rpartition("/")[2] for path in bench.transfers() if "/resolve/" in path} == {"config.json"}
+    assert bench.registry.find("org/model", None) is None
+    assert bench.pull().is_checkpoint  # who wants it all the same may have it

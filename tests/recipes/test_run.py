@@ -100,6 +100,13 @@ def test_a_missing_engine_ends_it(
         run(load(recipe_of(tmp_path, checkpoint, types='["Q4_0"]')), session)
 
 
+def test_a_gguf_is_a_source_too(tmp_path: Path, f16: Path, session: Session) -> None:
+    recipe = replace(load(recipe_of(tmp_path, f16, types='["Q4_0"]')), bench=None)
+    assert todo(recipe, session) == [("pull", MODEL, False), ("quantize", "Q4_0", True)]
+    assert [a.ref for a in run(recipe, session).artifacts] == [f"{MODEL}:Q4_0"]
+    assert [to_do for _, _, to_do in todo(recipe, session)] == [False, False]
+
+
 def test_a_plan_does_nothing_and_says_why(
     tmp_path: Path, checkpoint: Path, session: Session, registry: Registry
 ) -> None:
@@ -117,6 +124,7 @@ def test_the_program_runs_it_and_writes_the_reports(
     path = recipe_of(tmp_path, tmp_path / "nowhere", checkpoint, types='["F16", "Q4_0"]', more=more)
     planned = slmkit("recipe", "plan", path)
     assert planned.returncode == 0, planned.stderr
+    assert f"will fail: no such file or folder: {tmp_path / 'nowhere'}" in planned.stdout
 
     done = slmkit("recipe", "run", path)
     assert done.returncode == 1

@@ -20,12 +20,13 @@ CLASSES: dict[SizeClass, tuple[float, float]] = {"micro": (0.1, 1.4), "small": (
 class CatalogEntry:
     """A model.
 
-    `n_params` is of the language model (no image tower), tied weights counted once; `gated` ones must be asked for on
+    `architecture` is what its config.json names. `n_params` is of the language model (no image tower), tied weights counted once; `gated` ones must be asked for on
     their page.
     """
 
     alias: str
     repo: str
+    architecture: str
     n_params: int
     size_class: SizeClass
     licence: str

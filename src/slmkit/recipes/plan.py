@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
 from slmkit.core.refs import ModelRef
+from slmkit.errors import SlmkitError
 from slmkit.hub import bundled
 from slmkit.ops import compare, locate
 from slmkit.recipes.schema import Recipe, RecipeModel
@@ -30,8 +31,12 @@ def plan(recipe: Recipe, session: Session) -> tuple[Step, ...]:
     """The steps in the order in which `run` takes them."""
     steps: list[Step] = []
     for model in recipe.models:
-        ref = effective_ref(model)
-        source = locate.checkpoint(ref, session.registry, session.progress)
+        try:
+            ref = effective_ref(model)
+            source = _source(ref, session)
+        except SlmkitError as error:
+            steps.append(Step("pull", str(model.ref), True, f"will fail: {error.message}"))
+            continue
         steps.append(_source_step(model, ref, source))
         steps += _make_steps(model, ref, source, session.registry)
     if recipe.bench is not None:
@@ -47,6 +52,14 @@ def effective_ref(model: RecipeModel) -> ModelRef:
     if model.bundled_in is None or bundled.find_gguf(model.bundled_in) is None:
         return locate.expand(model.ref)
     return ModelRef("hub", f"{BUNDLED_ORG}/{locate.expand(model.ref).name.partition('/')[2]}")
+
+
+def _source(ref: ModelRef, session: Session) -> Artifact | None:
+    """The checkpoint that is here, or the GGUF that a path names."""
+    found = locate.checkpoint(ref, session.registry, session.progress)
+    if found is None and ref.kind == "path":
+        return locate.ggufs(ref, session.registry, session.progress)[0]
+    return found
 
 
 def _source_step(model: RecipeModel, ref: ModelRef, source: Artifact | None) -> Step:
