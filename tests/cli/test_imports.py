@@ -10,17 +10,7 @@ import pytest
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL
 
-HEAVY = [
-    "gguf",
-    "httpx",
-    "huggingface_hub",
-    "jinja2",
-    "llama_cpp",
-    "matplotlib",
-    "numpy",
-    "sentencepiece",
-    "tokenizers",
-]
+HEAVY = ["gguf", "httpx", "huggingface_hub", "jinja2", "llama_cpp", "matplotlib", "numpy", "tokenizers"]
 RUN = f"""
 import sys
 sys.argv = ["slmkit", *sys.argv[1:]]

@@ -20,8 +20,8 @@ CLASSES: dict[SizeClass, tuple[float, float]] = {"micro": (0.1, 1.4), "small": (
 class CatalogEntry:
     """A model.
 
-    `architecture` is what its config.json names. `n_params` is of the language model (no image tower), tied weights counted once; `gated` ones must be asked for on
-    their page.
+    `architecture` is what its config.json names. `n_params` is of the language model (no image tower), tied weights
+    counted once; `gated` ones must be asked for on their page.
     """
 
     alias: str
