@@ -111,6 +111,10 @@ OVERRIDES = {"cli/app.py": {"invoke"}}
 """Methods whose contract is written down where they come from."""
 
 
+BROAD = {"formats/tokenizer_json.py": 1}
+"""Handlers of `Exception`: the tokenizers library raises nothing else."""
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_keeps_the_rules(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
@@ -131,7 +135,7 @@ def test_a_module_keeps_the_rules(path: Path) -> None:
                 broad.append(node.lineno)
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("print", "input", "exit", "breakpoint"):
             loud.append(node.lineno)
-    assert broad == [], "name what can happen"
+    assert len(broad) == BROAD.get(name_of(path), 0), f"name what can happen: {broad}"
     if not name_of(path).startswith("cli/"):
         assert loud == [], "only the command line speaks"
 

@@ -48,6 +48,7 @@ def furnished(_furnished: Path, registry: Registry) -> Registry:
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the program and gives the running process; what still runs after the test is ended."""
     running: list[subprocess.Popen[str]] = []
+    users = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # it hides late writes
 
     def start_one(
         *arguments: str | Path, env: Mapping[str, str] | None = None, **options: Any
@@ -57,7 +58,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             [sys.executable, "-m", "slmkit", *map(str, arguments)],
             cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **(env or {})},
+            env={**users, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **(env or {})},
             text=True,
             stdin=subprocess.DEVNULL,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},

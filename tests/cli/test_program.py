@@ -222,7 +222,7 @@ def test_json_is_one_value_on_stdout_and_nothing_else(
 
 BAD: list[tuple[str, int, str]] = [
     ("pull org/name@", 2, "usage.ref"),
-    ("pull org/name", 1, "hub.offline"),
+    ("pull org/name --offline", 1, "hub.offline"),
     ("pull ./here", 2, "usage"),
     ("convert org/name --no-pull", 1, "registry.not-found"),
     ("convert ./here --type q9", 2, "usage"),
@@ -256,11 +256,17 @@ BAD: list[tuple[str, int, str]] = [
 
 @pytest.mark.parametrize(("arguments", "exit_code", "code"), BAD)
 def test_an_error_is_a_line_and_a_hint_on_stderr(
-    slmkit: Run, furnished: Registry, arguments: str, exit_code: int, code: str
+    furnished: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    exit_code: int,
+    code: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     before = sorted(p.name for p in furnished.home.rglob("*") if p.suffix != ".lock")
-    done = slmkit(*arguments.split())
-    assert (done.returncode, done.stdout) == (exit_code, ""), done.stderr
+    done = in_process(*arguments.split())
+    assert (done.exit_code, done.stdout) == (exit_code, ""), done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.endswith(" first")]  # "converting it first"
     assert lines[0].startswith("error: ")
     assert all(line.startswith("hint: ") for line in lines[1:])

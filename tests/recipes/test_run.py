@@ -101,10 +101,14 @@ def test_a_missing_engine_ends_it(
 
 
 def test_a_gguf_is_a_source_too(tmp_path: Path, f16: Path, session: Session) -> None:
-    recipe = replace(load(recipe_of(tmp_path, f16, types='["Q4_0"]')), bench=None)
-    assert todo(recipe, session) == [("pull", str(f16), False), ("quantize", "Q4_0", True)]
-    assert [a.ref for a in run(recipe, session).artifacts] == [f"{MODEL}:Q4_0"]
-    assert [to_do for _, _, to_do in todo(recipe, session)] == [False, False]
+    recipe = replace(load(recipe_of(tmp_path, f16)), bench=None)
+    assert todo(recipe, session) == [
+        ("pull", str(f16), False),
+        ("quantize", "F16", False),
+        ("quantize", "Q4_0", True),
+    ]
+    assert [a.ref for a in run(recipe, session).artifacts] == [str(f16), f"{MODEL}:Q4_0"]
+    assert [to_do for _, _, to_do in todo(recipe, session)] == [False, False, False]
 
 
 def test_a_plan_does_nothing_and_says_why(

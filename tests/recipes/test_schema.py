@@ -109,7 +109,7 @@ WRONG = [
     ("n_prompt = 64", "n_prompt = 64.5", 15, "n_prompt must be a whole number"),
     ("n_prompt = 64", "n_prompt = true", 15, "n_prompt must be a whole number"),
     ("n_prompt = 64", "n_prompt = -1", 15, "n_prompt is -1: it must be at least 0"),
-    ("n_prompt = 64", "n_ubatch = 0", 15, "n_ubatch is 0: it must be at least 1"),
+    ("n_prompt = 64", "repetitions = 0", 15, "repetitions is 0: it must be at least 1"),
     ("n_prompt = 64", "seed = 1", 15, "unknown key 'seed'"),
     ("n_prompt = 64", "n_prompt = 0", 14, "nothing to measure"),
     ("n_gen = 0", "n_threads = 0", 16, "n_threads is 0"),
@@ -149,6 +149,14 @@ def test_a_recipe_needs_models(tmp_path: Path, text: str, line: int) -> None:
     with pytest.raises(RecipeError) as caught:
         load(path)
     assert caught.value.message.startswith(f"{path}:{line}: ")
+
+
+def test_the_mistake_is_looked_for_in_its_own_table(tmp_path: Path) -> None:
+    good, bad = '[[models]]\nref = "a/b"\ntypes = ["Q4_0"]\n', '[[models]]\nref = "a/b"\ntypes = ["Q9"]\n'
+    path = write(tmp_path, good + bad + good)
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert caught.value.message.startswith(f"{path}:6: ")
 
 
 def test_a_wrong_value_keeps_the_hint(tmp_path: Path) -> None:

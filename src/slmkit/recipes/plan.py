@@ -74,10 +74,11 @@ def _source_step(model: RecipeModel, ref: ModelRef, source: Artifact | None) -> 
 def _make_steps(model: RecipeModel, ref: ModelRef, source: Artifact | None, registry: Registry) -> list[Step]:
     steps = []
     name = source.model if source else ref.model
-    base = best_float(name, source, registry)
+    file = source if source and not source.is_checkpoint else None  # a GGUF that a path names is quantized itself
+    base = file or best_float(name, source, registry)
     for quant in model.types:
-        verb, parent = ("convert", source) if quant.is_float else ("quantize", base)
-        found = registry.find(name, quant.name)
+        verb, parent = ("convert", source) if quant.is_float and not file else ("quantize", base)
+        found = file if file and quant.name == file.variant else registry.find(name, quant.name)
         if found is None:
             step = Step(verb, f"{name}:{quant}", True, "not made yet")
         elif found != base and (parent is None or not is_current(found, parent.digest)):
