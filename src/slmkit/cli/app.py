@@ -74,9 +74,11 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from slmkit.backends.llamacpp.child import installed
+        from slmkit.backends.llamacpp.child import installed, llama_cpp_commit
 
-        typer.echo(f"slmkit {__version__} ({installed() or 'no engine: pip install slmkit[engine]'})")
+        engine = installed() or "no engine: pip install 'slmkit[engine]'"
+        commit = llama_cpp_commit()
+        typer.echo(f"slmkit {__version__} ({engine}{f', llama.cpp {commit}' if commit else ''})")
         raise typer.Exit
 
 

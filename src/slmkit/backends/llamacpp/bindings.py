@@ -12,6 +12,8 @@ import llama_cpp as ll
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.backends.llamacpp.child import llama_cpp_commit
+
 Pointer = Any
 """An opaque pointer of the C library."""
 
@@ -37,8 +39,10 @@ def on_log(listener: Callable[[int, str], None]) -> None:
 def build() -> dict[str, str]:
     """Which engine this is: versions, and the CPU features that the build really uses."""
     features = ll.llama_print_system_info().decode()
+    ll.llama_cpp._lib.llama_version.restype = ctypes.c_char_p
     return {
         "engine": f"llama-cpp-python {ll.__version__}",
+        "llama.cpp": f"{ll.llama_cpp._lib.llama_version().decode()} {llama_cpp_commit() or 'unknown commit'}",
         "features": " ".join(p.split("=")[0].strip() for p in features.replace(":", "|").split("|") if "= 1" in p),
         "gpu": "yes" if ll.llama_supports_gpu_offload() else "no",
     }

@@ -29,6 +29,7 @@ Listener = Callable[[Event, int], None]
 """Called with each event and the child's process id."""
 
 LOG_LINES = 40
+_COMMITS = {"0.3.36": "0c1e57098"}  # vendor/llama.cpp of each sdist
 _NO_MEMORY = ("failed to allocate", "bad_alloc", "out of memory", "Cannot allocate memory", "unable to allocate")
 INSTALL_HINT = "install it: `pip install 'slmkit[engine]'` (compiles for some minutes; the README has the right flags)"
 
@@ -78,6 +79,11 @@ def installed() -> str | None:
         return f"llama-cpp-python {metadata.version('llama-cpp-python')}"
     except metadata.PackageNotFoundError:
         return None
+
+
+def llama_cpp_commit() -> str | None:
+    """Which llama.cpp the installed engine contains; `None` for a version that this slmkit was not checked with."""
+    return _COMMITS.get((installed() or "").rpartition(" ")[2])
 
 
 def _start(stderr: IO[str]) -> subprocess.Popen[str]:
