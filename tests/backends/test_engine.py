@@ -48,7 +48,7 @@ def test_every_type_is_made_or_says_that_it_needs_an_imatrix(quant: QuantType, f
     target = tmp_path / "x.gguf"
 
     def make() -> engine.QuantizeResult:
-        return engine.quantize(f16, target, quant, n_threads=1, allow_requantize=False, progress=SILENT)
+        return engine.quantize(f16, target, quant, n_threads=1, progress=SILENT)
 
     if quant.name in NEED_AN_IMATRIX:
         with pytest.raises(ImatrixNeededError, match=quant.name):
@@ -168,3 +168,26 @@ def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(EngineMissingError) as caught:
         engine.build()
     assert "slmkit[engine]" in (caught.value.hint or "")
+
+
+def test_nothing_is_imported_from_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a `json.py` or a checkout of llama-cpp-python must not become part of the child."""
+    (tmp_path / "json.py").write_text("print('not json')")
+    (tmp_path / "llama_cpp").mkdir()
+    (tmp_path / "llama_cpp" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    assert engine.build()["engine"] == child.installed()
+
+
+def test_the_threads_come_from_the_engines_own_cpu_backend() -> None:
+    """One copy of the library in the process: a second one has tables that nobody has filled."""
+    code = (
+        "from slmkit.backends.llamacpp import bindings\n"
+        f"path = {str(Path(llama_cpp.__file__).parent / 'lib')!r}\n"
+        "lib = bindings.ll.llama_cpp._lib\n"
+        "assert lib.ggml_threadpool_new and lib.ggml_threadpool_free and lib.ggml_threadpool_params_init\n"
+        "maps = {line.split()[-1] for line in open('/proc/self/maps') if 'ggml-cpu' in line}\n"
+        "print(len(maps))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -19,6 +19,7 @@ from slmkit.errors import (
     TokenizerError,
     UnclaimedTensorsError,
     UnknownPreTokenizerError,
+    UnknownTypeError,
     UnsupportedArchError,
 )
 from slmkit.formats.safetensors import Entry, read_checkpoint, write_file
@@ -172,7 +173,7 @@ def test_a_tokenizer_larger_than_the_embedding(llama: Path) -> None:
 
 
 def test_types(llama: Path) -> None:
-    with pytest.raises(ConvertError, match="no output type 'q4_0'"):
+    with pytest.raises(UnknownTypeError, match="convert makes no 'q4_0'"):
         convert(llama, llama / "out.gguf", outtype="q4_0")
     assert resolve_type(llama, "auto") == "bf16"
     assert resolve_type(llama, "F16") == "f16"

@@ -15,7 +15,7 @@ name = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,20}[A-Za-z0-9_])?", fullmat
 revision = st.none() | st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_/-]{0,20}[A-Za-z0-9_])?", fullmatch=True)
 variant = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 hub = st.builds(lambda o, n, r, v: ModelRef("hub", f"{o}/{n}", r, v), name, name, revision, variant)
-alias = st.builds(lambda n, v: ModelRef("alias", n, variant=v), name, variant)
+alias = st.builds(lambda n, r, v: ModelRef("alias", n, r, v), name, revision, variant)
 path = st.builds(
     lambda s: ModelRef("path", "./" + s), st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(str.strip)
 )
@@ -77,7 +77,7 @@ def test_the_forms_of_the_grammar(text: str, expected: ModelRef) -> None:
         ("a/b@../x", "neither"),
         ("a b", ""),
         ("x\0y", ""),
-        ("alias@main", ""),
+        ("alias@", ""),
     ],
 )
 def test_a_wrong_reference_says_why_and_shows_a_right_one(text: str, why: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
-from slmkit.errors import FormatError, GgufError, UsageError
+from slmkit.errors import FormatError, GgufError, NotInRegistryError, UsageError
 from slmkit.ops.adopt import adopt, local_model
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
@@ -79,3 +79,13 @@ def test_what_cannot_be_adopted_says_why(f16: Path, checkpoint: Path, tmp_path: 
 def test_every_local_name_is_a_valid_reference(name: str) -> None:
     model = local_model(name)
     assert str(ModelRef.parse(model)) == model
+
+
+def test_a_checkpoint_whose_files_are_gone_is_not_here(checkpoint: Path, tmp_path: Path, session: Session) -> None:
+    """The Hugging Face cache and the user's folders are cleaned by others: a manifest alone is no model."""
+    copy = tmp_path / "gone"
+    shutil.copytree(checkpoint, copy)
+    adopt(copy, session.registry, SILENT)
+    shutil.rmtree(copy)
+    with pytest.raises(NotInRegistryError):
+        verbs.convert(ModelRef.parse("local/gone"), session)

@@ -10,10 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
+from slmkit.backends.llamacpp import engine
+from slmkit.core.bench import BenchRun, BenchSpec
 from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, UsageError
+from slmkit.host import memory
 from slmkit.ops.adopt import adopt, describe
 from slmkit.ops.bench import bench
 from slmkit.ops.compare import compare, is_measured
@@ -69,16 +71,14 @@ def test_a_child_that_is_killed_becomes_a_row_and_the_others_still_run(tiny: str
         def warn(self, text: str) -> None:
             pass
 
-    rows: list[BenchRow] = []
     artifacts = verbs.artifacts([ModelRef.parse(tiny)], session)
-    run = bench(artifacts, SPEC, session.registry, Progress(), rows.append)  # type: ignore[arg-type]
+    run = bench(artifacts, SPEC, session.registry, Progress())  # type: ignore[arg-type]
     first, second = run.rows
     assert first.failure is not None
     assert first.failure.code == "engine.crashed"
     assert "SIGSEGV" in first.failure.message
     assert second.failure is None
     assert second.tg_ns
-    assert rows == list(run.rows)
 
 
 def test_a_damaged_file_and_a_hang_are_rows_with_their_reasons(
@@ -135,11 +135,13 @@ def test_compare_measures_nothing_and_says_what_is_missing(tiny: str, session: S
     assert before.spec is None
     assert before.missing == (f"slmkit bench {tiny}:F16 {tiny}:Q4_0",)
     bench([artifacts[0]], SPEC, registry, SILENT)
-    assert is_measured(artifacts[0], SPEC, registry)
-    assert not is_measured(artifacts[1], SPEC, registry)
+    build = engine.build()
+    assert is_measured(artifacts[0], SPEC, build, registry)
+    assert not is_measured(artifacts[1], SPEC, build, registry)
+    assert not is_measured(artifacts[0], SPEC, {**build, "features": "others"}, registry)
     after = compare(artifacts, registry)
     assert [row.bench is None for row in after.rows] == [False, True]
-    assert after.missing == (f"slmkit bench {tiny}:Q4_0 -p 16 -n 4 -t 1",)
+    assert after.missing == (f"slmkit bench {tiny}:Q4_0 -p 16 -n 4 -r 2 -t 1",)
 
 
 def test_measurements_under_other_conditions_are_left_out(tiny: str, session: Session) -> None:
@@ -166,11 +168,14 @@ def test_measurements_under_other_conditions_are_left_out(tiny: str, session: Se
     assert all(row.bench for row in compare(artifacts, registry).rows)
 
 
-def test_without_f16_there_is_no_reduction_but_a_command(tiny: str, session: Session) -> None:
+def test_without_f16_there_is_no_reduction_but_a_command(tiny: str, checkpoint: Path, session: Session) -> None:
     registry = session.registry
     registry.remove(registry.plan_removal([a for a in registry.artifacts(tiny) if a.variant == "F16"]))
     comparison = compare(verbs.artifacts([ModelRef.parse(tiny)], session), registry)
     assert comparison.rows[0].reduction is None
+    assert f"slmkit convert {tiny}" not in comparison.missing  # nobody has registered what it was made from
+    adopt(checkpoint, registry, SILENT)
+    comparison = compare(verbs.artifacts([ModelRef.parse(tiny)], session), registry)
     assert f"slmkit convert {tiny}" in comparison.missing
 
 
@@ -184,3 +189,44 @@ def test_a_file_that_is_not_registered_goes_by_its_path(f16: Path, session: Sess
     adopt(f16, session.registry, SILENT)
     (known,) = verbs.artifacts([ref], session)
     assert known.ref == "local/tiny-llama:F16"
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_child_that_dies_while_its_memory_is_read_is_a_row_too(
+    tiny: str, session: Session, monkeypatch: pytest.MonkeyPatch, stage: int
+) -> None:
+    """The first model's child is killed in a pause, before the reader looks at it."""
+    seen: list[int] = []
+    read = memory.of_process
+
+    def kill_and_read(pid: int) -> object:
+        seen.append(pid)
+        if len(seen) == stage + 1:
+            os.kill(pid, signal.SIGSEGV)
+            psutil.Process(pid).wait(timeout=30) if stage else None
+        return read(pid)
+
+    monkeypatch.setattr(memory, "of_process", kill_and_read)
+    first, second = verbs.bench([ModelRef.parse(tiny)], SPEC, session).rows
+    assert first.failure is not None
+    assert first.failure.code == "engine.crashed"
+    assert second.failure is None
+
+
+def test_what_is_measured_when_it_is_interrupted_is_kept(
+    tiny: str, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed = engine.speed
+    calls: list[Path] = []
+
+    def interrupted(path: Path, *arguments: object) -> object:
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return speed(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "speed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.bench([ModelRef.parse(tiny)], SPEC, session)
+    (document,) = runs.load(session.registry.home, "bench")
+    assert [row.ref for row in BenchRun.from_document(document).rows] == [f"{tiny}:F16"]

@@ -134,9 +134,10 @@ def test_the_program_runs_it_and_writes_the_reports(
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     errors = done.stderr.splitlines()
-    assert f"warning: {tmp_path / 'nowhere'}: no such file or folder: {tmp_path / 'nowhere'}" in errors
-    assert "warning: report no/folder.md: cannot write no/folder.md: No such file or directory" in errors
-    assert errors[-1] == "hint: run the same command again to go on"
+    (error,) = (line for line in errors if line.startswith("error: "))
+    assert f"{tmp_path / 'nowhere'} (no such file or folder: {tmp_path / 'nowhere'})" in error
+    assert "report no/folder.md (cannot write no/folder.md: No such file or directory)" in error
+    assert errors[-1] == "hint: the others were done; run the same command again to go on"
     assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == ["type", "F16", "Q4_0"]
 
     written = {p.name: p for p in (tmp_path / "cwd").iterdir()}

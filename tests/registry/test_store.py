@@ -179,3 +179,30 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def test_a_manifest_that_is_being_written_is_not_read(registry: Registry) -> None:
+    """A reader may come at any moment, and a writer may have died at any byte."""
+    artifact = made(registry)
+    (artifact.root / f"{atomic.PARTIAL}1-x.json").write_text('{"schema": 1, "mod')
+    assert registry.artifacts() == [artifact]
+
+
+def test_a_restored_checkpoint_goes_with_its_folder(registry: Registry) -> None:
+    folder = paths.model_dir(registry.home, "bundled/x") / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    file = File("config.json", 2, atomic.sha256(folder / "config.json"))
+    registry.publish(
+        Artifact("bundled/x", None, folder, (file,), True, Provenance("export"), "2026-01-01T00:00:00+00:00")
+    )
+    registry.remove(registry.plan_removal(registry.artifacts()))
+    assert list((registry.home / "models").iterdir()) == []
+
+
+def test_a_folder_that_a_dead_writer_left_goes_with_the_next_lock(registry: Registry) -> None:
+    left = paths.model_dir(registry.home, "org/name") / f"{atomic.PARTIAL}1-checkpoint"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    with registry.locked("org/name"):
+        assert not left.exists()

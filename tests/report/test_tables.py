@@ -48,7 +48,7 @@ FAILED = BenchRow(
 )
 COMPARISON = Comparison(
     rows=(
-        CompareRow("org/m:F16", "org/m", "F16", 256 * MIB, 0.0, 16.004, F16),
+        CompareRow("org/m:F16", "org/m", "F16", 256 * MIB, 0.0, 16.004, F16, is_baseline=True),
         CompareRow("org/m:Q8_0", "org/m", "Q8_0", 136 * MIB, 0.46875, 8.5, None),
         CompareRow("org/m:Q4_0", "org/m", "Q4_0", 77 * MIB + 1, 0.69921875, 4.813, Q4),
         CompareRow("org/m:F32", "org/m", "F32", 512 * MIB, -1.0, 32.0, None),

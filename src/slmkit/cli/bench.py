@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -58,4 +59,5 @@ def bench(
             f"{len(failed)} of {len(run.rows)} could not be measured: {', '.join(row.ref for row in failed)}",
             hint="the reason is in the table; `slmkit doctor` checks this machine",
         )
-    output.hint(f"slmkit compare {' '.join(dict.fromkeys(row.ref.rpartition(':')[0] or row.ref for row in run.rows))}")
+    models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for row in run.rows)
+    output.hint(f"slmkit compare {shlex.join(models)}")

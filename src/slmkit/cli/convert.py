@@ -30,9 +30,7 @@ def convert(
     from slmkit.recipes import verbs
 
     output = open_output(as_json=as_json, quiet=quiet)
-    artifact = verbs.convert(
-        parse(ref), session(output, may_pull=not no_pull), outtype=type_.lower(), target=out, force=force
-    )
+    artifact = verbs.convert(parse(ref), session(output, may_pull=not no_pull), outtype=type_, target=out, force=force)
     facts = artifact.facts
     values = {
         "ref": artifact.ref if out is None else None,

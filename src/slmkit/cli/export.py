@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -39,4 +40,4 @@ def export(
     )
     for note in report.notes:
         output.warn(note)
-    output.hint(f"slmkit convert ./{folder}" if not folder.is_absolute() else f"slmkit convert {folder}")
+    output.hint(f"slmkit convert {shlex.quote(str(folder.absolute()))}")

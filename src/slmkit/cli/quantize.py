@@ -64,10 +64,8 @@ def quantize(
     if failures and not rows:  # nothing to show beside the first reason
         raise next(iter(failures.values()))
     output.table(quantize_table(rows))
-    for name, error in failures.items():
-        output.warn(f"{name}: {error.message}")
-        if error.hint:
-            output.hint(error.hint)
     if failures:
-        raise SomeFailedError(f"{len(failures)} of {len(wanted)} types could not be made: {', '.join(failures)}")
+        hint = next((error.hint for error in failures.values() if error.hint), None)
+        reasons = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
+        raise SomeFailedError(f"{len(failures)} of {len(wanted)} types could not be made: {reasons}", hint=hint)
     output.hint(f"slmkit bench {made.model}")

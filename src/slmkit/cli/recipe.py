@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,25 +72,23 @@ def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True) -> None
         output.table(compare_table(result.comparison))
         for path in recipe.report_files:
             try:
-                _report(result.comparison, path)
+                _report(result.comparison, recipe.name, path)
             except SlmkitError as error:
                 failures.append(ItemFailure.of(f"report {path}", error))
             else:
                 output.say(f"written: {path}")
-    for failure in failures:
-        output.warn(f"{failure.item}: {failure.message}")
-        if failure.hint:
-            output.hint(failure.hint)
+    for hint in dict.fromkeys(failure.hint for failure in failures if failure.hint):
+        output.hint(hint)
     if failures:
-        names = ", ".join(failure.item for failure in failures)
-        raise SomeFailedError(f"failed: {names}; the others were done", hint="run the same command again to go on")
+        reasons = "; ".join(f"{failure.item} ({failure.message})" for failure in failures)
+        raise SomeFailedError(f"failed: {reasons}", hint="the others were done; run the same command again to go on")
 
 
-def _report(comparison: Comparison, path: Path) -> None:
+def _report(comparison: Comparison, title: str, path: Path) -> None:
     from slmkit.report import plots
     from slmkit.report.tables import compare_table
 
     if path.suffix.lower() in plots.FORMATS:
         plots.size_against_speed(comparison, path)
     else:
-        write_report(compare_table(comparison), path)
+        write_report(replace(compare_table(comparison), title=title), path)

@@ -35,5 +35,6 @@ def verify(
     if damage:
         first = damage[0].ref
         raise DamagedError(
-            f"{len(damage)} files are damaged", hint=f"delete and make again: `slmkit rm {first}`, then what made it"
+            f"damaged: {', '.join(dict.fromkeys(d.ref for d in damage))}",
+            hint=f"delete and make again: `slmkit rm {first}`, then what made it",
         )

@@ -11,7 +11,8 @@ from slmkit.core.bench import BenchRow, BenchSpec
 class CompareRow:
     """One artifact. `bench` is its newest measurement under the comparison's conditions, if there is one.
 
-    `reduction` is the share of the F16 (or BF16) file's size that this file saves; `None` without such a file.
+    `reduction` is the share of the baseline's size that this file saves: of the F16, or the BF16 where there is no F16;
+    `None` without either.
     """
 
     ref: str
@@ -21,6 +22,7 @@ class CompareRow:
     reduction: float | None
     bpw: float | None
     bench: BenchRow | None
+    is_baseline: bool = False
 
 
 @dataclass(frozen=True)

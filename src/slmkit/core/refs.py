@@ -1,7 +1,7 @@
 """What a user types to name a model: one type, one grammar.
 
     reference = hub [ "@" revision ] [ ":" variant ]     HuggingFaceTB/SmolLM2-135M-Instruct@main:Q4_0
-              | alias [ ":" variant ]                    qwen3-0.6b, qwen3-0.6b:Q4_0
+              | alias [ "@" revision ] [ ":" variant ]   qwen3-0.6b, qwen3-0.6b:Q4_0
               | path                                     ./file.gguf, /models/x.gguf, ../checkpoint, ~/m, file.gguf
     hub       = name "/" name
     alias     = name
@@ -26,7 +26,7 @@ _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _VARIANT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _REVISION = r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9_])?"
 _HUB = re.compile(rf"(?P<name>{_NAME}/{_NAME})(?:@(?P<revision>{_REVISION}))?(?::(?P<variant>{_VARIANT}))?")
-_ALIAS = re.compile(rf"(?P<name>{_NAME})(?::(?P<variant>{_VARIANT}))?")
+_ALIAS = re.compile(rf"(?P<name>{_NAME})(?:@(?P<revision>{_REVISION}))?(?::(?P<variant>{_VARIANT}))?")
 _PATH_STARTS = ("./", "../", "/", "~", ".\\", "..\\")
 _EXAMPLES = (
     "valid: `HuggingFaceTB/SmolLM2-135M-Instruct`, `org/name@revision`, `org/name:Q4_0`, `./model.gguf`, `smollm2-135m`"
@@ -54,13 +54,12 @@ class ModelRef:
             raise RefError(f"not a model reference: {text!r}", hint=_EXAMPLES)
         if is_path(text):
             return cls("path", text)
-        pattern, kind = (_HUB, "hub") if "/" in text else (_ALIAS, "alias")
+        kind: RefKind = "hub" if "/" in text.partition("@")[0] else "alias"
+        pattern = _HUB if kind == "hub" else _ALIAS
         match = pattern.fullmatch(text)
         if match is None or ".." in text or "--" in match["name"]:
             raise RefError(f"not a model reference: {text!r}{_why(text)}", hint=_EXAMPLES)
-        if kind == "alias":
-            return cls("alias", match["name"], variant=match["variant"])
-        return cls("hub", match["name"], match["revision"], match["variant"])
+        return cls(kind, match["name"], match["revision"], match["variant"])
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""

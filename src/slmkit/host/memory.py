@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 
 def of_process(pid: int) -> Mapping[str, int | None]:
-    """What a running process holds, in bytes; `None` where this system does not tell.
+    """What a process holds, in bytes; `None` where this system does not tell, and for a process that is gone.
 
     `peak_rss` is the highest resident set so far, `rss` the present one; `file_backed` pages (mapped weights: shared,
     and the kernel may drop them) and `anonymous` pages (KV cache, compute buffers, repacked weights) make up `rss`.
     Linux: VmHWM of /proc/PID/status and /proc/PID/smaps_rollup (https://docs.kernel.org/filesystems/proc.html).
     """
-    process = psutil.Process(pid)
-    info = process.memory_info()
-    peak = getattr(info, "peak_wset", None)  # Windows
-    file_backed = anonymous = None
+    seen: dict[str, int | None] = dict.fromkeys(("peak_rss", "rss", "file_backed", "anonymous"))
     status, rollup = Path(f"/proc/{pid}/status"), Path(f"/proc/{pid}/smaps_rollup")
-    if status.exists():
-        peak = _kib_fields(status).get("VmHWM", 0) * 1024 or None
-    if rollup.exists():
-        fields = _kib_fields(rollup)
-        anonymous = fields["Anonymous"] * 1024
-        file_backed = fields["Rss"] * 1024 - anonymous
-    return {"peak_rss": peak, "rss": info.rss, "file_backed": file_backed, "anonymous": anonymous}
+    with suppress(psutil.Error, OSError, KeyError):  # it may have died by now, and its owner learns that elsewhere
+        seen["rss"] = psutil.Process(pid).memory_info().rss
+        if status.exists():
+            seen["peak_rss"] = _kib_fields(status)["VmHWM"] * 1024
+        if rollup.exists():
+            fields = _kib_fields(rollup)
+            seen["anonymous"] = fields["Anonymous"] * 1024
+            seen["file_backed"] = (fields["Rss"] - fields["Anonymous"]) * 1024
+    return seen
 
 
 def total_bytes() -> int:

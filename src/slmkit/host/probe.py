@@ -52,9 +52,13 @@ def host() -> Host:
 def physical_cores() -> int:
     """Cores that this process may use, hyper-threads not counted twice: llama-bench's default number of threads.
 
-    llama.cpp counts the distinct thread_siblings of /sys (common_cpu_get_num_physical_cores, common/common.cpp at
-    0c1e57098), psutil the distinct cores; inside a CPU set there cannot be more than the set has.
+    As common_cpu_get_num_math of llama.cpp's common/common.cpp (0c1e57098), but for two cases: inside a CPU set there
+    cannot be more than the set has, and on Intel's hybrid CPUs llama.cpp leaves out the efficiency cores (give -t).
     """
+    if platform.system() == "Darwin":  # the performance cores alone
+        cores = _sysctl("hw.perflevel0.physicalcpu")
+        if cores.isdigit():
+            return int(cores)
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed))
@@ -81,9 +85,12 @@ def _cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     if platform.system() == "Darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+        return _sysctl("machdep.cpu.brand_string") or "unknown"
     return platform.processor() or platform.machine()
+
+
+def _sysctl(name: str) -> str:
+    return subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _cpuinfo() -> list[str]:

@@ -58,5 +58,6 @@ def find(alias: str) -> CatalogEntry:
     if entry is None:
         near = difflib.get_close_matches(alias.lower(), known, n=3, cutoff=0.5)
         meant = f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
-        raise RefError(f"no model {alias!r} in the catalog{meant}", hint="see all: `slmkit catalog`")
+        hint = "see all: `slmkit catalog`; a model of the Hub is `org/name`, a file here `./name`"
+        raise RefError(f"no model {alias!r} in the catalog{meant}", hint=hint)
     return entry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from slmkit._version import __version__
@@ -26,9 +26,10 @@ def bench(
     spec: BenchSpec,
     registry: Registry,
     progress: Progress,
-    on_row: Callable[[BenchRow], None] = lambda _: None,
 ) -> BenchRun:
     """Measure each artifact and save the run. One that fails becomes a row with its reason; the others still run.
+
+    When it is interrupted, the rows that are finished are saved.
 
     Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure.
     """
@@ -41,14 +42,20 @@ def bench(
     if busy > probe.BUSY_SHARE:
         warnings.append(f"the machine was busy before the start ({busy:.0%} of all cores): the rates may be too low")
         progress.warn(warnings[-1])
-    rows, build = [], dict[str, str]()
-    for artifact in artifacts:
-        row, seen = _measure(artifact, spec, progress)
-        build = build or dict(seen)
-        rows.append(row)
-        on_row(row)
-    run = BenchRun(now(), probe.host().document(), build, tuple(rows), busy, __version__, tuple(warnings))
-    runs.save(registry.home, "bench", run.document())
+    rows: list[BenchRow] = []
+    build: Mapping[str, str] = {}
+    try:
+        for artifact in artifacts:
+            context = artifact.facts.get("context_length")
+            if context and spec.depth + spec.n_prompt + spec.n_gen > context:
+                progress.warn(f"{artifact.ref} was made for {context:,} tokens: this is more")
+            row, seen = _measure(artifact, spec, progress)
+            build = build or seen
+            rows.append(row)
+    finally:
+        run = BenchRun(now(), probe.host().document(), dict(build), tuple(rows), busy, __version__, tuple(warnings))
+        if rows:
+            runs.save(registry.home, "bench", run.document())
     return run
 
 
@@ -77,8 +84,8 @@ def _memory(stages: Mapping[str, Mapping[str, int | None]]) -> Memory:
     """The peak over all stages; the split at the stage that held most."""
     loaded = [stage for name, stage in stages.items() if name != "start"]
     most = max(loaded, key=lambda stage: stage["rss"] or 0)
-    peaks = [stage["peak_rss"] or stage["rss"] or 0 for stage in loaded]
-    return Memory(stages["start"]["rss"], max(peaks), most["file_backed"], most["anonymous"])
+    peaks = [stage["peak_rss"] for stage in loaded if stage["peak_rss"] is not None]
+    return Memory(stages["start"]["rss"], max(peaks, default=None), most["file_backed"], most["anonymous"])
 
 
 def _unstable(row: BenchRow) -> list[str]:

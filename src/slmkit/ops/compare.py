@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from slmkit.backends.llamacpp import child
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
 from slmkit.core.compare import CompareRow, Comparison
@@ -39,17 +39,14 @@ def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
     rows = tuple(_row(a, newest.get(a.digest), registry) for a in sorted(artifacts, key=_order))
     spec = measured[0][1].spec if measured else None
     notes = (f"{others} older measurements were made under other conditions and are left out",) if others else ()
-    return Comparison(rows, spec, tuple(_missing(rows, spec)), notes)
+    return Comparison(rows, spec, tuple(_missing(rows, spec, registry)), notes)
 
 
-def is_measured(artifact: Artifact, spec: BenchSpec, registry: Registry) -> bool:
-    """Whether this machine and this engine have measured these very bytes under these settings."""
-    wanted = replace(spec, n_threads=spec.n_threads or probe.physical_cores()).conditions()
-    here, engine = probe.host().document(), child.installed()
-    return any(
-        row.spec.conditions() == wanted and _machine(run.host) == _machine(here) and run.build.get("engine") == engine
-        for run, row in _measured({artifact.digest}, registry)
-    )
+def is_measured(artifact: Artifact, spec: BenchSpec, build: Mapping[str, str], registry: Registry) -> bool:
+    """Whether this machine and this build of the engine have measured these very bytes under these settings."""
+    wanted = replace(spec, n_threads=spec.n_threads or probe.physical_cores())
+    here = _key(wanted, build, probe.host().document())
+    return any(_conditions(run, row) == here for run, row in _measured({artifact.digest}, registry))
 
 
 def _measured(digests: set[str], registry: Registry) -> Iterator[tuple[BenchRun, BenchRow]]:
@@ -61,11 +58,12 @@ def _measured(digests: set[str], registry: Registry) -> Iterator[tuple[BenchRun,
 
 
 def _conditions(run: BenchRun, row: BenchRow) -> tuple[Any, ...]:
-    return (*sorted(row.spec.conditions().items()), *sorted(run.build.items()), *_machine(run.host))
+    return _key(row.spec, run.build, run.host)
 
 
-def _machine(host: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(host.get(k) for k in ("cpu", "n_cores", "memory_bytes", "system"))
+def _key(spec: BenchSpec, build: Mapping[str, str], host: Mapping[str, Any]) -> tuple[Any, ...]:
+    machine = (host.get(name) for name in ("cpu", "n_cores", "memory_bytes", "system"))
+    return (*sorted(spec.conditions().items()), *sorted(build.items()), *machine)
 
 
 def _row(artifact: Artifact, bench: BenchRow | None, registry: Registry) -> CompareRow:
@@ -77,25 +75,26 @@ def _row(artifact: Artifact, bench: BenchRow | None, registry: Registry) -> Comp
         variant=artifact.variant or "",
         size_bytes=artifact.size_bytes,
         reduction=reduction,
+        is_baseline=baseline is not None and baseline.digest == artifact.digest,
         bpw=artifact.facts.get("bpw"),
         bench=bench,
     )
 
 
 def _baseline(artifact: Artifact, registry: Registry) -> Artifact | None:
-    if artifact.variant in BASELINES:
-        return artifact
     found = (registry.find(artifact.model, name) for name in BASELINES)
-    return next((a for a in found if a), None)
+    return next((a for a in found if a), artifact if artifact.variant in BASELINES else None)
 
 
-def _missing(rows: Sequence[CompareRow], spec: BenchSpec | None) -> Iterator[str]:
+def _missing(rows: Sequence[CompareRow], spec: BenchSpec | None, registry: Registry) -> Iterator[str]:
     """The commands that would fill the dashes."""
     unmeasured = [row.ref for row in rows if row.bench is None]
     if unmeasured:
         settings = f" {_options(spec)}" if spec and _options(spec) else ""
-        yield f"slmkit bench {' '.join(unmeasured)}{settings}"
+        yield f"slmkit bench {shlex.join(unmeasured)}{settings}"
     for model in dict.fromkeys(row.model for row in rows if row.reduction is None):
+        if registry.find(model, None) is None:  # a GGUF that came alone has no F16 that could be made
+            continue
         yield f"slmkit convert {model}"
 
 
@@ -105,6 +104,7 @@ def _options(spec: BenchSpec) -> str:
         ("-p", spec.n_prompt, plain.n_prompt),
         ("-n", spec.n_gen, plain.n_gen),
         ("-d", spec.depth, plain.depth),
+        ("-r", spec.repetitions, plain.repetitions),
         ("--n-gpu-layers", spec.n_gpu_layers, plain.n_gpu_layers),
         ("-t", spec.n_threads, None),
     )

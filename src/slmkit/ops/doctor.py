@@ -21,6 +21,7 @@ from slmkit.registry.store import Registry
 
 LITTLE_MEMORY_BYTES = 2 * 2**30
 LITTLE_DISK_BYTES = 5 * 2**30
+_AGAIN = "compile the engine on this machine: `pip install --no-cache-dir --force-reinstall 'slmkit[engine]'`"
 SELFTEST_TYPES = ("Q4_0", "Q8_0", "Q4_K_M")
 
 
@@ -55,13 +56,12 @@ def _engine(host: probe.Host, progress: Progress) -> Iterator[Finding]:
     try:
         build = engine.build()
     except EngineError as error:
-        yield Finding("engine", False, error.message, "compile it again: `scripts/setup`, or see the README")
+        yield Finding("engine", False, error.message, _AGAIN)
         return
     yield Finding("engine", True, f"{version}: {build['features']}")
     unused = [f for f in ("avx2", "avx512f") if f in host.features and f[:6].upper() not in build["features"].split()]
     if unused:
-        hint = "compile it on this machine: `scripts/setup`"
-        yield Finding("engine speed", None, f"the build does not use this CPU's {', '.join(unused)}", hint)
+        yield Finding("engine speed", None, f"the build does not use this CPU's {', '.join(unused)}", _AGAIN)
     with progress.task("decode self-test", None, "steps"):
         yield _selftest(any(f.startswith("amx") for f in host.features))
 
@@ -76,19 +76,19 @@ def _selftest(has_amx: bool) -> Finding:
             source, target = Path(folder) / "tiny-F16.gguf", Path(folder) / "tiny.gguf"
             write_tiny_llama(source)
             for name in SELFTEST_TYPES:
-                engine.quantize(source, target, QUANT_TYPES[name], n_threads=1, allow_requantize=False, progress=SILENT)
+                engine.quantize(source, target, QUANT_TYPES[name], n_threads=1, progress=SILENT)
                 engine.smoke(target, timeout_s=60)
     except EngineMissingError:
         raise
     except EngineCrashedError as error:
-        hint = "compile the engine again: `scripts/setup`"
+        hint = _AGAIN
         if has_amx:
-            hint = "this CPU has AMX, which gcc 12 and older compile wrongly: `scripts/setup` compiles without it"
+            hint = (
+                "this CPU has AMX, which gcc 12 and older compile wrongly: the README has the flags that leave it out"
+            )
         return Finding("decode self-test", False, f"{name}: {error.message}", hint)
     except EngineError as error:
-        return Finding(
-            "decode self-test", False, f"{name}: {error.message}", "compile the engine again: `scripts/setup`"
-        )
+        return Finding("decode self-test", False, f"{name}: {error.message}", _AGAIN)
     return Finding("decode self-test", True, f"{', '.join(SELFTEST_TYPES)} quantized and decoded")
 
 

@@ -12,7 +12,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError
 from slmkit.hub import catalog
 from slmkit.ops import adopt
-from slmkit.registry.store import Registry
+from slmkit.registry.store import Registry, is_whole
 
 
 def expand(ref: ModelRef) -> ModelRef:
@@ -20,7 +20,7 @@ def expand(ref: ModelRef) -> ModelRef:
     if ref.kind != "alias":
         return ref
     entry = catalog.find(ref.name)
-    return ModelRef("hub", entry.repo, variant=ref.variant)
+    return ModelRef("hub", entry.repo, ref.revision, ref.variant)
 
 
 def checkpoint(ref: ModelRef, registry: Registry, progress: Progress) -> Artifact | None:
@@ -29,7 +29,8 @@ def checkpoint(ref: ModelRef, registry: Registry, progress: Progress) -> Artifac
     if ref.kind == "path":
         found = adopt.describe(Path(ref.name), progress)
         return found if found.is_checkpoint else None
-    return registry.find(ref.model, None)
+    known = registry.find(ref.model, None)
+    return known if known and is_whole(known) else None  # the Hugging Face cache is cleaned by others, too
 
 
 def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:

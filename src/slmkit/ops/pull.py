@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
@@ -14,7 +15,7 @@ from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import canonical
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
-from slmkit.errors import HubFileNotFoundError, LockedError, OfflineError, UsageError
+from slmkit.errors import GgufError, HubFileNotFoundError, LockedError, OfflineError, UsageError
 from slmkit.hub import select
 from slmkit.hub.client import HubClient, RepoSnapshot
 from slmkit.hub.download import download
@@ -80,11 +81,20 @@ def pull(
             tools={"slmkit": __version__, "huggingface_hub": metadata.version("huggingface_hub")},
         ),
         created=now(),
-        facts={} if variant is None else gguf_facts(got.root / got.files[0].name),
+        facts={} if variant is None else _facts(got.root / got.files[0].name, snapshot.repo),
     )
     _publish(artifact, registry)
-    progress.say(f"{artifact.ref}: {len(artifact.files)} files, {size(artifact.size_bytes)}")
+    noun = "file" if len(artifact.files) == 1 else "files"
+    progress.say(f"{artifact.ref}: {len(artifact.files)} {noun}, {size(artifact.size_bytes)}")
     return artifact
+
+
+def _facts(path: Path, repo: str) -> dict[str, Any]:
+    try:
+        return gguf_facts(path)
+    except GgufError as error:
+        hint = "the bytes are those that the Hub has: take another quant, or tell the owner of the repository"
+        raise GgufError(f"{repo}: {error.message}", hint=hint) from error
 
 
 def _settled(ref: ModelRef, revision: str | None) -> ModelRef:

@@ -63,9 +63,7 @@ def quantize(
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(source, quant, registry)
         with atomic.partial(target) as temporary:
-            result = engine.quantize(
-                source.path, temporary, quant, n_threads=threads, allow_requantize=False, progress=progress
-            )
+            result = engine.quantize(source.path, temporary, quant, n_threads=threads, progress=progress)
             facts = gguf_facts(temporary)
             with progress.task(f"check {quant}", None, "steps"):
                 _decode(temporary, quant)
@@ -98,10 +96,16 @@ def _check(source: Artifact, quant: QuantType) -> None:
     if source.is_checkpoint or source.variant not in ("F16", "BF16", "F32"):
         raise UsageError(
             f"{source.ref} is quantized already: quantizing it again would add its errors to the new ones",
-            hint=f"give a checkpoint or a float GGUF: `slmkit quantize {source.model} -t {quant}`",
+            hint=_float_hint(source, quant),
         )
     if quant.name == source.variant:
         raise UsageError(f"{source.ref} has the type {quant} already")
+
+
+def _float_hint(source: Artifact, quant: QuantType) -> str:
+    if source.provenance.action in ("convert", "quantize"):
+        return f"quantize from the model's float file: `slmkit quantize {source.model} -t {quant}`"
+    return "take the checkpoint that it was made from, or a float GGUF of it (F16, BF16, F32)"
 
 
 def _check_space(source: Artifact, quant: QuantType, registry: Registry) -> None:

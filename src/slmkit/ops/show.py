@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from slmkit.core.artifact import Artifact
 from slmkit.errors import FormatError
 from slmkit.formats.gguf.header import read_header, shards
+from slmkit.ops.describe import gguf_facts
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,19 @@ def show(artifact: Artifact) -> Details:
 
 
 def _gguf(artifact: Artifact) -> Details:
-    headers = [read_header(p) for p in shards(artifact.path)]
-    first = headers[0]
-    n_params = sum(h.n_params for h in headers)
-    counts: dict[str, int] = {}
-    for header in headers:
-        for name, n in header.params_by_type.items():
-            counts[name] = counts.get(name, 0) + n
-    tokenizer = first.metadata.get("tokenizer.ggml.model")
-    pre = first.metadata.get("tokenizer.ggml.pre")
+    facts = gguf_facts(artifact.path)
+    metadata = read_header(shards(artifact.path)[0]).metadata
+    tokenizer, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
     return Details(
         artifact=artifact,
-        architecture=first.architecture,
-        n_params=n_params,
-        context_length=first.hyper("context_length"),
-        vocabulary=len(first.metadata.get("tokenizer.ggml.tokens", ())) or None,
+        architecture=facts["architecture"],
+        n_params=facts["n_params"],
+        context_length=facts["context_length"],
+        vocabulary=len(metadata.get("tokenizer.ggml.tokens", ())) or None,
         tokenizer=f"{tokenizer} ({pre})" if pre else tokenizer,
-        chat_template="tokenizer.chat_template" in first.metadata,
-        bpw=sum(h.tensor_bytes for h in headers) * 8 / n_params if n_params else None,
-        share_by_type={k: v / n_params for k, v in sorted(counts.items(), key=lambda item: -item[1])},
+        chat_template="tokenizer.chat_template" in metadata,
+        bpw=facts["bpw"],
+        share_by_type={name: n / facts["n_params"] for name, n in facts["params_by_type"].items()},
     )
 
 
@@ -90,15 +86,12 @@ def _safetensors_counts(artifact: Artifact) -> dict[str, int]:
             length = int.from_bytes(stream.read(8), "little")
             try:
                 header = json.loads(stream.read(length))
-            except (ValueError, MemoryError, OverflowError) as error:
+                tensors = [header[name] for name in header if name != "__metadata__"]
+                sizes = [(tensor["dtype"], math.prod(tensor["shape"])) for tensor in tensors]
+            except (ValueError, MemoryError, OverflowError, TypeError, KeyError) as error:
                 raise FormatError(f"{file.name} is damaged", hint=f"`slmkit verify {artifact.ref}`") from error
-        for name, tensor in header.items():
-            if name == "__metadata__":
-                continue
-            n = 1
-            for dimension in tensor["shape"]:
-                n *= dimension
-            counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + n
+        for dtype, n in sizes:
+            counts[dtype] = counts.get(dtype, 0) + n
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
 from slmkit.core.refs import ModelRef
-from slmkit.errors import SlmkitError
+from slmkit.errors import EngineError, SlmkitError
 from slmkit.hub import bundled
 from slmkit.ops import compare, locate
 from slmkit.recipes.schema import Recipe, RecipeModel
@@ -40,7 +42,8 @@ def plan(recipe: Recipe, session: Session) -> tuple[Step, ...]:
         steps.append(_source_step(model, ref, source))
         steps += _make_steps(model, ref, source, session.registry)
     if recipe.bench is not None:
-        steps += [_bench_step(step, recipe.bench, session.registry) for step in steps if _makes_gguf(step)]
+        build = _build()
+        steps += [_bench_step(step, recipe.bench, build, session.registry) for step in steps if _makes_gguf(step)]
     return tuple(steps)
 
 
@@ -93,11 +96,19 @@ def _makes_gguf(step: Step) -> bool:
     return step.verb in ("convert", "quantize")
 
 
-def _bench_step(step: Step, spec: BenchSpec, registry: Registry) -> Step:
+def _build() -> Mapping[str, str]:
+    """Of the engine; nothing has been measured with one that does not work."""
+    try:
+        return engine.build()
+    except EngineError:
+        return {}
+
+
+def _bench_step(step: Step, spec: BenchSpec, build: Mapping[str, str], registry: Registry) -> Step:
     model, _, variant = step.ref.rpartition(":")
     found = registry.find(model, variant)
     if found is None or step.to_do:
         return Step("bench", step.ref, True, "to be made first")
-    if compare.is_measured(found, spec, registry):
+    if compare.is_measured(found, spec, build, registry):
         return Step("bench", step.ref, False, "measured already under these settings")
     return Step("bench", step.ref, True, "not measured under these settings")

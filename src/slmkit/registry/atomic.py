@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,13 +61,13 @@ def disk_full(target: Path) -> DiskFullError:
     )
 
 
-def clear_partials(folder: Path) -> int:
-    """Delete what interrupted writers left; the caller holds the folder's lock. Returns the bytes freed."""
-    freed = 0
+def clear_partials(folder: Path) -> None:
+    """Delete what interrupted writers left; the caller holds the folder's lock."""
     for path in folder.glob(f"{PARTIAL}*"):
-        freed += path.stat().st_size
-        path.unlink(missing_ok=True)
-    return freed
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -76,8 +77,6 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot fsync a folder
-        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -53,7 +53,7 @@ class Registry:
     def artifacts(self, model: str | None = None) -> list[Artifact]:
         """Everything that is complete, or all variants of one model; checkpoints first, then by name."""
         folders = [paths.model_dir(self.home, model)] if model else sorted((self.home / "models").glob("*/*"))
-        found = [manifests.read(path) for folder in folders for path in sorted(folder.glob("*.json"))]
+        found = [manifests.read(path) for folder in folders for path in sorted(folder.glob("[!.]*.json"))]
         return sorted(found, key=lambda a: (a.model.lower(), a.variant is not None, a.variant or ""))
 
     def find(self, model: str, variant: str | None) -> Artifact | None:
@@ -91,11 +91,12 @@ class Registry:
         for artifact in removal.artifacts:
             with self.locked(artifact.model):
                 folder = paths.model_dir(self.home, artifact.model)
+                owned = [_inside(folder, artifact.root / f.name) for f in artifact.files] if artifact.owned else []
                 paths.manifest_path(self.home, artifact.model, artifact.variant).unlink(missing_ok=True)
-                if artifact.owned:
-                    for file in artifact.files:
-                        _inside(folder, artifact.root / file.name).unlink(missing_ok=True)
-                _prune(folder)
+                for path in owned:
+                    path.unlink(missing_ok=True)
+                for path in {p.parent for p in owned} | {folder}:
+                    _prune(path, self.home / "models")
 
 
 def _inside(folder: Path, path: Path) -> Path:
@@ -105,7 +106,10 @@ def _inside(folder: Path, path: Path) -> Path:
     return path
 
 
-def _prune(folder: Path) -> None:
-    for path in (folder, folder.parent):
-        if path.is_dir() and not any(path.iterdir()):
+def _prune(folder: Path, top: Path) -> None:
+    """Remove empty folders, up to `top`."""
+    for path in (folder, *folder.parents):
+        if path == top or (path.is_dir() and any(path.iterdir())):
+            return
+        if path.is_dir():
             path.rmdir()

@@ -88,8 +88,14 @@ class Quantized:
     fresh: bool
 
 
+FALLBACK_NOTE = (
+    "fallback tensors: llama.cpp wanted a type for them into whose blocks their rows do not divide (256 weights for K "
+    "and most IQ types), and took another, mostly a larger one"
+)
+
+
 def quantize_table(rows: Sequence[Quantized]) -> Table:
-    """Before, after, reduction, true bpw, and how many tensors got another type than asked for."""
+    """Before, after, reduction, true bpw, and how many tensors fell back to another type."""
     columns = (
         Column("ref", "model", right=False),
         Column("before_bytes", "before"),
@@ -111,13 +117,8 @@ def quantize_table(rows: Sequence[Quantized]) -> Table:
         )
         for row in rows
     )
-    notes = [
-        f"{row.ref}: {row.n_fallback} of {row.n_tensors} tensors got another type than asked for, "
-        "because their rows do not divide into its blocks"
-        for row in rows
-        if row.n_fallback
-    ]
-    return Table(columns, cells, "quantize", tuple(notes))
+    notes = (FALLBACK_NOTE,) if any(row.n_fallback for row in rows) else ()
+    return Table(columns, cells, "quantize", notes)
 
 
 def _speed_columns(pp: str, tg: str) -> list[Column]:
@@ -136,8 +137,7 @@ def _speed_cells(row: BenchRow | None) -> list[Cell]:
 def _compare_cells(row: CompareRow, one_model: bool) -> tuple[Cell, ...]:
     name = Cell(row.variant, row.variant) if one_model else Cell(row.ref, row.ref)
     memory = row.bench.memory if row.bench else None
-    baseline = row.reduction == 0 and row.variant in ("F16", "BF16")
-    reduction = Cell("baseline", 0.0) if baseline else _share(row.reduction, sign=True)
+    reduction = Cell("baseline", 0.0) if row.is_baseline else _share(row.reduction, sign=True)
     cells = (name, _size(row.size_bytes), reduction, _number(row.bpw, 2))
     return (*cells, *_speed_cells(row.bench), _size(memory.peak_rss if memory else None))
 

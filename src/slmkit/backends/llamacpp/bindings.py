@@ -105,30 +105,28 @@ def _threadpool(created: Pointer, n_threads: int) -> Iterator[None]:
 
     Without OpenMP each decode would start its own.
     """
-    folder = Path(ll.__file__).parent / "lib"
-    found = sorted(folder.glob("*ggml-cpu.*"), key=lambda p: len(p.name))
-    if not found:  # a build whose CPU backend is part of another library
+    lib = ll.llama_cpp._lib  # never CDLL: a second copy of the CPU backend would have its own, empty tables
+    try:
+        init, new, free = lib.ggml_threadpool_params_init, lib.ggml_threadpool_new, lib.ggml_threadpool_free
+    except AttributeError:  # a build that loads its CPU backend at run time
         yield
         return
-    cpu = ctypes.CDLL(str(found[0]))
-    llama = ll.llama_cpp._lib
-    cpu.ggml_threadpool_new.restype = ctypes.c_void_p
-    cpu.ggml_threadpool_new.argtypes = [ctypes.POINTER(_ThreadpoolParams)]
-    cpu.ggml_threadpool_free.argtypes = [ctypes.c_void_p]
-    llama.llama_attach_threadpool.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    params = _ThreadpoolParams()
-    init = cpu.ggml_threadpool_params_init  # resolved through its dependency libggml-base
     init.argtypes = [ctypes.POINTER(_ThreadpoolParams), ctypes.c_int]
+    new.argtypes, new.restype = [ctypes.POINTER(_ThreadpoolParams)], ctypes.c_void_p
+    free.argtypes = [ctypes.c_void_p]
+    lib.llama_attach_threadpool.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    lib.llama_detach_threadpool.argtypes = [ctypes.c_void_p]
+    params = _ThreadpoolParams()
     init(ctypes.byref(params), n_threads)
-    pool = cpu.ggml_threadpool_new(ctypes.byref(params))
+    pool = new(ctypes.byref(params))
     if not pool:
         raise NativeError(f"llama.cpp cannot start {n_threads} threads")
-    llama.llama_attach_threadpool(created, pool, None)
+    lib.llama_attach_threadpool(created, pool, None)
     try:
         yield
     finally:
-        llama.llama_detach_threadpool(ctypes.c_void_p(created))
-        cpu.ggml_threadpool_free(pool)
+        lib.llama_detach_threadpool(created)
+        free(pool)
 
 
 class Decoder:
@@ -191,12 +189,11 @@ class Decoder:
             raise NativeError(f"llama_decode failed with code {code}")
 
 
-def quantize(source: str, target: str, *, ftype: int, n_threads: int, allow_requantize: bool) -> None:
+def quantize(source: str, target: str, *, ftype: int, n_threads: int) -> None:
     """Write `target`; raises `NativeError` (the reason is in the log)."""
     params = ll.llama_model_quantize_default_params()
     params.ftype = ftype
     params.nthread = n_threads
-    params.allow_requantize = allow_requantize
     code = ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params))
     if code:
         raise NativeError(f"llama.cpp could not quantize (code {code})")

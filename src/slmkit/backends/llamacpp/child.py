@@ -87,10 +87,10 @@ def llama_cpp_commit() -> str | None:
 
 
 def _start(stderr: IO[str]) -> subprocess.Popen[str]:
-    # GGML_NO_BACKTRACE: ggml_abort would start gdb and print pages.  A session of its own: Ctrl-C reaches the
-    # parent only, which then kills the child.
+    # -P: nothing is imported from the folder that the user happens to stand in.  GGML_NO_BACKTRACE: ggml_abort would
+    # start gdb and print pages.  A session of its own: Ctrl-C reaches the parent only, which then kills the child.
     return subprocess.Popen(
-        [sys.executable, "-m", "slmkit.backends.llamacpp.worker"],
+        [sys.executable, "-P", "-m", "slmkit.backends.llamacpp.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -105,27 +105,28 @@ def _start(stderr: IO[str]) -> subprocess.Popen[str]:
 def _listen(
     child: subprocess.Popen[str], job: str, arguments: Mapping[str, Any], listen: Listener | None, log: deque[str]
 ) -> Event | None:
-    assert child.stdin is not None
     assert child.stdout is not None
-    try:
-        child.stdin.write(json.dumps({"job": job, "arguments": dict(arguments)}) + "\n")
-        child.stdin.flush()
-        for line in child.stdout:
-            if not line.endswith("\n"):  # it died in the middle of a line
-                return None
-            event = json.loads(line)
-            if event["event"] in ("result", "error"):
-                return dict(event)
-            if event["event"] == "log":
-                log.append(event["text"])
-            if listen:
-                listen(event, child.pid)
-            if event["event"] == "pause":
-                child.stdin.write("\n")
-                child.stdin.flush()
-    except BrokenPipeError:  # it died before it read
-        return None
+    _tell(child, json.dumps({"job": job, "arguments": dict(arguments)}))
+    for line in child.stdout:
+        if not line.endswith("\n"):  # it died in the middle of a line
+            return None
+        event = json.loads(line)
+        if event["event"] in ("result", "error"):
+            return dict(event)
+        if event["event"] == "log":
+            log.append(event["text"])
+        if listen:
+            listen(event, child.pid)
+        if event["event"] == "pause":
+            _tell(child, "")
     return None
+
+
+def _tell(child: subprocess.Popen[str], line: str) -> None:
+    assert child.stdin is not None
+    with suppress(BrokenPipeError):  # it is dead: its stdout ends, and that is how we learn of it
+        child.stdin.write(line + "\n")
+        child.stdin.flush()
 
 
 def _close(child: subprocess.Popen[str]) -> None:

@@ -62,9 +62,7 @@ def build() -> Mapping[str, str]:
     return dict(run("probe", {}, timeout_s=PROBE_TIMEOUT_S)["build"])
 
 
-def quantize(
-    source: Path, target: Path, quant: QuantType, *, n_threads: int, allow_requantize: bool, progress: Progress
-) -> QuantizeResult:
+def quantize(source: Path, target: Path, quant: QuantType, *, n_threads: int, progress: Progress) -> QuantizeResult:
     """Write `target` in type `quant`; raises `EngineError` with the engine's reason."""
     log: list[str] = []
     with progress.task(f"quantize {quant}", None, "tensors") as task:
@@ -82,7 +80,6 @@ def quantize(
             "target": str(target),
             "ftype": quant.ftype,
             "n_threads": n_threads,
-            "allow_requantize": allow_requantize,
         }
         try:
             result = run("quantize", arguments, listen=listen)
@@ -126,7 +123,9 @@ def speed(path: Path, spec: BenchSpec, read_memory: MemoryReader, on_sample: Cal
 
     def listen(event: Event, pid: int) -> None:
         if event["event"] == "pause":
-            memory[event["stage"]] = read_memory(pid)
+            seen = dict(read_memory(pid))
+            seen["peak_rss"] = seen["peak_rss"] or event["peak_rss"]
+            memory[event["stage"]] = seen
         elif event["event"] == "sample":
             on_sample(event["test"])
 

@@ -118,7 +118,14 @@ def read_header(path: Path) -> GgufHeader:
                 return _parse(path, view)
     except OSError as error:
         raise GgufError(f"cannot read {path}: {error.strerror}") from error
-    except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError, ValueError) as error:
+    except (
+        struct.error,
+        IndexError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        ValueError,
+    ) as error:
         raise GgufError(f"{path} is damaged: its header breaks off or makes no sense", hint=_AGAIN) from error
 
 
@@ -166,7 +173,9 @@ def _parse(path: Path, view: mmap.mmap) -> GgufHeader:
         kind = ValueType(cursor.number(_U32))
         metadata[key], value_types[key] = cursor.value(kind), kind
     tensors = tuple(_tensors(path, cursor, n_tensors))
-    alignment = int(metadata.get("general.alignment", DEFAULT_ALIGNMENT))
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+        raise GgufError(f"{path} is damaged: its alignment is {alignment!r}", hint=_AGAIN)
     data_offset = -(-cursor.at // alignment) * alignment
     return GgufHeader(path, version, metadata, value_types, tensors, data_offset, alignment)
 

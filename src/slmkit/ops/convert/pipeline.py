@@ -15,7 +15,7 @@ import numpy as np
 
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.units import size
-from slmkit.errors import ConvertError, DiskFullError, is_disk_full
+from slmkit.errors import ConvertError, DiskFullError, UnknownTypeError, is_disk_full
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
 from slmkit.formats.gguf.writer import Entry, Value, Written, file_size, u32, write_gguf
 from slmkit.formats.safetensors import INDEX_NAME, read_checkpoint
@@ -151,7 +151,9 @@ def _check_vocab(checkpoint: Path, tensors: Sequence[NamedRows], n_vocab: int) -
 def _wanted(outtype: str, stored: Mapping[str, Rows]) -> str:
     wanted = outtype.lower()
     if wanted not in get_args(ConvertType):
-        raise ConvertError(f"no output type {outtype!r}", hint=f"one of {', '.join(get_args(ConvertType))}")
+        types = ", ".join(get_args(ConvertType))
+        hint = f"one of {types}; for any other: `slmkit quantize REF -t {outtype.upper()}`"
+        raise UnknownTypeError(f"convert makes no {outtype!r}", hint=hint)
     if wanted != "auto":
         return wanted
     matrices = (rows.dtype for rows in stored.values() if len(rows.shape) > 1)

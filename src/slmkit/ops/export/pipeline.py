@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from slmkit.formats.gguf.header import GgufHeader, TensorInfo, check_structure, 
 from slmkit.formats.safetensors import DTYPES, Entry, write_file
 from slmkit.ops.export.config import ROPE_FACTORS, check_architecture, generation_config, hf_name, model_config
 from slmkit.ops.export.tokenizer import write_json, write_tokenizer
+from slmkit.registry.atomic import PARTIAL
 
 Array = npt.NDArray[Any]
 CHUNK_ELEMENTS = 4 << 20
@@ -101,7 +101,7 @@ def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportRe
     if (free := shutil.disk_usage(out.parent).free) < size_bytes * 1.02:
         raise DiskFullError(f"the checkpoint needs {size(size_bytes)}, {out.parent} has {size(free)} free", hint=_FREE)
     factors = next((np.concatenate(list(t.chunks())) for t in stored if t.info.name == ROPE_FACTORS), None)
-    temporary = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    temporary = out.with_name(f"{PARTIAL}{os.getpid()}-{out.name}")
     try:
         temporary.mkdir()
         write_json(temporary / "config.json", model_config(whole, dtype, factors))
@@ -109,7 +109,7 @@ def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportRe
         write_tokenizer(whole, temporary, progress)
         (temporary / "README.md").write_text(_card(whole, source_type), encoding="utf-8")
         with progress.task(f"writing {out.name}", size_bytes, "bytes") as task:
-            write_file(temporary / "model.safetensors", [_entry(t, dtype, task) for t in weights])
+            write_file(temporary / "model.safetensors", [_entry(t, whole, dtype, task) for t in weights])
         temporary.replace(out)
     except OSError as error:
         if is_disk_full(error):
@@ -127,8 +127,9 @@ def deinterleave(part: Array, head_dim: int) -> Array:
     return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(part.shape)
 
 
-def _entry(tensor: _Stored, dtype: str, task: Task) -> Entry:
-    header, shape = tensor.header, tensor.shape
+def _entry(tensor: _Stored, header: GgufHeader, dtype: str, task: Task) -> Entry:
+    """`header` is the whole model's: of a split file only the first shard has the hyper-parameters."""
+    shape = tensor.shape
     name = tensor.info.name
     key = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}.get(name.split(".")[-2])
     permuted = key is not None and header.architecture == "llama"
@@ -166,14 +167,15 @@ def _as_dtype(values: npt.NDArray[np.float32], dtype: str) -> Array:
     return out
 
 
-def _read(file: Any, n: int, tensor: _Stored) -> bytes:
-    parts = []
-    for block in iter(partial(file.read, n), b""):
-        parts.append(block)
-        n -= len(block)
-        if not n:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-    raise GgufError(f"{tensor.header.path} ends inside tensor `{tensor.info.name}`")
+def _read(file: Any, n: int, tensor: _Stored) -> bytearray:
+    data = bytearray(n)
+    view = memoryview(data)
+    while view:
+        got = file.readinto(view)
+        if not got:
+            raise GgufError(f"{tensor.header.path} ends inside tensor `{tensor.info.name}`")
+        view = view[got:]
+    return data
 
 
 def _merged(headers: list[GgufHeader]) -> GgufHeader:
