@@ -17,7 +17,7 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.host.probe import physical_cores
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry, is_current
+from slmkit.registry.store import Registry
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,6 @@ class QuantizeReport:
         return 1 - self.artifact.size_bytes / self.source.size_bytes
 
 
-def done(source: Artifact, quant: QuantType, registry: Registry) -> Artifact | None:
-    """The finished artifact of this type, if it was made from these very bytes and is still whole in size."""
-    found = registry.find(source.model, quant.name)
-    return found if found and is_current(found, source.digest) else None
-
-
 def quantize(
     source: Artifact,
     quant: QuantType,
@@ -52,10 +46,10 @@ def quantize(
     """Make `quant` of a float GGUF and register it; the file appears only after it was loaded and has decoded tokens.
 
     Raises `UsageError` for a source or type that cannot be, `DiskFullError` before or while writing, `LockedError`, and
-    the engine's errors. Whatever goes wrong, the registry is as it was.
+    the engine's errors. Whatever goes wrong, nothing half made is registered.
     """
     _check(source, quant)
-    if not force and (found := done(source, quant, registry)):
+    if not force and (found := registry.find_current(source, quant.name)):
         return QuantizeReport(source, found, fresh=False)
     target = paths.gguf_path(registry.home, source.model, quant.name)
     threads = n_threads or physical_cores()

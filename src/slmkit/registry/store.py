@@ -64,6 +64,11 @@ class Registry:
             return same[0] if same else None
         return manifests.read(path)
 
+    def find_current(self, source: Artifact, variant: str) -> Artifact | None:
+        """The variant that was made from these very bytes of `source`, if it is whole: then there is nothing to do."""
+        found = self.find(source.model, variant)
+        return found if found and is_current(found, source.digest) else None
+
     def publish(self, artifact: Artifact) -> None:
         """Make a complete artifact known. Its files are in place already; the manifest is the last thing written."""
         manifests.write(paths.manifest_path(self.home, artifact.model, artifact.variant), artifact)

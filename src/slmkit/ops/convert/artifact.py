@@ -11,13 +11,7 @@ from slmkit.core.progress import Progress
 from slmkit.ops.convert.pipeline import convert, resolve_type
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry, is_current
-
-
-def done(source: Artifact, variant: str, registry: Registry) -> Artifact | None:
-    """The finished GGUF of this type, if it was made from this very checkpoint and is still there."""
-    found = registry.find(source.model, variant)
-    return found if found and is_current(found, source.digest) else None
+from slmkit.registry.store import Registry
 
 
 def convert_artifact(
@@ -31,11 +25,11 @@ def convert_artifact(
 ) -> Artifact:
     """Convert and register; with `target` write there instead, registering nothing.
 
-    Raises the converter's errors, `DiskFullError`, `LockedError`. Whatever goes wrong, the registry is as it was.
+    Raises the converter's errors, `DiskFullError`, `LockedError`. Whatever goes wrong, nothing half made is registered.
     """
     resolved = resolve_type(source.root, outtype)
     variant = resolved.upper()
-    if target is None and not force and (found := done(source, variant, registry)):
+    if target is None and not force and (found := registry.find_current(source, variant)):
         progress.say(f"{found.ref} is there already")
         return found
     final = target.absolute() if target else paths.gguf_path(registry.home, source.model, variant)
