@@ -211,7 +211,7 @@ def split_shards(source: Path, folder: Path, n: int) -> Path:
     where: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        write_file(folder / name, [Entry(t.name, t.dtype, t.shape, t.chunks(4096)) for t in group])
+        write_file(folder / name, [Entry(t.name, t.dtype, t.shape, t.chunks()) for t in group])
         where |= {t.name: name for t in group}
     write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
     return folder

@@ -11,8 +11,20 @@ from hypothesis.extra.numpy import arrays
 from slmkit.errors import ConvertError
 from slmkit.formats.gguf.rope import llama3_factors, llama3_scaling
 from slmkit.ops.convert.encode import bf16_to_f16, encode, to_f32
-from slmkit.ops.convert.pipeline import choose_type
-from slmkit.ops.convert.rows import Generated, Permuted, interleave
+from slmkit.ops.convert.plan import choose_type
+from slmkit.ops.convert.weights import (
+    Concatenated,
+    Generated,
+    Permuted,
+    Reshaped,
+    Sliced,
+    Stacked,
+    Transposed,
+    Weights,
+    interleave,
+    scaled,
+    shifted,
+)
 from slmkit.ops.export.pipeline import deinterleave
 from tests.factories import LLAMA3_ROPE, as_dtype
 
@@ -76,17 +88,33 @@ def test_rotary_rows_go_there_and_back(heads: int, half: int, columns: int) -> N
     assert np.array_equal(there[1], x[half])
 
 
-@given(heads=st.integers(1, 6), rows=st.integers(1, 40))
-def test_chunks_of_any_size_permute_alike(heads: int, rows: int) -> None:
-    x = np.random.default_rng(0).standard_normal((heads * 8, 3)).astype(np.float32)
+SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 4)).map(lambda n: (n[0] * 8, n[1]))
 
-    class Chunked:
-        dtype, shape = "F32", x.shape
 
-        def chunks(self, rows: int):  # type: ignore[no-untyped-def]
-            yield from (x[i : i + rows] for i in range(0, len(x), rows))
+def views(x: np.ndarray) -> list[tuple[Weights, np.ndarray]]:
+    """Each kind of source over `x`, and what it must hold."""
+    half, source = len(x) // 2, Generated(x)
+    return [
+        (source, x),
+        (Permuted(source, 8), interleave(x, 8)),
+        (Sliced(source, half, len(x)), x[half:]),
+        (Permuted(Sliced(source, 0, len(x)), 4), interleave(x, 4)),
+        (Stacked([source, shifted(source, 1.0)]), np.stack([x, x + 1])),
+        (Concatenated([Sliced(source, 0, half), scaled(source, 3.0)]), np.concatenate([x[:half], x * 3])),
+        (Transposed(source), x.T),
+        (Reshaped(source, (x.size, 1)), x.reshape(-1, 1)),
+        (Permuted(Generated(x[:, 0]), 8), interleave(x[:, 0], 8)),
+    ]
 
-    assert np.array_equal(np.concatenate(list(Permuted(Chunked(), 8).chunks(rows))), interleave(x, 8))
+
+@given(shape=SHAPES, data=st.data())
+def test_any_part_of_any_source(shape: tuple[int, int], data: st.DataObject) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    for weights, wanted in views(x):
+        assert weights.shape == wanted.shape
+        start = data.draw(st.integers(0, wanted.size - 1))
+        stop = data.draw(st.integers(start + 1, wanted.size))
+        assert np.array_equal(weights.read(start, stop), wanted.reshape(-1)[start:stop])
 
 
 def test_types_by_name_and_shape() -> None:
@@ -104,4 +132,4 @@ def test_llama3_scaling_is_found_again(factor: float, head_dim: int) -> None:
     factors = llama3_factors({**rope, "rope_theta": 500000.0}, head_dim)
     assert llama3_scaling(factors, 500000.0) == rope
     assert llama3_scaling(factors, 10000.0) is None
-    assert next(Generated(factors).chunks(1)) is factors
+    assert np.array_equal(Generated(factors).read(1, 3), factors[1:3])

@@ -68,28 +68,26 @@ class Tensor:
         """Of its data."""
         return self.n_elements * DTYPES[self.dtype].itemsize
 
-    def chunks(self, rows: int) -> Iterator[Array]:
-        """Its data, at most `rows` of the first dimension at a time, as the dtype of `DTYPES`.
+    def read(self, start: int, stop: int) -> Array:
+        """Elements `start` to `stop`, rows one after the other, as a flat array of `DTYPES[dtype]`.
 
         Raises `SafetensorsError` when the file ends early.
         """
-        dtype = DTYPES[self.dtype]
-        shape = self.shape or (1,)
+        part = np.empty(stop - start, DTYPES[self.dtype])
+        view = part.view(np.uint8).data
         with self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset)
-            for first in range(0, shape[0], rows):
-                part = np.empty((min(rows, shape[0] - first), *shape[1:]), dtype)
-                _fill(file, part, self)
-                yield part if self.shape else part.reshape(())
+            file.seek(self.offset + start * part.itemsize)
+            while view:
+                n = file.readinto(view)
+                if not n:
+                    raise SafetensorsError(f"{self.path} ends inside tensor `{self.name}`", hint=_AGAIN)
+                view = view[n:]
+        return part
 
-
-def _fill(file: Any, part: Array, tensor: Tensor) -> None:
-    view = part.reshape(-1).view(np.uint8).data
-    while view:
-        n = file.readinto(view)
-        if not n:
-            raise SafetensorsError(f"{tensor.path} ends inside tensor `{tensor.name}`", hint=_AGAIN)
-        view = view[n:]
+    def chunks(self, n: int = 4 << 20) -> Iterator[Array]:
+        """All its data, about `n` elements at a time."""
+        for start in range(0, self.n_elements, n):
+            yield self.read(start, min(start + n, self.n_elements))
 
 
 def read_file(path: Path) -> dict[str, Tensor]:

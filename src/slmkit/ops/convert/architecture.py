@@ -1,101 +1,207 @@
 """What the converter must know of an architecture, and how it finds it.
 
 A new architecture is one small module in `arch/`: a subclass with its names in `hf_names`, and only what differs from
-its parent: keys of config.json, names of tensors, data of tensors, vocabulary. `arch/llama.py` is the base of most.
+its parent: keys of config.json, names of tensors, data of tensors, vocabulary. `arch/qwen3.py` is the shortest.
 """
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from slmkit.errors import ConvertError, UnclaimedTensorsError, UnsupportedArchError
-from slmkit.formats.gguf.writer import Value
+from slmkit.formats.gguf.rope import llama3_factors
+from slmkit.formats.gguf.writer import Value, boolean, f32, i32s, u32
 from slmkit.ops.convert.config import Config, read_config
-from slmkit.ops.convert.rows import Rows
-from slmkit.ops.convert.vocab import read_vocab
+from slmkit.ops.convert.rope import Rope
+from slmkit.ops.convert.vocab import Vocab, read_vocab
+from slmkit.ops.convert.weights import Generated, Weights
 
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
+STANDARD_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "lm_head": "output",
+        "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
+        "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+        "model.layers.{}.self_attn.k_proj": "blk.{}.attn_k",
+        "model.layers.{}.self_attn.v_proj": "blk.{}.attn_v",
+        "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+        "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
+        "model.layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
+        "model.layers.{}.mlp.up_proj": "blk.{}.ffn_up",
+        "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
+    }
+)
+"""The pre-norm decoder with a gated MLP, as most checkpoints name it."""
+
+BUFFERS = (r".*\.attention\.masked_bias", r".*\.attention\.bias", r".*\.rotary_emb\.inv_freq")
+"""Tensors that old checkpoints carry and that are computed anew by whoever runs the model."""
+
 
 @dataclass(frozen=True)
-class NamedRows:
+class NamedWeights:
     """A tensor of the GGUF to be: its name there, and where its data comes from."""
 
     name: str
-    rows: Rows
+    weights: Weights
 
 
 class Architecture(ABC):
     """One architecture, reading one checkpoint's config.json.
 
     `names` maps tensor names of the checkpoint to those of GGUF, without `.weight` or `.bias`; `{}` is the layer's
-    number. `ignored` are patterns (whole names) of tensors that carry no weights of the model.
+    number. The hooks in the order of a conversion: `check`, `place` for each tensor, `metadata`, `late_metadata`,
+    `vocab`, `remarks`.
     """
 
     name: ClassVar[str]
+    """What GGUF calls it."""
     hf_names: ClassVar[tuple[str, ...]]
-    names: ClassVar[Mapping[str, str]]
-    optional: ClassVar[frozenset[str]] = frozenset()
-    """Names whose absence is no error."""
-    ignored: ClassVar[tuple[str, ...]] = (
-        r".*\.attention\.masked_bias",
-        r".*\.attention\.bias",
-        r".*\.rotary_emb\.inv_freq",
-    )
+    """What config.json's `architectures` calls it."""
+    models: ClassVar[str]
+    """Well-known models that have it, for the documents."""
+    names: ClassVar[Mapping[str, str]] = STANDARD_NAMES
+    optional: ClassVar[frozenset[str]] = frozenset({"output"})
+    """GGUF names whose absence is no error."""
+    ignored: ClassVar[tuple[str, ...]] = BUFFERS
+    """Patterns (whole names) of tensors that carry no weights of the model."""
+    left_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Patterns (whole names) of tensors that llama.cpp has no use for, and what they are: the user is told."""
+    scalings: ClassVar[frozenset[str | None]] = frozenset({None, "linear", "yarn"})
+    """Kinds of rope scaling that llama.cpp can express for this architecture."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.n_layers = config.integer("num_hidden_layers")
+        self.config = config.filled(self.defaults(config))
+        self.n_layers = self.config.integer("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+        self.rope = Rope(self.config)
 
-    @abstractmethod
+    def defaults(self, config: Config) -> dict[str, Any]:
+        """What transformers assumes for keys that config.json leaves out."""
+        return {}
+
+    # ------------------------------------------------------------------ hyper-parameters
+
+    @property
+    def n_heads(self) -> int:
+        """Query heads."""
+        return self.config.integer("num_attention_heads", "n_head", "n_heads")
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Key and value heads."""
+        return self.config.integer("num_key_value_heads", "n_kv_heads", default=self.n_heads)
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the residual stream."""
+        return self.config.integer("hidden_size", "n_embd", "dim")
+
+    @property
+    def head_dim(self) -> int:
+        """Rows of q for each head."""
+        return self.config.integer("head_dim", default=self.n_embd // self.n_heads)
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens, which are rows of the embedding."""
+        return self.config.integer("vocab_size")
+
+    def check(self) -> None:
+        """Raise `ConvertError` for a checkpoint that llama.cpp could not run, or not rightly."""
+        if (self.config.folder / "modules.json").is_file():
+            raise ConvertError(f"{self.config.folder} is a sentence embedding model; slmkit converts generating models")
+        if self.rope.kind not in self.scalings:
+            raise ConvertError(f"{self.config.path}: llama.cpp has no `{self.rope.kind}` rope scaling for {self.name}")
+
     def metadata(self) -> dict[str, Value]:
-        """Hyper-parameters, in the order llama.cpp's converter writes them; `general.file_type` comes after these."""
+        """Hyper-parameters, in the order llama.cpp's converter writes them; `general.file_type` comes after these.
+
+        `TextModel.set_gguf_parameters` of conversion/base.py at llama.cpp 0c1e57098.
+        """
+        a, find = self.name, self.config.find
+        counts = {
+            "block_count": self.n_layers,
+            "context_length": find("max_position_embeddings", "n_ctx", "n_positions", "max_sequence_length"),
+            "embedding_length": find("hidden_size", "n_embd", "dim"),
+            "feed_forward_length": find("intermediate_size", "n_inner", "hidden_dim"),
+            "attention.head_count": find("num_attention_heads", "n_head", "n_heads"),
+            "attention.head_count_kv": find("num_key_value_heads", "n_kv_heads"),
+        }
+        out = {f"{a}.{key}": self._count(key, value) for key, value in counts.items() if value is not None}
+        if find("is_causal") is False:
+            out[f"{a}.attention.causal"] = boolean(False)
+        out |= self.rope.metadata(a)
+        if find("rms_norm_eps", "norm_eps") is not None:
+            out[f"{a}.attention.layer_norm_rms_epsilon"] = f32(self.config.number("rms_norm_eps", "norm_eps"))
+        eps = ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
+        if find(*eps) is not None:
+            out[f"{a}.attention.layer_norm_epsilon"] = f32(self.config.number(*eps))
+        experts = {
+            "expert_count": ("num_local_experts", "num_experts", "n_routed_experts"),
+            "expert_used_count": ("num_experts_per_tok", "num_experts_per_token"),
+        }
+        out |= {f"{a}.{key}": u32(self.config.integer(*n)) for key, n in experts.items() if find(*n) is not None}
+        if find("head_dim") is not None:
+            out[f"{a}.attention.key_length"] = u32(self.head_dim)
+            out[f"{a}.attention.value_length"] = u32(self.head_dim)
+        return out
 
     def late_metadata(self) -> dict[str, Value]:
         """Hyper-parameters that come after `general.file_type`."""
         return {}
 
-    def check(self) -> None:
-        """Raise `ConvertError` for a checkpoint that llama.cpp could not run, or not rightly."""
-        folder = self.config.path.parent
-        if self.config.has("quantization_config"):
-            match self.config.raw["quantization_config"]:
-                case {"quant_method": str(method)}:
-                    how = method
-                case _:
-                    how = "in some way"
-            raise ConvertError(
-                f"{folder} is already quantized ({how}), its weights are not plain numbers",
-                hint="convert the original checkpoint, then quantize it here",
-            )
-        if (folder / "modules.json").is_file():
-            raise ConvertError(f"{folder} is a sentence embedding model; slmkit converts generating models")
+    def _count(self, key: str, value: Any) -> Value:
+        """One number, or one for each layer."""
+        values = value if isinstance(value, list) else [value]
+        if not all(type(n) is int and 0 <= n < 1 << 32 for n in values) or value == 0:
+            raise ConvertError(f"{self.config.path}: the {key.replace('_', ' ')} must be a positive whole number")
+        return i32s(value) if isinstance(value, list) else u32(value)
 
-    def remarks(self) -> list[str]:
-        """What the user should know about the result."""
-        return []
+    # ------------------------------------------------------------------ vocabulary
 
-    def vocab(self, folder: Path) -> dict[str, Value]:
+    def read_vocab(self, folder: Path, pre: str | None) -> Vocab:
+        """The tokenizer; `pre` overrides what its way of splitting is recognized as."""
+        return read_vocab(folder, self.config.raw, self.n_vocab, pre=pre)
+
+    def vocab(self, folder: Path, pre: str | None = None) -> dict[str, Value]:
         """The `tokenizer.*` keys."""
-        return read_vocab(folder, self.config.raw, self.config.integer("vocab_size")).metadata()
+        return self.read_vocab(folder, pre).metadata()
 
-    def generated(self) -> Iterator[NamedRows]:
+    # ------------------------------------------------------------------ tensors
+
+    def generated(self) -> Iterator[NamedWeights]:
         """Tensors that the checkpoint does not have; they come first."""
-        yield from ()
+        if self.rope.kind == "llama3":
+            yield NamedWeights("rope_freqs.weight", Generated(llama3_factors(self.rope.main, self.head_dim)))
 
-    def rows(self, name: str, rows: Rows) -> Rows:
+    def rename(self, name: str) -> str:
+        """The usual name of a tensor that this checkpoint calls otherwise."""
+        return name
+
+    def place(self, name: str, weights: Weights) -> list[NamedWeights] | None:
+        """The GGUF tensors that a checkpoint's tensor becomes; `None` when the architecture has no such tensor.
+
+        Override it for tensors that are split, or stacked (no tensor until the last part has come).
+        """
+        target = self.gguf_name(name)
+        return None if target is None else [NamedWeights(target, self.data(target, weights))]
+
+    def data(self, name: str, weights: Weights) -> Weights:
         """The data of the tensor that GGUF calls `name`, changed to llama.cpp's layout."""
-        return rows
+        return weights
 
-    def tensors(self, stored: Mapping[str, Rows]) -> list[NamedRows]:
+    def tensors(self, stored: Mapping[str, Weights]) -> list[NamedWeights]:
         """All tensors of the GGUF in order.
 
         Raises `UnclaimedTensorsError` naming every tensor that has no name in GGUF, and `ConvertError` when some are
@@ -103,26 +209,27 @@ class Architecture(ABC):
         """
         out = {t.name: t for t in self.generated()}
         unclaimed = []
-        for name, rows in stored.items():
-            if any(re.fullmatch(pattern, name) for pattern in self.ignored):
+        for name, weights in stored.items():
+            if any(re.fullmatch(pattern, name) for pattern in (*self.ignored, *self.left_out)):
                 continue
-            target = self.gguf_name(name)
-            if target is None:
+            placed = self.place(self.rename(name), weights)
+            if placed is None:
                 unclaimed.append(name)
                 continue
-            if target in out:
-                raise ConvertError(f"{self.config.path.parent} has tensor `{target}` twice")
-            out[target] = NamedRows(target, self.rows(target, rows))
+            for tensor in placed:
+                if tensor.name in out:
+                    raise ConvertError(f"{self.config.folder} has tensor `{tensor.name}` twice")
+                out[tensor.name] = tensor
         if unclaimed:
             raise UnclaimedTensorsError(
-                f"{self.config.path.parent} has {len(unclaimed)} tensors that the {self.name} architecture does not "
+                f"{self.config.folder} has {len(unclaimed)} tensors that the {self.name} architecture does not "
                 f"know: {', '.join(unclaimed)}",
                 hint="nothing was written: without them the model would be a different one",
             )
         absent = [name for name in self.required() if name not in out]
         if absent:
             raise ConvertError(
-                f"{self.config.path.parent} lacks {len(absent)} tensors: {', '.join(absent[:8])}"
+                f"{self.config.folder} lacks {len(absent)} tensors: {', '.join(absent[:8])}"
                 + (", ..." if len(absent) > 8 else ""),
                 hint="the checkpoint is incomplete, or config.json belongs to another one",
             )
@@ -140,11 +247,21 @@ class Architecture(ABC):
         return f"{template.format(*layers)}.{suffix}"
 
     def required(self) -> Iterator[str]:
-        """The weights without which the model is not whole."""
+        """The tensors without which the model is not whole."""
         for template in self.names.values():
             if template not in self.optional:
                 for layer in range(self.n_layers if "{}" in template else 1):
                     yield f"{template.format(layer)}.weight"
+
+    def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
+        """What the user should know about the result."""
+        out = []
+        for what in dict.fromkeys(self.left_out.values()):
+            patterns = [pattern for pattern, found in self.left_out.items() if found == what]
+            n = sum(any(re.fullmatch(pattern, name) for pattern in patterns) for name in stored)
+            if n:
+                out.append(f"left out: {n} tensors of the {what}; the GGUF is the text model")
+        return out
 
 
 @cache
@@ -167,7 +284,7 @@ def check_supported(folder: Path) -> None:
 def open_architecture(config: Config) -> Architecture:
     """The architecture that config.json names, checked.
 
-    Raises `UnsupportedArchError` naming the supported ones, and `ConvertError` for a checkpoint that is quantized.
+    Raises `UnsupportedArchError` naming the supported ones, and `ConvertError` for a checkpoint that cannot be run.
     """
     match config.raw.get("architectures"):
         case [str(wanted), *_]:

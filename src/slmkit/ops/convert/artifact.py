@@ -8,7 +8,8 @@ from pathlib import Path
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import Progress
-from slmkit.ops.convert.pipeline import convert, resolve_type
+from slmkit.ops.convert.pipeline import convert
+from slmkit.ops.convert.plan import resolve_type
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry

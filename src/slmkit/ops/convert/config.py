@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +13,64 @@ from slmkit.formats.tokenizer_json import read_json
 
 @dataclass(frozen=True)
 class Config:
-    """The file's keys; `null` counts as absent."""
+    """The file's keys; `null` counts as absent. Those of `text_config` (multimodal models) lie on top of the others."""
 
     path: Path
     raw: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The checkpoint."""
+        return self.path.parent
 
     def has(self, key: str) -> bool:
         """Whether the key is there and not `null`."""
         return self.raw.get(key) is not None
 
-    def integer(self, key: str, default: int | None = None) -> int:
-        """A count or size, 1 or more; raises `ConvertError`."""
-        value = self.raw.get(key)
-        if value is None:
-            value = self._default(key, default)
+    def find(self, *keys: str) -> Any:
+        """The value of the first key that is there; `None` without any."""
+        return next((self.raw[key] for key in keys if self.has(key)), None)
+
+    def integer(self, *keys: str, default: int | None = None) -> int:
+        """A count or size, 1 or more, under the first of `keys` that is there; raises `ConvertError`."""
+        value = self._value(keys, default)
         if type(value) is not int or not 0 < value < 1 << 32:
-            raise ConvertError(f"{self.path}: `{key}` must be a positive whole number, not {value!r}")
+            raise ConvertError(f"{self.path}: `{keys[0]}` must be a positive whole number, not {value!r}")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """A number; raises `ConvertError`."""
-        value = self.raw.get(key)
-        if value is None:
-            value = self._default(key, default)
+    def number(self, *keys: str, default: float | None = None) -> float:
+        """A number under the first of `keys` that is there; raises `ConvertError`."""
+        value = self._value(keys, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConvertError(f"{self.path}: `{key}` must be a number, not {value!r}")
+            raise ConvertError(f"{self.path}: `{keys[0]}` must be a number, not {value!r}")
         return float(value)
 
-    def _default(self, key: str, default: float | None) -> float:
-        if default is None:
-            raise ConvertError(f"{self.path} lacks `{key}`", hint="the file is incomplete: download it again")
-        return default
+    def numbers(self, key: str, n: int) -> list[float]:
+        """A list of `n` numbers; raises `ConvertError`."""
+        value = self._value((key,), None)
+        good = isinstance(value, list) and all(isinstance(x, int | float) and type(x) is not bool for x in value)
+        if not good or len(value) != n:
+            raise ConvertError(f"{self.path}: `{key}` must be a list of {n} numbers")
+        return [float(x) for x in value]
+
+    def words(self, key: str, n: int) -> list[str]:
+        """A list of `n` texts, such as `layer_types`; raises `ConvertError`."""
+        value = self._value((key,), None)
+        if not isinstance(value, list) or len(value) != n or not all(isinstance(x, str) for x in value):
+            raise ConvertError(f"{self.path}: `{key}` must be a list of {n} texts")
+        return value
+
+    def filled(self, defaults: Mapping[str, Any]) -> Config:
+        """With `defaults` where a key is absent: what transformers assumes for the architecture."""
+        return replace(self, raw={**self.raw, **{k: v for k, v in defaults.items() if not self.has(k)}})
+
+    def _value(self, keys: tuple[str, ...], default: float | None) -> Any:
+        value = self.find(*keys)
+        if value is None:
+            value = default
+        if value is None:
+            raise ConvertError(f"{self.path} lacks `{keys[0]}`", hint="the file is incomplete: download it again")
+        return value
 
 
 def read_config(folder: Path) -> Config:
@@ -56,4 +84,5 @@ def read_config(folder: Path) -> Config:
         raise ConvertError(error.message, hint=error.hint) from error
     if not raw:
         raise ConvertError(f"{folder} has no config.json", hint="is it a checkpoint of Hugging Face transformers?")
-    return Config(path, raw)
+    text = raw.get("text_config")
+    return Config(path, {**raw, **text, "architectures": raw.get("architectures")} if isinstance(text, dict) else raw)

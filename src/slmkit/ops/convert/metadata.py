@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,21 @@ SAMPLING = {
 """Field of `gguf.Metadata` -> keys of generation_config.json, the first one wins."""
 
 
+@dataclass(frozen=True)
+class ParamCounts:
+    """Parameters as the size label wants them: of all tensors, of those that every token meets, of one expert."""
+
+    total: int
+    shared: int
+    expert: int
+    n_experts: int
+
+
 def general_metadata(
     folder: Path,
     architecture: str,
     config: Mapping[str, Any],
-    n_params: int,
+    params: ParamCounts,
     *,
     name: str | None,
     model_id: str | None,
@@ -55,14 +66,14 @@ def general_metadata(
     title = Path((model_id or folder.resolve().name).rsplit("/", 1)[-1])
     try:
         card = gguf.Metadata.load_model_card(folder)
-        found = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), card, dict(config), title, n_params)
+        found = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), card, dict(config), title, params.total)
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
         progress.warn(f"README.md of {title} is left out, its front matter makes no sense: {error}")
-        found = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), {}, dict(config), title, n_params)
+        found = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), {}, dict(config), title, params.total)
     for field, value in _sampling(folder).items():
         setattr(found, field, value)
     found.name = name or found.name or title.name
-    found.size_label = found.size_label or gguf.size_label(n_params, n_params, 0, 0)
+    found.size_label = found.size_label or gguf.size_label(params.total, params.shared, params.expert, params.n_experts)
     # The writer has no file: it only puts the fields into keys, types and order.
     recorder = gguf.GGUFWriter(None, architecture)
     recorder.add_type(gguf.GGUFType.MODEL)

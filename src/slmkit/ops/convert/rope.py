@@ -2,35 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, f32, string, u32
+from slmkit.ops.convert.config import Config
+
+_THETA = ("global_rope_theta", "rope_global_theta", "rope_theta_global", "rope_theta", "rotary_emb_base")
+_LOCAL_THETA = ("local_rope_theta", "rope_local_theta", "rope_theta_local", "swa_rope_theta", "rope_local_base_freq")
+_PARTIAL = ("partial_rotary_factor", "rope_pct", "rope_percent")
+_ORIGINAL = ("original_max_position_embeddings",)
 
 
-def rope_parameters(config: Mapping[str, Any], rope_theta: float) -> dict[str, Any]:
-    """`rope_parameters` (transformers 5) or `rope_scaling` (before), with `rope_theta` and `rope_type` filled in."""
-    found = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    found.setdefault("rope_theta", rope_theta)
-    if found.get("rope_type") is None:
-        found["rope_type"] = found.get("type")
-    return found
+class Rope:
+    """One model's rotary embedding: `rope_parameters` (transformers 5), or `rope_scaling` and the keys beside it.
 
+    `main` is that of the layers that see everything, `local` that of sliding windows where theirs is another one.
+    Rules: `TextModel.__init__` of conversion/base.py at llama.cpp 0c1e57098,
+    https://github.com/ggml-org/llama.cpp/blob/0c1e57098/conversion/base.py.
+    """
 
-def scaling_metadata(arch: str, rope: Mapping[str, Any], context: int) -> dict[str, Value]:
-    """Keys for linear and YaRN scaling; llama3 scaling is a tensor instead (`formats.gguf.rope`)."""
-    kind, factor = rope.get("rope_type"), rope.get("factor")
-    if factor is None or kind not in ("linear", "yarn"):
-        return {}
-    p = f"{arch}.rope.scaling."
-    out = {p + "type": string(kind), p + "factor": f32(factor)}
-    if kind == "linear":
+    def __init__(self, config: Config) -> None:
+        self._path, self._context = config.path, config.find("max_position_embeddings")
+        found = config.find("rope_parameters", "rope_scaling") or {}
+        if not isinstance(found, dict):
+            raise ConvertError(f"{config.path}: `rope_scaling` must be an object, not {found!r}")
+        whole = dict(found)
+        if "full_attention" in whole or "sliding_attention" in whole:
+            self.main = dict(whole.get("full_attention") or {})
+            self.local = dict(whole.get("sliding_attention") or {})
+            return
+        self.main = whole
+        self.local = {"rope_theta": config.number(*_LOCAL_THETA)} if config.find(*_LOCAL_THETA) is not None else {}
+        if whole.get("rope_type") is None and whole.get("type") is not None:
+            whole["rope_type"] = whole["type"]
+        for key, names in (
+            ("rope_theta", _THETA),
+            ("partial_rotary_factor", _PARTIAL),
+            ("original_max_position_embeddings", _ORIGINAL),
+        ):
+            if whole.get(key) is None and config.find(*names) is not None:
+                whole[key] = config.number(*names)
+                if key == "original_max_position_embeddings":
+                    whole[key] = config.integer(*names)
+
+    @property
+    def kind(self) -> str | None:
+        """`linear`, `yarn`, `llama3`, `longrope`, ...; `None` without scaling."""
+        found = self.main.get("rope_type")
+        return None if found in (None, "default") else str(found).lower()
+
+    @property
+    def partial_factor(self) -> float | None:
+        """The share of each head that is rotated."""
+        value = self.main.get("partial_rotary_factor")
+        return None if value is None else float(value)
+
+    def metadata(self, arch: str) -> dict[str, Value]:
+        """Scaling and frequency bases; llama3 scaling and the factors of longrope are tensors instead."""
+        out = self._scaling(f"{arch}.rope.scaling.")
+        for key, where in (("freq_base", self.main), ("freq_base_swa", self.local)):
+            if where.get("rope_theta") is not None:
+                out[f"{arch}.rope.{key}"] = f32(where["rope_theta"])
         return out
-    out[p + "original_context_length"] = u32(rope.get("original_max_position_embeddings") or context)
-    optional = {
-        "yarn_ext_factor": rope.get("extrapolation_factor"),
-        "yarn_attn_factor": rope.get("attention_factor", rope.get("attn_factor")),
-        "yarn_beta_fast": rope.get("beta_fast"),
-        "yarn_beta_slow": rope.get("beta_slow"),
-    }
-    return out | {p + key: f32(value) for key, value in optional.items() if value is not None}
+
+    def _scaling(self, p: str) -> dict[str, Value]:
+        factor = self.main.get("factor")
+        if self.kind in ("su", "longrope"):
+            return {p + "type": string("longrope")}
+        if factor is None or self.kind not in ("linear", "yarn"):
+            return {}
+        out = {p + "type": string(self.kind), p + "factor": f32(factor)}
+        if self.kind == "linear":
+            return out
+        out[p + "original_context_length"] = u32(self.original_context)
+        optional = {
+            "yarn_ext_factor": self.main.get("extrapolation_factor"),
+            "yarn_attn_factor": self.main.get("attention_factor", self.main.get("attn_factor")),
+            "yarn_beta_fast": self.main.get("beta_fast"),
+            "yarn_beta_slow": self.main.get("beta_slow"),
+        }
+        return out | {p + key: f32(value) for key, value in optional.items() if value is not None}
+
+    @property
+    def original_context(self) -> int:
+        """Tokens that the model was first trained on, by default all; raises `ConvertError` for nonsense."""
+        value: Any = self.main.get("original_max_position_embeddings") or self._context
+        if type(value) is not int or value <= 0:
+            raise ConvertError(f"{self._path}: `rope_scaling` needs `original_max_position_embeddings`")
+        return value

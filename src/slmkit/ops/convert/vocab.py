@@ -62,19 +62,20 @@ class Vocab:
         return out | {f"tokenizer.ggml.normalizer.{k}": boolean(v) for k, v in self.normalizer.items()}
 
 
-def read_vocab(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
-    """The vocabulary of a Llama-like checkpoint, `n_vocab` tokens (rows of the embedding) long.
+def read_vocab(folder: Path, config: Mapping[str, Any], n_vocab: int, *, pre: str | None = None) -> Vocab:
+    """The vocabulary of a checkpoint, `n_vocab` tokens (rows of the embedding) long.
 
-    Raises `TokenizerError` for files that are missing, damaged or too large for the embedding, and
-    `UnknownPreTokenizerError`.
+    `pre` says how a byte-level BPE splits text when it is not to be recognized. Raises `TokenizerError` for files that
+    are missing, damaged or too large for the embedding, and `UnknownPreTokenizerError`.
     """
     if (folder / "tokenizer.model").is_file():
         return _sentencepiece(folder, config, n_vocab)
     source = read_tokenizer_json(folder / "tokenizer.json")
-    return _spm_bpe(source, config, n_vocab) if source.is_spm_bpe else _byte_level(source, config, n_vocab)
+    return _spm_bpe(source, config, n_vocab) if source.is_spm_bpe else byte_level(source, config, n_vocab, pre)
 
 
-def _byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) -> Vocab:
+def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre: str | None = None) -> Vocab:
+    """A byte-level BPE (GPT-2 and its heirs); see `read_vocab`."""
     folder = source.path.parent
     settings = read_json(folder / "tokenizer_config.json")
     tokens, types = _padding(n_vocab)
@@ -82,7 +83,7 @@ def _byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) 
         _check_id(source.path, i, n_vocab, text)
         tokens[i], types[i] = text, PieceType.NORMAL
     tokenizer = tokenizer_json.load(source)
-    pre = pretokenizers.identify(tokenizer, str(source.path))
+    pre = pre or pretokenizers.identify(tokenizer, str(source.path))
     for token in source.added:
         _check_id(source.path, token.id, n_vocab, token.content)
         text = token.content

@@ -1,36 +1,29 @@
-"""Qwen2 and Qwen2.5: Llama with biases on q, k and v, and rotary halves left where they are."""
+"""Qwen2 and Qwen2.5: biases on q, k and v."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from slmkit.formats.gguf.writer import Value
-from slmkit.ops.convert.arch.llama import Llama
+from slmkit.errors import ConvertError
 from slmkit.ops.convert.architecture import Architecture
-from slmkit.ops.convert.rows import Rows
+from slmkit.ops.convert.config import Config
 
 
-class Qwen2(Llama):
-    """Only what differs from Llama."""
+class Qwen2(Architecture):
+    """Llama's tensors, with rotary halves left where they are."""
 
     name = "qwen2"
     hf_names: ClassVar[tuple[str, ...]] = ("Qwen2ForCausalLM",)
-    scalings = frozenset({None, "default", "linear", "yarn"})
+    models = "Qwen2, Qwen2.5"
 
-    @property
-    def writes_head_dim(self) -> bool:
-        """transformers has no default for it here."""
-        return self.config.has("head_dim")
+    def defaults(self, config: Config) -> dict[str, Any]:
+        """`head_dim` has no default here."""
+        return {"max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
 
-    def late_metadata(self) -> dict[str, Value]:
-        """None."""
-        return {}
-
-    def vocab(self, folder: Path) -> dict[str, Value]:
-        """Without Llama's special cases."""
-        return Architecture.vocab(self, folder)
-
-    def rows(self, name: str, rows: Rows) -> Rows:
-        """As they are."""
-        return rows
+    def check(self) -> None:
+        """llama.cpp's graph has no other width of heads."""
+        super().check()
+        if self.head_dim * self.n_heads != self.n_embd:
+            raise ConvertError(
+                f"{self.config.path}: llama.cpp runs no qwen2 with {self.n_heads} heads of {self.head_dim}"
+            )

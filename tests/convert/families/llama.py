@@ -1,13 +1,16 @@
-"""Tiny checkpoints that llama.cpp's converter and ours must agree on; `scripts/golden` makes their golden data."""
+"""Llama in its many forms, and what all families share: output types, cards, odd shapes."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.factories import LLAMA3_ROPE, make_checkpoint, make_llama, make_llama3, make_qwen2, write_json
+import numpy as np
+
+from slmkit.formats.gguf.rope import llama3_factors
+from tests.convert.families import Case
+from tests.convert.forward import Decoder, Floats, inverse_frequencies, rotate
+from tests.factories import LLAMA3_ROPE, make_checkpoint, make_llama, make_llama3, write_json
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
 CARD = """---
@@ -31,10 +34,6 @@ datasets:
 
 def _llama(folder: Path, **config: object) -> Path:
     return make_checkpoint(folder, "LlamaForCausalLM", "llama", {**SMALL, **config})
-
-
-def _qwen2(folder: Path, **config: object) -> Path:
-    return make_checkpoint(folder, "Qwen2ForCausalLM", "qwen2", {**SMALL, **config})
 
 
 def _mistral(folder: Path) -> Path:
@@ -77,48 +76,39 @@ def _card(folder: Path) -> Path:
     return folder
 
 
-YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024, "beta_fast": 32.0}
-CASES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
-    "tiny-llama": (make_llama, ("f16", "bf16", "q8_0", "f32")),
-    "tiny-llama3": (make_llama3, ("f16", "bf16", "q8_0")),
-    "tiny-qwen2": (make_qwen2, ("f16", "bf16", "q8_0")),
-    "tiny-qwen2-untied": (lambda folder: make_qwen2(folder, tied=False), ("f16",)),
-    "Mistral-tiny-instruct-v0.3": (_mistral, ("auto",)),
-    "Card-7B-Chat": (_card, ("auto",)),
-    "biases": (_biases, ("auto", "bf16")),
-    "halves": (_halves, ("auto", "bf16")),
-    "defaults": (_defaults, ("auto",)),
-    "linear": (lambda folder: _llama(folder, rope_scaling={"type": "linear", "factor": 2.0}), ("auto",)),
-    "yarn": (lambda folder: _qwen2(folder, rope_scaling=YARN), ("auto",)),
-    "qwen2-head-dim": (lambda folder: _qwen2(folder, head_dim=32), ("auto",)),
-    "padded-vocab": (lambda folder: _llama(folder, vocab_size=520, head_dim=32), ("auto",)),
-    "odd-rows": (lambda folder: _llama(folder, hidden_size=72, intermediate_size=100), ("q8_0",)),
-}
-"""Name of the folder (the converter reads it) -> what writes it, and the output types to compare."""
-
-
-def borrow_tokenizer(folder: Path, source: Path) -> Path:
-    """Put another checkpoint's byte-level BPE tokenizer into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copyfile(source / name, folder / name)
-    return folder
-
-
-def padded_bpe(folder: Path, source: Path) -> Path:
+def _padded_bpe(folder: Path) -> Path:
     """SmolLM2's tokenizer, and a few more rows than it has tokens."""
-    borrow_tokenizer(folder, source)
     config = {**SMALL, "vocab_size": 49160, "tie_word_embeddings": True}
     return make_checkpoint(folder, "LlamaForCausalLM", "llama", config, tokenizer=False)
 
 
-def llama3_bpe(folder: Path, source: Path) -> Path:
+def _llama3_bpe(folder: Path) -> Path:
     """Llama 3.1's rope with SmolLM2's tokenizer: the case of upstream that goes by a vocabulary of 49,152."""
-    borrow_tokenizer(folder, source)
     rope = {**LLAMA3_ROPE, "factor": 8.0}
     config = {**SMALL, "vocab_size": 49152, "tie_word_embeddings": True, "head_dim": 64, "rope_theta": 5e5}
     return make_checkpoint(folder, "LlamaForCausalLM", "llama", {**config, "rope_scaling": rope}, tokenizer=False)
 
 
-BORROWED: dict[str, Callable[[Path, Path], Path]] = {"padded-bpe": padded_bpe, "llama3-bpe": llama3_bpe}
-"""Cases that need the tokenizer of the real SmolLM2; converted to f16."""
+class Llama3(Decoder):
+    """Frequencies divided by Llama 3.1's factors."""
+
+    def position(self, i: int, x: Floats) -> Floats:
+        rope = {**self.config["rope_scaling"], "rope_theta": self.config["rope_theta"]}
+        factors = llama3_factors(rope, self.head_dim).astype(np.float64)
+        return rotate(x, inverse_frequencies(self.head_dim, rope["rope_theta"]) / factors)
+
+
+CASES = {
+    "tiny-llama": Case(make_llama, ("f16", "bf16", "q8_0", "f32"), forward=Decoder),
+    "tiny-llama3": Case(make_llama3, ("f16", "bf16", "q8_0"), forward=Llama3),
+    "Mistral-tiny-instruct-v0.3": Case(_mistral, ("auto",)),
+    "Card-7B-Chat": Case(_card, ("auto",)),
+    "biases": Case(_biases, ("auto", "bf16"), forward=Decoder),
+    "halves": Case(_halves, ("auto", "bf16")),
+    "defaults": Case(_defaults, ("auto",)),
+    "linear": Case(lambda folder: _llama(folder, rope_scaling={"type": "linear", "factor": 2.0}), ("auto",)),
+    "padded-vocab": Case(lambda folder: _llama(folder, vocab_size=520, head_dim=32), ("auto",)),
+    "odd-rows": Case(lambda folder: _llama(folder, hidden_size=72, intermediate_size=100), ("q8_0",)),
+    "padded-bpe": Case(_padded_bpe, tokenizer="smollm2"),
+    "llama3-bpe": Case(_llama3_bpe, tokenizer="smollm2"),
+}

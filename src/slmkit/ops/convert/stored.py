@@ -1,0 +1,51 @@
+"""The checkpoint's tensors as plain floating point numbers, whatever they are stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from slmkit.errors import ConvertError
+from slmkit.formats.safetensors import INDEX_NAME, Tensor, read_checkpoint
+from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.encode import FLOATS
+from slmkit.ops.convert.weights import Weights
+
+
+def read_weights(config: Config) -> Mapping[str, Weights]:
+    """All tensors of the checkpoint, in the order of its files; reads headers only.
+
+    Raises `SafetensorsError`, and `ConvertError` for a checkpoint without weights, with pickled ones, or with numbers
+    that are no plain floating point.
+    """
+    folder = config.folder
+    stored = read_checkpoint(folder)
+    if not stored:
+        pickled = next(folder.glob("*.bin"), None) or next(folder.glob("*.pth"), None)
+        if pickled:
+            raise ConvertError(
+                f"{folder} has only pickled weights ({pickled.name}), and opening those can run any code",
+                hint="look for a revision of the model with safetensors",
+            )
+        raise ConvertError(f"{folder} has no weights", hint=f"expected model.safetensors or {INDEX_NAME}")
+    return plain(config, stored)
+
+
+def plain(config: Config, stored: Mapping[str, Tensor]) -> Mapping[str, Weights]:
+    """The tensors of a checkpoint as floating point, dequantized where needed; raises `ConvertError`."""
+    if config.has("quantization_config"):
+        match config.raw["quantization_config"]:
+            case {"quant_method": str(method)}:
+                how = method
+            case _:
+                how = "in some way"
+        raise ConvertError(
+            f"{config.folder} is already quantized ({how}), its weights are not plain numbers",
+            hint="convert the original checkpoint, then quantize it here",
+        )
+    for tensor in stored.values():
+        if tensor.dtype not in FLOATS and not tensor.name.endswith(".inv_freq"):
+            raise ConvertError(
+                f"{tensor.path}: tensor `{tensor.name}` has type {tensor.dtype}, which is no plain floating point",
+                hint="convert the original, unquantized checkpoint",
+            )
+    return stored
