@@ -14,6 +14,7 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
 from slmkit.formats.gguf.writer import Entry, Value, file_size, u32
 from slmkit.ops.convert.architecture import Architecture, NamedWeights, open_architecture
 from slmkit.ops.convert.config import read_config
+from slmkit.ops.convert.dequantize import remarks
 from slmkit.ops.convert.metadata import ParamCounts, general_metadata
 from slmkit.ops.convert.stored import read_weights
 from slmkit.ops.convert.weights import Weights
@@ -98,7 +99,7 @@ def make_plan(
     metadata |= {"general.file_type": u32(FILE_TYPES[wanted.upper()])} | architecture.late_metadata()
     metadata["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     metadata |= architecture.vocab(checkpoint, pre)
-    return Plan(architecture, wanted, metadata, tuple(tensors), tuple(architecture.remarks(stored)))
+    return Plan(architecture, wanted, metadata, tuple(tensors), (*architecture.remarks(stored), *remarks(config)))
 
 
 def resolve_type(checkpoint: Path, outtype: str) -> str:
