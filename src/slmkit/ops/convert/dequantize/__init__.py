@@ -10,7 +10,6 @@ from slmkit.errors import ConvertError, TokenizerError
 from slmkit.formats.safetensors import Tensor
 from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.dequantize.bitnet import bitnet
 from slmkit.ops.convert.dequantize.bitsandbytes import bitsandbytes
 from slmkit.ops.convert.dequantize.checkpoint import Quantized
 from slmkit.ops.convert.dequantize.compressed_tensors import compressed_tensors
@@ -23,7 +22,6 @@ from slmkit.ops.convert.weights import Weights
 METHODS: Mapping[str, Callable[[Quantized], None]] = MappingProxyType(
     {
         "awq": awq,
-        "bitnet": bitnet,
         "bitsandbytes": bitsandbytes,
         "compressed-tensors": compressed_tensors,
         "fp8": fp8,

@@ -64,7 +64,7 @@ def _int8(checkpoint: Quantized, name: str) -> None:
     weight = f"{name}.weight"
     if f"{name}.weight_format" in checkpoint.stored:
         form = checkpoint.take(f"{name}.weight_format", weight, ("U8",))
-        if form.read(0, form.n_elements).any():
+        if form.path.is_file() and form.read(0, form.n_elements).any():
             raise checkpoint.refuse(f"the rows of `{weight}` are in the order of a GPU's tiles (`weight_format`)")
     checkpoint.scale(weight, f"{name}.SCB")
     checkpoint.weights[weight] = scaled(checkpoint.weights[weight], ONE_OF_127)
@@ -101,6 +101,11 @@ def _four_bits(checkpoint: Quantized, weight: str) -> None:
 
 def _state(tensor: Tensor) -> dict[str, Any]:
     """The JSON that is stored as a tensor of bytes."""
+    if not tensor.path.is_file():
+        raise ConvertError(
+            f"{tensor.path}: the shapes of the weights are in the file itself (bitsandbytes), which is not here yet",
+            hint="`slmkit pull` the model, then convert it",
+        )
     try:
         state = json.loads(tensor.read(0, tensor.n_elements).tobytes())
     except (ValueError, RecursionError) as error:
