@@ -16,6 +16,7 @@ from slmkit.ops.convert.architecture import Architecture, NamedWeights, open_arc
 from slmkit.ops.convert.config import read_config
 from slmkit.ops.convert.dequantize import remarks
 from slmkit.ops.convert.metadata import ParamCounts, general_metadata
+from slmkit.ops.convert.shapes import check_shapes
 from slmkit.ops.convert.stored import read_weights
 from slmkit.ops.convert.weights import Weights
 
@@ -92,6 +93,7 @@ def make_plan(
     wanted = wanted_type(outtype, stored)
     tensors = architecture.tensors(stored)
     _check_vocab(checkpoint, tensors, architecture.n_vocab)
+    check_shapes(architecture, tensors)
     metadata = general_metadata(
         checkpoint, architecture.name, config.raw, _counts(tensors), name=name, model_id=model_id, progress=progress
     )
@@ -147,7 +149,7 @@ def _counts(tensors: Sequence[NamedWeights]) -> ParamCounts:
 
 
 def _check_vocab(checkpoint: Path, tensors: Sequence[NamedWeights], n_vocab: int) -> None:
-    rows = next(t.weights.shape[0] for t in tensors if t.name == "token_embd.weight")
+    rows = next((t.weights.shape[0] for t in tensors if t.name == "token_embd.weight"), n_vocab)
     if rows != n_vocab:
         raise ConvertError(
             f"{checkpoint}: `vocab_size` in config.json is {n_vocab}, but the embedding has {rows} rows",
