@@ -18,6 +18,7 @@ from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, Written, write_gguf
 from slmkit.ops.convert.encode import encode
+from slmkit.ops.convert.finite import Watch
 from slmkit.ops.convert.plan import Plan, make_plan
 from slmkit.ops.convert.weights import Weights
 
@@ -56,15 +57,17 @@ def convert(
     `outtype` is one of `ConvertType`; see `resolve_type` for `auto`. `model_id` (`org/name`) is used where
     llama.cpp's converter uses the folder's name; `name` overrides `general.name`; `pre` is llama.cpp's name for the way
     the tokenizer splits text, when it is not to be recognized. When it fails, nothing is left at `target`; the caller
-    gives a temporary name and renames.
+    gives a temporary name and renames. Weights that are no numbers, or none any more in the type, are warned of.
 
     Raises `ConvertError` and its kin, `SafetensorsError`, `TokenizerError`, `DiskFullError`.
     """
     plan = make_plan(checkpoint, outtype=outtype, name=name, model_id=model_id, pre=pre, progress=progress)
     for remark in plan.remarks:
         progress.warn(remark)
-    entries = plan.entries()
-    written = _write(target, plan, entries, progress)
+    entries, watch = plan.entries(), Watch()
+    written = _write(target, plan, entries, progress, watch)
+    for warning in watch.warnings():
+        progress.warn(warning)
     counts = Counter(entry.type.name for entry in entries)
     return ConvertReport(
         architecture=plan.architecture.name,
@@ -78,7 +81,7 @@ def convert(
     )
 
 
-def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progress) -> Written:
+def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progress, watch: Watch) -> Written:
     size_bytes = plan.size_bytes()
     free = shutil.disk_usage(target.parent).free
     if free < size_bytes:
@@ -90,7 +93,7 @@ def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progres
         with progress.task("convert", size_bytes, "bytes") as task:
 
             def counted() -> Iterator[memoryview]:
-                for chunk in _ahead(_chunks(entries, [t.weights for t in plan.tensors])):
+                for chunk in _ahead(_chunks(entries, [t.weights for t in plan.tensors], watch)):
                     yield chunk
                     task.advance(chunk.nbytes)
 
@@ -105,14 +108,17 @@ def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progres
         raise
 
 
-def _chunks(entries: Sequence[Entry], sources: Sequence[Weights]) -> Iterator[memoryview]:
+def _chunks(entries: Sequence[Entry], sources: Sequence[Weights], watch: Watch) -> Iterator[memoryview]:
     for entry, source in zip(entries, sources, strict=True):
         total = math.prod(entry.shape)
         row = entry.shape[-1] if entry.shape else 1
         step = max(1, CHUNK_ELEMENTS // row) * row
         for start in range(0, total, step):
             part = source.read(start, min(start + step, total)).reshape(-1, row)
-            yield np.ascontiguousarray(encode(part, source.dtype, entry.type.name)).data
+            with np.errstate(all="ignore"):  # what is no number is found in the result
+                data = np.ascontiguousarray(encode(part, source.dtype, entry.type.name))
+            watch.look(entry.name, source, part, data, entry.type.name)
+            yield data.data
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
