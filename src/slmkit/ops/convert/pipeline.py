@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
 
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, Written, write_gguf
-from slmkit.ops.convert.encode import encode
 from slmkit.ops.convert.finite import Watch
 from slmkit.ops.convert.plan import Plan, make_plan
-from slmkit.ops.convert.weights import Weights
-
-CHUNK_ELEMENTS = 4 << 20
-"""Weights in memory at a time: 16 MiB as float32. A few such chunks are alive at once."""
-
-T = TypeVar("T")
+from slmkit.ops.convert.stream import encoded
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progres
         with progress.task("convert", size_bytes, "bytes") as task:
 
             def counted() -> Iterator[memoryview]:
-                for chunk in _ahead(_chunks(entries, [t.weights for t in plan.tensors], watch)):
+                for chunk in encoded(entries, [t.weights for t in plan.tensors], watch):
                     yield chunk
                     task.advance(chunk.nbytes)
 
@@ -106,26 +95,3 @@ def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progres
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-
-
-def _chunks(entries: Sequence[Entry], sources: Sequence[Weights], watch: Watch) -> Iterator[memoryview]:
-    for entry, source in zip(entries, sources, strict=True):
-        total = math.prod(entry.shape)
-        row = entry.shape[-1] if entry.shape else 1
-        step = max(1, CHUNK_ELEMENTS // row) * row
-        for start in range(0, total, step):
-            part = source.read(start, min(start + step, total)).reshape(-1, row)
-            with np.errstate(all="ignore"):  # what is no number is found in the result
-                data = np.ascontiguousarray(encode(part, source.dtype, entry.type.name))
-            watch.look(entry.name, source, part, data, entry.type.name)
-            yield data.data
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made in a second thread while the one before is written."""
-    end: Any = object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item
