@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,8 +57,10 @@ class TokenizerJson:
     @property
     def is_spm_bpe(self) -> bool:
         """A SentencePiece BPE model in other clothes (Llama 2, Mistral): falls back to bytes, does not split words."""
-        decoder = self.raw.get("decoder") or {}
-        return bool(self.model.get("byte_fallback")) and decoder.get("type") == "Sequence"
+        match self.raw.get("decoder"):
+            case {"type": "Sequence"}:
+                return bool(self.model.get("byte_fallback"))
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -89,20 +92,32 @@ def read_tokenizer_json(path: Path) -> TokenizerJson:
             raise TokenizerError(f"{path} has no vocabulary")
     if not all(type(i) is int and i >= 0 for i in vocab.values()):
         raise TokenizerError(f"{path} has a token without an id")
-    return TokenizerJson(path, raw, vocab, _merges(path, merges), _added(path, raw.get("added_tokens") or []))
+    return TokenizerJson(path, raw, vocab, _merges(path, merges), _added(path, raw.get("added_tokens") or ()))
 
 
 def load(source: TokenizerJson) -> Tokenizer:
     """The tokenizer itself, without truncation and padding; raises `TokenizerError` when the library refuses it."""
     from tokenizers import Tokenizer
 
-    try:
+    with refusals(source.path):
         tokenizer = Tokenizer.from_file(str(source.path))
-    except Exception as error:  # the library raises bare Exception and nothing else
-        raise TokenizerError(f"{source.path} is refused by the tokenizers library: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
     return tokenizer
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """For calls of the tokenizers library: what it raises becomes a `TokenizerError` that names the file.
+
+    That is bare `Exception`, and for what its authors thought impossible the panic of Rust, which is none.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{path} is refused by the tokenizers library: {error}") from error
 
 
 def _merges(path: Path, merges: list[Any]) -> tuple[str, ...]:
@@ -119,11 +134,11 @@ def _merges(path: Path, merges: list[Any]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _added(path: Path, tokens: list[Any]) -> tuple[AddedToken, ...]:
+def _added(path: Path, tokens: Any) -> tuple[AddedToken, ...]:
     out = []
-    for token in tokens:
+    for token in tokens if isinstance(tokens, list | tuple) else [tokens]:
         match token:
-            case {"id": int(number), "content": str(content)}:
+            case {"id": int(number), "content": str(content)} if number >= 0:
                 out.append(AddedToken.of(number, content, token))
             case _:
                 raise TokenizerError(f"{path} has an added token that makes no sense: {token!r}")

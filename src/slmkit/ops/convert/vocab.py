@@ -106,7 +106,9 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
         text = token.content
         if not token.normalized and token in published:
             # llama.cpp matches added tokens as they are stored: store what the normalizer would make of them.
-            decoded = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+            with tokenizer_json.refusals(source.path):
+                ids = tokenizer.encode(text, add_special_tokens=False).ids
+                decoded = tokenizer.decode(ids, skip_special_tokens=False)
             # The decoder takes letters such as U+00E8 for bytes: then the text as it stands is right.
             text = text if "\ufffd" in decoded else decoded
         tokens[token.id], types[token.id] = _added(text, token.special)
@@ -130,7 +132,9 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
 def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
     tokens, types = _padding(n_vocab)
     scores = [-10000.0] * n_vocab
-    for i, piece in enumerate(read_pieces(folder / "tokenizer.model")[:n_vocab]):
+    path = folder / "tokenizer.model"
+    for i, piece in enumerate(read_pieces(path)):
+        _check_id(path, i, n_vocab, piece.text)
         user = piece.type is PieceType.USER_DEFINED
         tokens[i], types[i], scores[i] = piece.text, PieceType.NORMAL if user else piece.type, piece.score
     settings = read_json(folder / "tokenizer_config.json")
@@ -158,7 +162,7 @@ def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre
         kind = PieceType.BYTE if _BYTE.fullmatch(text) else PieceType.NORMAL
         tokens[i], types[i], scores[i] = text, kind, float(-ranks.get(text, len(ranks)))
     unknown = source.model.get("unk_token")
-    if unknown in source.vocab:
+    if isinstance(unknown, str) and unknown in source.vocab:
         types[source.vocab[unknown]] = PieceType.UNKNOWN
     settings = read_json(source.path.parent / "tokenizer_config.json")
     added, beyond = _split(all_added(source, settings), n_vocab)
