@@ -60,7 +60,7 @@ class Output:
     def say(self, text: str) -> None:
         """A remark on stderr."""
         if not self.quiet and not self.as_json:
-            self._err.print(Text(text, "dim"))
+            self._err.print(Text(_harmless(text), "dim"))
 
     def hint(self, text: str) -> None:
         """What to type next."""
@@ -85,7 +85,12 @@ class Output:
             self._label("hint:", "cyan", error.hint)
 
     def _label(self, label: str, style: str, text: str) -> None:
-        self._err.print(Text.assemble((label, style), f" {text}"))
+        self._err.print(Text.assemble((label, style), f" {_harmless(text)}"))
+
+
+def _harmless(text: str) -> str:
+    """With names and values of other people's files escaped, lest they command the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def write_report(table: Table, path: Path) -> None:
