@@ -50,7 +50,7 @@ def numbers(name: str, shape: tuple[int, ...]) -> Floats:
     if name.endswith("A_log"):
         return (rng.integers(-8, 9, shape) / 8).astype(np.float32)
     x = rng.standard_normal(shape, dtype=np.float32)
-    if re.search(r"norm(_f)?\.weight$|\.D$", name):
+    if re.search(r"(norm|norm_f|ln_\w+)\.weight$|\.D$", name):
         return 1 + 0.1 * x
     return x / np.float32(np.sqrt(shape[-1])) if len(shape) > 1 else 0.5 * x
 

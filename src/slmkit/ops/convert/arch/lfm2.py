@@ -58,6 +58,8 @@ class Lfm2(Architecture):
         """Those of `Lfm2Config`."""
         layers = range(config.integer("num_hidden_layers", default=32))
         full = config.find("full_attn_idxs") or layers
+        if not isinstance(full, list | range):
+            raise ConvertError(f"{config.path}: `full_attn_idxs` must be a list of layers, not {full!r}")
         return {
             "max_position_embeddings": 128000,
             "num_key_value_heads": 8,
