@@ -18,7 +18,7 @@ class Mamba(StateSpace):
 
     name = "mamba"
     hf_names: ClassVar[tuple[str, ...]] = ("MambaForCausalLM", "MambaLMHeadModel", "FalconMambaForCausalLM")
-    models = "Mamba 130M to 2.8B, Falcon-Mamba 7B"
+    models = "Mamba 130M to 2.8B, Falcon-Mamba 7B, Falcon3-Mamba 7B"
     names: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "backbone.embeddings": "token_embd",
