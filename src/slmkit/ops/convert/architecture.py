@@ -80,6 +80,8 @@ class Architecture(ABC):
     """Patterns (whole names) of tensors that llama.cpp has no use for, and what they are: the user is told."""
     scalings: ClassVar[frozenset[str | None]] = frozenset({None, "linear", "yarn"})
     """Kinds of rope scaling that llama.cpp can express for this architecture."""
+    writes_file_type: ClassVar[bool] = True
+    """Whether llama.cpp's converter writes `general.file_type` for it."""
 
     def __init__(self, config: Config) -> None:
         self.config = config.filled(self.defaults(config))

@@ -95,7 +95,9 @@ def make_plan(
         checkpoint, architecture.name, config.raw, _counts(tensors), name=name, model_id=model_id, progress=progress
     )
     metadata |= architecture.metadata()
-    metadata |= {"general.file_type": u32(FILE_TYPES[wanted.upper()])} | architecture.late_metadata()
+    if architecture.writes_file_type:
+        metadata["general.file_type"] = u32(FILE_TYPES[wanted.upper()])
+    metadata |= architecture.late_metadata()
     metadata["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     metadata |= architecture.vocab(checkpoint, pre)
     return Plan(architecture, wanted, metadata, tuple(tensors), tuple(architecture.remarks(stored)))

@@ -66,6 +66,11 @@ class Rope:
                 out[f"{arch}.rope.{key}"] = f32(where["rope_theta"])
         return out
 
+    def other_base(self, arch: str) -> dict[str, Value]:
+        """The frequency base alone, and only when it is not the one that llama.cpp assumes."""
+        theta = self.main.get("rope_theta")
+        return {} if theta in (None, 10000) else {f"{arch}.rope.freq_base": f32(theta)}
+
     def _scaling(self, p: str) -> dict[str, Value]:
         factor = self.main.get("factor")
         if self.kind in ("su", "longrope"):

@@ -1,0 +1,83 @@
+"""GPT-2: learned positions, one fused matrix for q, k and v, matrices stored the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from slmkit.formats.gguf.writer import Value, f32, u32
+from slmkit.ops.convert.architecture import Architecture
+from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.limits import limit
+from slmkit.ops.convert.weights import Transposed, Weights
+
+_TRANSPOSED = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")
+
+
+class Gpt2(Architecture):
+    """Some checkpoints have names that begin with `transformer.`, some have not."""
+
+    name = "gpt2"
+    hf_names: ClassVar[tuple[str, ...]] = ("GPT2LMHeadModel",)
+    models = "GPT-2, DistilGPT2"
+    names: ClassVar[dict[str, str]] = {
+        "wte": "token_embd",
+        "wpe": "position_embd",
+        "ln_f": "output_norm",
+        "lm_head": "output",
+        "h.{}.ln_1": "blk.{}.attn_norm",
+        "h.{}.attn.c_attn": "blk.{}.attn_qkv",
+        "h.{}.attn.c_proj": "blk.{}.attn_output",
+        "h.{}.ln_2": "blk.{}.ffn_norm",
+        "h.{}.mlp.c_fc": "blk.{}.ffn_up",
+        "h.{}.mlp.c_proj": "blk.{}.ffn_down",
+    }
+    ignored: ClassVar[tuple[str, ...]] = (r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",)
+    scalings: ClassVar[frozenset[str | None]] = frozenset({None})
+
+    def defaults(self, config: Config) -> dict[str, Any]:
+        """What transformers fills in."""
+        return {
+            "n_positions": config.find("n_ctx") or 1024,
+            "n_inner": 4 * config.integer("n_embd"),
+            "layer_norm_epsilon": 1e-5,
+            "activation_function": "gelu_new",
+        }
+
+    def check(self) -> None:
+        """The graph has the tanh approximation of GELU and the usual scale of scores."""
+        super().check()
+        limit(
+            self,
+            activation_function=("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+            scale_attn_weights=(True,),
+            scale_attn_by_inverse_layer_idx=(False,),
+            add_cross_attention=(False,),
+        )
+
+    def metadata(self) -> dict[str, Value]:
+        """`GPT2Model.set_gguf_parameters` of conversion/gpt2.py at llama.cpp 0c1e57098."""
+        a, integer = self.name, self.config.integer
+        return {
+            f"{a}.block_count": u32(self.n_layers),
+            f"{a}.context_length": u32(integer("n_positions")),
+            f"{a}.embedding_length": u32(self.n_embd),
+            f"{a}.feed_forward_length": u32(integer("n_inner")),
+            f"{a}.attention.head_count": u32(self.n_heads),
+            f"{a}.attention.layer_norm_epsilon": f32(self.config.number("layer_norm_epsilon")),
+        }
+
+    def rename(self, name: str) -> str:
+        """Without the prefix."""
+        return name.removeprefix("transformer.")
+
+    def data(self, name: str, weights: Weights) -> Weights:
+        """A Conv1D has its inputs in rows."""
+        return Transposed(weights) if name.endswith(_TRANSPOSED) else weights
+
+    def required(self) -> Iterator[str]:
+        """Everything but the two embeddings has a bias."""
+        for name in super().required():
+            yield name
+            if name not in ("token_embd.weight", "position_embd.weight"):
+                yield name.removesuffix("weight") + "bias"
