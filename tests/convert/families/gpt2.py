@@ -94,7 +94,7 @@ CASES = {
     # llama.cpp's converter knows no place for the buffers.
     "tiny-gpt2-buffers": Case(lambda folder: _gpt2(folder, buffers=True), (), tokenizer="smollm2", forward=Gpt2),
     "tiny-gpt2-prefix": Case(
-        lambda folder: _gpt2(folder, prefix="transformer.", head=True, n_inner=None),
+        lambda folder: _gpt2(folder, prefix="transformer.", head=True, n_inner=None, tie_word_embeddings=False),
         tokenizer="smollm2",
         forward=Gpt2,
     ),

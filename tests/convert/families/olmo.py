@@ -41,7 +41,7 @@ class Olmo(Decoder):
     """transformers has the epsilon in its code."""
 
     def norm(self, name: str, x: Floats) -> Floats:
-        return layer_norm(x, np.float32(1), 0.0, 1e-5)
+        return layer_norm(x, np.ones(1), 0.0, 1e-5)
 
     def qkv(self, i: int, x: Floats) -> tuple[Floats, Floats, Floats]:
         q, k, v = super().qkv(i, x)

@@ -125,6 +125,7 @@ class Architecture(ABC):
             raise ConvertError(f"{self.config.folder} is a sentence embedding model; slmkit converts generating models")
         if self.rope.kind not in self.scalings:
             raise ConvertError(f"{self.config.path}: llama.cpp has no `{self.rope.kind}` rope scaling for {self.name}")
+        self.rope.check()
 
     def metadata(self) -> dict[str, Value]:
         """Hyper-parameters, in the order llama.cpp's converter writes them; `general.file_type` comes after these.

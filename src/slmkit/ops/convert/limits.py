@@ -7,6 +7,10 @@ from typing import Any
 from slmkit.errors import ConvertError
 from slmkit.ops.convert.architecture import Architecture
 
+SILU = ("silu", "swish")
+GELU = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python")
+"""llama.cpp has the tanh approximation, which is within 0.0005 of the exact `gelu` everywhere."""
+
 
 def limit(architecture: Architecture, **allowed: tuple[Any, ...]) -> None:
     """Raise `ConvertError` when config.json has one of these keys with a value other than the allowed ones."""

@@ -11,7 +11,7 @@ from slmkit.formats.gguf.writer import Value, boolean
 from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.architecture import Architecture, NamedWeights
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit
+from slmkit.ops.convert.limits import SILU, limit
 from slmkit.ops.convert.weights import Sliced, Weights
 
 _FUSED = re.compile(r"model\.layers\.(\d+)\.(?:self_attn\.(qkv)_proj|mlp\.(up_gate)_proj)\.weight")
@@ -37,7 +37,7 @@ class Ernie45(Architecture):
     def check(self) -> None:
         """The graph has no biases in the MLP."""
         super().check()
-        limit(self, hidden_act=("silu", "swish"), use_bias=(False,))
+        limit(self, hidden_act=SILU, use_bias=(False,))
 
     def vocab(self, folder: Path, pre: str | None = None) -> dict[str, Value]:
         """Whether text begins with a space comes last."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
 
 
 class Exaone(Architecture):
@@ -40,7 +40,7 @@ class Exaone(Architecture):
         """Whole heads are rotated."""
         super().check()
         need_plain_heads(self)
-        limit(self, activation_function=("silu", "swish"), partial_rotary_factor=(1.0,))
+        limit(self, activation_function=SILU, partial_rotary_factor=(1.0,))
 
     def late_metadata(self) -> dict[str, Value]:
         """See `ExaoneModel.set_gguf_parameters` of conversion/exaone.py at llama.cpp 0c1e57098."""

@@ -9,7 +9,7 @@ from slmkit.formats.gguf.writer import Value, bools, u32
 from slmkit.ops.convert.arch.olmo2 import POST_NORM_NAMES
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
 
 _LAYERS_WITH_WINDOW = 64
 """llama.cpp takes a model for the 32B, which has a sliding window, by this number of layers and by nothing else:
@@ -57,7 +57,7 @@ class Exaone4(Architecture):
         """A window where llama.cpp expects one, and nowhere else."""
         super().check()
         need_plain_heads(self)
-        limit(self, hidden_act=("silu", "swish"))
+        limit(self, hidden_act=SILU)
         expected = self.n_layers == _LAYERS_WITH_WINDOW
         if (self.window is not None) is not expected:
             raise ConvertError(

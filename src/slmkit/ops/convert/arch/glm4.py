@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit
+from slmkit.ops.convert.limits import SILU, limit
 from slmkit.ops.convert.vocab import Vocab
 
 _SPECIAL = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "bos": "<|endoftext|>"}
@@ -44,7 +44,7 @@ class Glm4(Architecture):
     def check(self) -> None:
         """The fused MLP is a SwiGLU."""
         super().check()
-        limit(self, hidden_act=("silu", "swish"))
+        limit(self, hidden_act=SILU)
 
     def late_metadata(self) -> dict[str, Value]:
         """How much of a head is rotated."""

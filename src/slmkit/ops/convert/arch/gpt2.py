@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, f32, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit
+from slmkit.ops.convert.limits import GELU, limit, need_plain_heads
 from slmkit.ops.convert.weights import Transposed, Weights
 
 _TRANSPOSED = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")
@@ -45,11 +45,12 @@ class Gpt2(Architecture):
         }
 
     def check(self) -> None:
-        """The graph has the tanh approximation of GELU and the usual scale of scores."""
+        """The graph has the usual scale of scores only."""
         super().check()
+        need_plain_heads(self)
         limit(
             self,
-            activation_function=("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+            activation_function=GELU,
             scale_attn_weights=(True,),
             scale_attn_by_inverse_layer_idx=(False,),
             add_cross_attention=(False,),

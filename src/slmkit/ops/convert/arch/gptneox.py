@@ -9,12 +9,12 @@ from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, boolean, f32, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import GELU, limit, need_plain_heads
 from slmkit.ops.convert.weights import Concatenated, Sliced, Weights
 
 
 class GptNeox(Architecture):
-    """The graph computes GELU by its tanh approximation, which is within 0.0005 of the exact one of these models."""
+    """llama.cpp's converter writes neither the type of the file nor the frequency base."""
 
     name = "gptneox"
     hf_names: ClassVar[tuple[str, ...]] = ("GPTNeoXForCausalLM",)
@@ -47,7 +47,7 @@ class GptNeox(Architecture):
         """Biases are not optional, and there are no groups of queries."""
         super().check()
         need_plain_heads(self)
-        limit(self, hidden_act=("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"), attention_bias=(True,))
+        limit(self, hidden_act=GELU, attention_bias=(True,))
 
     def metadata(self) -> dict[str, Value]:
         """`GPTNeoXModel.set_gguf_parameters` of conversion/gptneox.py at llama.cpp 0c1e57098.

@@ -8,7 +8,7 @@ from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, f32
 from slmkit.ops.convert.arch.llama import Llama
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
 
 _SCALES = {
     "attention.scale": "attention_multiplier",
@@ -35,7 +35,7 @@ class Granite(Llama):
         """llama.cpp takes a scale of 0 for one that is not there."""
         super().check()
         need_plain_heads(self)
-        limit(self, hidden_act=("silu", "swish"), position_embedding_type=("rope",))
+        limit(self, hidden_act=SILU, position_embedding_type=("rope",))
         for key in _SCALES.values():
             if self.config.number(key) == 0:
                 raise ConvertError(f"{self.config.path}: llama.cpp runs no {self.name} with `{key}` 0")

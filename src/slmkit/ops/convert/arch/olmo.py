@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, f32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
 from slmkit.ops.convert.weights import Permuted, Weights
 
 
@@ -35,7 +35,7 @@ class Olmo(Architecture):
         """The graph has no bias on the way out of attention."""
         super().check()
         need_plain_heads(self)
-        limit(self, hidden_act=("silu", "swish"), attention_bias=(False,))
+        limit(self, hidden_act=SILU, attention_bias=(False,))
 
     def late_metadata(self) -> dict[str, Value]:
         """The epsilon is in transformers' code, not in config.json."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, bools, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
 
 POST_NORM_NAMES: Mapping[str, str] = MappingProxyType(
     {name: target for name, target in STANDARD_NAMES.items() if not name.endswith("layernorm")}
@@ -45,7 +45,7 @@ class Olmo2(Architecture):
         """The graph has no bias on the way out of attention."""
         super().check()
         need_plain_heads(self)
-        limit(self, hidden_act=("silu", "swish"), attention_bias=(False,))
+        limit(self, hidden_act=SILU, attention_bias=(False,))
 
 
 class Olmo3(Olmo2):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, boolean, f32, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture, NamedWeights
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
 from slmkit.ops.convert.weights import Stacked, Weights
 
 _HEAD_NORM = re.compile(r"model\.layers\.(\d+)\.self_attn\.([qk])_layernorm\.norms\.(\d+)\.weight")
@@ -43,7 +43,7 @@ class StableLm(Architecture):
         """Heads as wide as the model."""
         super().check()
         need_plain_heads(self)
-        limit(self, hidden_act=("silu", "swish"))
+        limit(self, hidden_act=SILU)
 
     def metadata(self) -> dict[str, Value]:
         """`StableLMModel.set_gguf_parameters` of conversion/stablelm.py at llama.cpp 0c1e57098.

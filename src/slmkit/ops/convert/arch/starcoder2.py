@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import limit, need_plain_heads
+from slmkit.ops.convert.limits import GELU, limit, need_plain_heads
 from slmkit.ops.convert.weights import Weights
 
 
@@ -34,10 +34,10 @@ class StarCoder2(Architecture):
         }
 
     def check(self) -> None:
-        """The graph has the tanh approximation of GELU, and no model without biases."""
+        """The graph knows no model without biases."""
         super().check()
         need_plain_heads(self)
-        limit(self, hidden_act=("gelu_pytorch_tanh", "gelu_new", "gelu_fast"), use_bias=(True,))
+        limit(self, hidden_act=GELU, use_bias=(True,), norm_type=("layer_norm",), mlp_type=("default",))
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """Sliding windows are not carried over, as upstream."""
