@@ -11,7 +11,7 @@ from slmkit.formats.gguf.writer import Value, boolean
 from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.architecture import Architecture, NamedWeights
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, limit
+from slmkit.ops.convert.limits import SILU, only, whole_heads
 from slmkit.ops.convert.weights import Sliced, Weights
 
 _FUSED = re.compile(r"model\.layers\.(\d+)\.(?:self_attn\.(qkv)_proj|mlp\.(up_gate)_proj)\.weight")
@@ -23,6 +23,7 @@ class Ernie45(Architecture):
     name = "ernie4_5"
     hf_names: ClassVar[tuple[str, ...]] = ("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM")
     models = "ERNIE 4.5 0.3B"
+    biases: ClassVar[frozenset[str] | None] = frozenset()
 
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers fills in."""
@@ -37,7 +38,9 @@ class Ernie45(Architecture):
     def check(self) -> None:
         """The graph has no biases in the MLP."""
         super().check()
-        limit(self, hidden_act=SILU, use_bias=(False,))
+        only(self.config, self.name, "hidden_act", *SILU)
+        only(self.config, self.name, "use_bias", False)
+        whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
 
     def vocab(self, folder: Path, pre: str | None = None) -> dict[str, Value]:
         """Whether text begins with a space comes last."""

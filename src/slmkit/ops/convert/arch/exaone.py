@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, full_width, only, whole_rotary
 
 
 class Exaone(Architecture):
@@ -30,6 +30,9 @@ class Exaone(Architecture):
         "transformer.h.{}.mlp.c_fc_1": "blk.{}.ffn_up",
         "transformer.h.{}.mlp.c_proj": "blk.{}.ffn_down",
     }
+    biases: ClassVar[frozenset[str] | None] = frozenset(
+        {"blk.{}.attn_q", "blk.{}.attn_k", "blk.{}.attn_v", "blk.{}.attn_output"}
+    )
     scalings: ClassVar[frozenset[str | None]] = frozenset({None, "linear", "yarn", "llama3"})
 
     def defaults(self, config: Config) -> dict[str, Any]:
@@ -39,8 +42,9 @@ class Exaone(Architecture):
     def check(self) -> None:
         """Whole heads are rotated."""
         super().check()
-        need_plain_heads(self)
-        limit(self, activation_function=SILU, partial_rotary_factor=(1.0,))
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        whole_rotary(self.config, self.name, self.rope)
+        only(self.config, self.name, "activation_function", *SILU)
 
     def late_metadata(self) -> dict[str, Value]:
         """See `ExaoneModel.set_gguf_parameters` of conversion/exaone.py at llama.cpp 0c1e57098."""

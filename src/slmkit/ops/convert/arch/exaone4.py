@@ -9,7 +9,7 @@ from slmkit.formats.gguf.writer import Value, bools, u32
 from slmkit.ops.convert.arch.olmo2 import POST_NORM_NAMES
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, full_width, only
 
 _LAYERS_WITH_WINDOW = 64
 """llama.cpp takes a model for the 32B, which has a sliding window, by this number of layers and by nothing else:
@@ -23,6 +23,7 @@ class Exaone4(Architecture):
     hf_names: ClassVar[tuple[str, ...]] = ("Exaone4ForCausalLM",)
     models = "EXAONE 4.0 1.2B and 32B"
     names = POST_NORM_NAMES
+    biases: ClassVar[frozenset[str] | None] = frozenset()
     scalings: ClassVar[frozenset[str | None]] = frozenset({None, "linear", "yarn", "llama3"})
 
     def defaults(self, config: Config) -> dict[str, Any]:
@@ -56,8 +57,8 @@ class Exaone4(Architecture):
     def check(self) -> None:
         """A window where llama.cpp expects one, and nowhere else."""
         super().check()
-        need_plain_heads(self)
-        limit(self, hidden_act=SILU)
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        only(self.config, self.name, "hidden_act", *SILU)
         expected = self.n_layers == _LAYERS_WITH_WINDOW
         if (self.window is not None) is not expected:
             raise ConvertError(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, limit
+from slmkit.ops.convert.limits import SILU, only, whole_heads
 from slmkit.ops.convert.vocab import Vocab
 
 _SPECIAL = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "bos": "<|endoftext|>"}
@@ -30,6 +30,7 @@ class Glm4(Architecture):
             "model.layers.{}.post_mlp_layernorm": "blk.{}.post_ffw_norm",
         }
     )
+    biases: ClassVar[frozenset[str] | None] = frozenset({"blk.{}.attn_q", "blk.{}.attn_k", "blk.{}.attn_v"})
 
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers fills in."""
@@ -44,7 +45,8 @@ class Glm4(Architecture):
     def check(self) -> None:
         """The fused MLP is a SwiGLU."""
         super().check()
-        limit(self, hidden_act=SILU)
+        only(self.config, self.name, "hidden_act", *SILU)
+        whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
 
     def late_metadata(self) -> dict[str, Value]:
         """How much of a head is rotated."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from slmkit.formats.gguf.writer import Value, f32, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import GELU, limit, need_plain_heads
+from slmkit.ops.convert.limits import GELU, full_width, only
 from slmkit.ops.convert.weights import Transposed, Weights
 
 _TRANSPOSED = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")
@@ -32,6 +31,8 @@ class Gpt2(Architecture):
         "h.{}.mlp.c_fc": "blk.{}.ffn_up",
         "h.{}.mlp.c_proj": "blk.{}.ffn_down",
     }
+    biases: ClassVar[frozenset[str] | None] = frozenset(names.values()) - {"token_embd", "position_embd", "output"}
+    needed_biases: ClassVar[frozenset[str]] = biases or frozenset()
     ignored: ClassVar[tuple[str, ...]] = (r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",)
     scalings: ClassVar[frozenset[str | None]] = frozenset({None})
 
@@ -47,14 +48,11 @@ class Gpt2(Architecture):
     def check(self) -> None:
         """The graph has the usual scale of scores only."""
         super().check()
-        need_plain_heads(self)
-        limit(
-            self,
-            activation_function=GELU,
-            scale_attn_weights=(True,),
-            scale_attn_by_inverse_layer_idx=(False,),
-            add_cross_attention=(False,),
-        )
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        only(self.config, self.name, "activation_function", *GELU)
+        only(self.config, self.name, "scale_attn_weights", True)
+        only(self.config, self.name, "scale_attn_by_inverse_layer_idx", False)
+        only(self.config, self.name, "add_cross_attention", False)
 
     def metadata(self) -> dict[str, Value]:
         """`GPT2Model.set_gguf_parameters` of conversion/gpt2.py at llama.cpp 0c1e57098."""
@@ -75,10 +73,3 @@ class Gpt2(Architecture):
     def data(self, name: str, weights: Weights) -> Weights:
         """A Conv1D has its inputs in rows."""
         return Transposed(weights) if name.endswith(_TRANSPOSED) else weights
-
-    def required(self) -> Iterator[str]:
-        """Everything but the two embeddings has a bias."""
-        for name in super().required():
-            yield name
-            if name not in ("token_embd.weight", "position_embd.weight"):
-                yield name.removesuffix("weight") + "bias"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, boolean, f32, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import GELU, limit, need_plain_heads
+from slmkit.ops.convert.limits import GELU, full_width, only
 from slmkit.ops.convert.weights import Concatenated, Sliced, Weights
 
 
@@ -31,6 +30,8 @@ class GptNeox(Architecture):
         "gpt_neox.layers.{}.mlp.dense_4h_to_h": "blk.{}.ffn_down",
     }
     optional: ClassVar[frozenset[str]] = frozenset()
+    biases: ClassVar[frozenset[str] | None] = frozenset(names.values()) - {"token_embd", "output"}
+    needed_biases: ClassVar[frozenset[str]] = biases or frozenset()
     scalings: ClassVar[frozenset[str | None]] = frozenset({None})
     writes_file_type = False
 
@@ -46,8 +47,9 @@ class GptNeox(Architecture):
     def check(self) -> None:
         """Biases are not optional, and there are no groups of queries."""
         super().check()
-        need_plain_heads(self)
-        limit(self, hidden_act=GELU, attention_bias=(True,))
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        only(self.config, self.name, "hidden_act", *GELU)
+        only(self.config, self.name, "attention_bias", True)
 
     def metadata(self) -> dict[str, Value]:
         """`GPTNeoXModel.set_gguf_parameters` of conversion/gptneox.py at llama.cpp 0c1e57098.
@@ -79,10 +81,3 @@ class GptNeox(Architecture):
             )
         parts = [Sliced(weights, (3 * i + part) * d, (3 * i + part + 1) * d) for part in range(3) for i in range(n)]
         return Concatenated(parts)
-
-    def required(self) -> Iterator[str]:
-        """Everything but the embedding and the output has a bias."""
-        for name in super().required():
-            yield name
-            if name not in ("token_embd.weight", "output.weight"):
-                yield name.removesuffix("weight") + "bias"

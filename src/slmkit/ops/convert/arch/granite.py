@@ -8,7 +8,7 @@ from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, f32
 from slmkit.ops.convert.arch.llama import Llama
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, full_width, only
 
 _SCALES = {
     "attention.scale": "attention_multiplier",
@@ -34,8 +34,9 @@ class Granite(Llama):
     def check(self) -> None:
         """llama.cpp takes a scale of 0 for one that is not there."""
         super().check()
-        need_plain_heads(self)
-        limit(self, hidden_act=SILU, position_embedding_type=("rope",))
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        only(self.config, self.name, "hidden_act", *SILU)
+        only(self.config, self.name, "position_embedding_type", "rope")
         for key in _SCALES.values():
             if self.config.number(key) == 0:
                 raise ConvertError(f"{self.config.path}: llama.cpp runs no {self.name} with `{key}` 0")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, f32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, full_width, only
 from slmkit.ops.convert.weights import Permuted, Weights
 
 
@@ -22,6 +22,7 @@ class Olmo(Architecture):
     names: ClassVar[Mapping[str, str]] = MappingProxyType(
         {name: target for name, target in STANDARD_NAMES.items() if not name.endswith("norm")}
     )
+    biases: ClassVar[frozenset[str] | None] = frozenset()
 
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers fills in."""
@@ -34,8 +35,9 @@ class Olmo(Architecture):
     def check(self) -> None:
         """The graph has no bias on the way out of attention."""
         super().check()
-        need_plain_heads(self)
-        limit(self, hidden_act=SILU, attention_bias=(False,))
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        only(self.config, self.name, "hidden_act", *SILU)
+        only(self.config, self.name, "attention_bias", False)
 
     def late_metadata(self) -> dict[str, Value]:
         """The epsilon is in transformers' code, not in config.json."""

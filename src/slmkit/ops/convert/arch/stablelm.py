@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 from slmkit.formats.gguf.writer import Value, boolean, f32, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture, NamedWeights
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, limit, need_plain_heads
+from slmkit.ops.convert.limits import SILU, full_width, only
 from slmkit.ops.convert.weights import Stacked, Weights
 
 _HEAD_NORM = re.compile(r"model\.layers\.(\d+)\.self_attn\.([qk])_layernorm\.norms\.(\d+)\.weight")
+
+_NORMS = frozenset({"output_norm", "blk.{}.attn_norm", "blk.{}.ffn_norm"})
 
 
 class StableLm(Architecture):
@@ -23,6 +25,8 @@ class StableLm(Architecture):
     models = "StableLM 2 1.6B, Zephyr 3B, StableLM 2 12B, Stable Code 3B"
     names = STANDARD_NAMES
     optional: ClassVar[frozenset[str]] = frozenset({"blk.{}.ffn_norm"})
+    biases: ClassVar[frozenset[str] | None] = _NORMS | {"blk.{}.attn_q", "blk.{}.attn_k", "blk.{}.attn_v"}
+    needed_biases: ClassVar[frozenset[str]] = _NORMS
     scalings: ClassVar[frozenset[str | None]] = frozenset({None})
 
     def __init__(self, config: Config) -> None:
@@ -42,8 +46,8 @@ class StableLm(Architecture):
     def check(self) -> None:
         """Heads as wide as the model."""
         super().check()
-        need_plain_heads(self)
-        limit(self, hidden_act=SILU)
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        only(self.config, self.name, "hidden_act", *SILU)
 
     def metadata(self) -> dict[str, Value]:
         """`StableLMModel.set_gguf_parameters` of conversion/stablelm.py at llama.cpp 0c1e57098.
@@ -83,11 +87,9 @@ class StableLm(Architecture):
         return None if unknown else placed
 
     def required(self) -> Iterator[str]:
-        """Norms with their bias, and what config.json says is there."""
+        """What config.json says is there, too."""
         yield from super().required()
-        yield "output_norm.bias"
         for layer in range(self.n_layers):
-            yield f"blk.{layer}.attn_norm.bias"
             if not self.parallel:
                 yield f"blk.{layer}.ffn_norm.weight"
                 yield f"blk.{layer}.ffn_norm.bias"

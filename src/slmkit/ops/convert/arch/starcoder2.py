@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import GELU, limit, need_plain_heads
+from slmkit.ops.convert.limits import GELU, full_width, only, without_window
 from slmkit.ops.convert.weights import Weights
 
 
@@ -22,6 +22,8 @@ class StarCoder2(Architecture):
         {name: target for name, target in STANDARD_NAMES.items() if ".mlp." not in name}
         | {"model.layers.{}.mlp.c_fc": "blk.{}.ffn_up", "model.layers.{}.mlp.c_proj": "blk.{}.ffn_down"}
     )
+    biases: ClassVar[frozenset[str] | None] = frozenset(names.values()) - {"token_embd", "output"}
+    needed_biases: ClassVar[frozenset[str]] = biases or frozenset()
 
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers fills in."""
@@ -36,20 +38,12 @@ class StarCoder2(Architecture):
     def check(self) -> None:
         """The graph knows no model without biases."""
         super().check()
-        need_plain_heads(self)
-        limit(self, hidden_act=GELU, use_bias=(True,), norm_type=("layer_norm",), mlp_type=("default",))
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        only(self.config, self.name, "hidden_act", *GELU)
+        only(self.config, self.name, "use_bias", True)
+        only(self.config, self.name, "norm_type", "layer_norm")
+        only(self.config, self.name, "mlp_type", "default")
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """Sliding windows are not carried over, as upstream."""
-        out = super().remarks(stored)
-        window, context = self.config.find("sliding_window"), self.config.integer("max_position_embeddings")
-        if isinstance(window, int) and window < context:
-            out.append(f"llama.cpp attends to everything: the sliding window of {window} tokens is not applied")
-        return out
-
-    def required(self) -> Iterator[str]:
-        """Everything but the embedding has a bias."""
-        for name in super().required():
-            yield name
-            if name != "token_embd.weight":
-                yield name.removesuffix("weight") + "bias"
+        return super().remarks(stored) + without_window(self.config, self.config.find("sliding_window"))
