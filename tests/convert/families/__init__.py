@@ -21,13 +21,15 @@ class Case:
     """One checkpoint. Its folder has the case's name, which the converter reads.
 
     `make(folder)` writes it; with `tokenizer="smollm2"` the folder has that real byte-level tokenizer already.
-    `forward` is what it computes, `None` when another case of the family shows that already.
+    `forward` is what it computes, `None` when another case of the family shows that already. `upstream` are options
+    that llama.cpp's converter needs for it.
     """
 
     make: Callable[[Path], Path]
     outtypes: tuple[str, ...] = ("f16",)
     tokenizer: str = "own"
     forward: type[Decoder] | None = None
+    upstream: tuple[str, ...] = ()
 
 
 def cases() -> dict[str, Case]:

@@ -138,13 +138,13 @@ class Phi3(Architecture):
         `Phi3MiniModel.set_vocab` of conversion/phi.py at llama.cpp 0c1e57098. tokenizer.json has the last word.
         """
         found = super().read_vocab(folder, pre)
-        if found.model != "llama":
+        if found.scores is None:
             return found
         decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
         added = [(int(i), token) for i, token in decoder.items()]
         added += [(token["id"], token) for token in read_json(folder / "tokenizer.json").get("added_tokens") or []]
         for i, token in added:
             if i < len(found.tokens):
-                found.tokens[i] = token["content"]
+                found.tokens[i], found.scores[i] = token["content"], -1000.0
                 found.types[i] = PieceType.CONTROL if token.get("special") else PieceType.USER_DEFINED
         return found
