@@ -120,10 +120,26 @@ def _phi4(folder: Path) -> Path:
     return make_phi3(folder, **config)
 
 
+def _version5(folder: Path) -> Path:
+    """All about the rotary embedding in one place, as transformers 5 writes it."""
+    settings = longrope(64)
+    scaling = settings.pop("rope_scaling")
+    rope = {
+        "rope_type": scaling.pop("type"),
+        "rope_theta": 20000.0,
+        "partial_rotary_factor": 1.0,
+        "original_max_position_embeddings": settings.pop("original_max_position_embeddings"),
+        **scaling,
+    }
+    absent = {"rope_scaling": None, "rope_theta": None, "original_max_position_embeddings": None}
+    return make_phi3(folder, rope_parameters=rope, num_hidden_layers=1, **{**settings, **absent})
+
+
 CASES = {
     "tiny-phi3": Case(make_phi3, ("f16", "bf16", "q8_0"), forward=Phi3),
     "tiny-phi3-128k": Case(lambda folder: make_phi3(folder, **longrope(64)), forward=Phi3),
     "tiny-phi3-beyond": Case(lambda folder: make_phi3(folder, **longrope(64, original=16)), forward=Phi3),
+    "tiny-phi3-version5": Case(_version5),
     "tiny-phi4": Case(_phi4, forward=Phi3),
     "tiny-phi4-mini": Case(_mini4, ("f16", "q8_0"), tokenizer="smollm2", forward=Phi3),
 }

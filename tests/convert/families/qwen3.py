@@ -61,9 +61,13 @@ class Qwen3(Decoder):
         return q, rms_norm(k, self.tensors[f"{p}k_norm.weight"], self.eps), v
 
 
+VERSION5 = {"rope_theta": 1000000.0, "rope_type": "default"}
+"""As transformers 5 writes it."""
+
 CASES = {
     "tiny-qwen3": Case(make_qwen3, ("f16", "bf16", "q8_0"), forward=Qwen3),
     "tiny-qwen3-untied": Case(lambda folder: make_qwen3(folder, tie_word_embeddings=False), forward=Qwen3),
+    "tiny-qwen3-version5": Case(lambda folder: make_qwen3(folder, rope_parameters=VERSION5, rope_theta=None)),
     "tiny-qwen3-bpe": Case(
         lambda folder: make_qwen3(folder, tokenizer=False, vocab_size=49152, rope_scaling=YARN, num_hidden_layers=1),
         tokenizer="smollm2",

@@ -105,10 +105,8 @@ class Phi3(Architecture):
 
     def late_metadata(self) -> dict[str, Value]:
         """Zero where there is none (Phi-4)."""
-        window = self.config.find("sliding_window")
-        return {
-            f"{self.name}.attention.sliding_window": u32(0 if window is None else self.config.integer("sliding_window"))
-        }
+        window = self.config.integer("sliding_window") if self.config.find("sliding_window") else 0
+        return {f"{self.name}.attention.sliding_window": u32(window)}
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """llama.cpp switches the window of this architecture off: https://github.com/ggml-org/llama.cpp/pull/13676."""
