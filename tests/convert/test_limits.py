@@ -60,9 +60,13 @@ REFUSED: list[tuple[Callable[..., Path], dict[str, Any], str]] = [
     (
         make_phi3,
         {"rope_scaling": {**LONG, "long_factor": [1.0]}},
-        "`long_factor` of the rope scaling must have 32 numbers",
+        "`long_factor` of the rope scaling must be 32 numbers",
     ),
-    (make_phi3, {"rope_scaling": {**LONG, "short_factor": ["a"] * 32}}, "`short_factor` of the rope scaling must be"),
+    (
+        make_phi3,
+        {"rope_scaling": {**LONG, "short_factor": ["a"] * 32}},
+        "`short_factor` of the rope scaling must be 32",
+    ),
     (make_phi3, {"rope_scaling": {"type": "longrope"}}, "`long_factor`"),
     (make_bitnet, {"hidden_act": "relu2"}, "`hidden_act` is 'relu2'"),
     (make_bitnet, {"weight_bits": 2}, "`weight_bits` is 2"),
