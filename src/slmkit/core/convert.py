@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from slmkit.core.artifact import Artifact
 from slmkit.errors import UsageError
 
 Converter = Literal["slmkit", "upstream"]
@@ -39,6 +40,18 @@ class ConvertSpec:
             raise UsageError("llama.cpp's converter takes no name of a pre-tokenizer", hint="leave out one of the two")
         if self.llama_cpp is not None and self.converter != "upstream":
             raise UsageError("a llama.cpp checkout is of use only with `--converter upstream`", hint="add it")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What makes another file of the same checkpoint and type, for the provenance; only what was asked for."""
+        converter = None if self.converter == "slmkit" else self.converter
+        chosen = {"converter": converter, "pre": self.pre, "split_max_bytes": self.split_max_bytes}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def is_met_by(self, made: Artifact) -> bool:
+        """Whether a GGUF is what this asks for; one that was not converted here has nothing to do with it."""
+        p = made.provenance
+        return p.action != "convert" or self.parameters.items() <= p.parameters.items()
 
 
 def split_size(text: str) -> int:

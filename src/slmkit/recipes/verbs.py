@@ -188,7 +188,7 @@ def float_source(ref: ModelRef, session: Session, spec: ConvertSpec | None = Non
     source = locate.checkpoint(expanded, session.registry, session.progress)
     model = source.model if source else expanded.model
     found = best_float(model, source, session.registry)
-    if found is not None:
+    if found is not None and (spec is None or spec.is_met_by(found)):
         return found
     session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
     return convert(expanded, session, outtype=DEFAULT_FLOAT.lower(), spec=spec)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import upstream
-from slmkit.core.artifact import JSON, Artifact, File, Provenance
+from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
 from slmkit.formats.pretokenizer_names import check_name
@@ -45,7 +45,7 @@ def convert_artifact(
     check_spec(spec)
     resolved = _type(source.root, outtype, spec)
     variant = resolved.upper()
-    if target is None and not force and (found := _there(source, variant, spec, registry)):
+    if target is None and not force and (found := registry.find_current(source, variant)) and spec.is_met_by(found):
         progress.say(f"{found.ref} is there already")
         return found if found.facts.get("verified") or not spec.verify else _verified(found, registry, progress)
     final = target.absolute() if target else paths.gguf_path(registry.home, source.model, variant)
@@ -69,7 +69,7 @@ def convert_artifact(
                 repo=source.provenance.repo,
                 commit=source.provenance.commit,
                 parents=(source.digest,),
-                parameters={"type": variant, "source": source.ref, **_asked(spec)},
+                parameters={"type": variant, "source": source.ref, **spec.parameters},
                 tools={"slmkit": __version__, **tools},
                 notes=source.provenance.notes,
             ),
@@ -93,18 +93,6 @@ def _type(checkpoint: Path, outtype: str, spec: ConvertSpec) -> str:
     if spec.converter == "upstream" and outtype.lower() == "auto":  # of any architecture, quantized or not
         return wanted_type(outtype, read_checkpoint(checkpoint))
     return resolve_type(checkpoint, outtype)
-
-
-def _asked(spec: ConvertSpec) -> dict[str, JSON]:
-    """What makes another file of the same checkpoint and type."""
-    converter = None if spec.converter == "slmkit" else spec.converter
-    chosen = {"converter": converter, "pre": spec.pre, "split_max_bytes": spec.split_max_bytes}
-    return {name: value for name, value in chosen.items() if value is not None}
-
-
-def _there(source: Artifact, variant: str, spec: ConvertSpec, registry: Registry) -> Artifact | None:
-    found = registry.find_current(source, variant)
-    return found if found and _asked(spec).items() <= found.provenance.parameters.items() else None
 
 
 def _verified(found: Artifact, registry: Registry, progress: Progress) -> Artifact:
