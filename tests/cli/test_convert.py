@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import slmkit
 from slmkit.cli.app import app
 from slmkit.core.artifact import Artifact
 from slmkit.formats.safetensors import HEAD_BYTES, Entry, read_checkpoint, write_file
@@ -87,6 +88,7 @@ def test_what_was_made_has_been_seen_to_work(slmkit: Run, small: Path, registry:
         ("model.layers.0.mlp.up_proj.weight", np.nan, "cannot load"),
         ("lm_head.weight", 0.0, "the same for every token"),
         ("model.layers.0.mlp.down_proj.weight", 3e38, "not finite"),
+        ("model.embed_tokens.weight", 0.05, "the same whatever its input is"),
     ],
 )
 @pytest.mark.parametrize("more", [[], ["--split-max-size", "50K"], ["-o", "out/x.gguf"]], ids=["", "split", "out"])
@@ -328,6 +330,16 @@ def test_check_makes_nothing(small: Path, more: list[str]) -> None:
 def test_check_of_no_folder() -> None:
     assert in_process("convert", "--check", "./nothing").exit_code == 2
     assert in_process("convert", "--check", "./nothing.gguf").exit_code == 2
+
+
+def test_the_same_from_python(checkpoint: Path, tmp_path: Path) -> None:
+    found = slmkit.check_convert(str(checkpoint))
+    assert (found.converts, found.architecture, found.auto) == (True, "llama", "bf16")
+    spec = slmkit.ConvertSpec(split_max_bytes=1_000_000, verify=False)
+    made = slmkit.convert(str(checkpoint), outtype="auto", spec=spec, target=tmp_path / "x.gguf")
+    assert (len(made.files), made.facts["verified"], made.variant) == (4, False, "BF16")
+    with pytest.raises(slmkit.SlmkitError, match="no pre-tokenizer"):
+        slmkit.convert(str(checkpoint), spec=slmkit.ConvertSpec(pre="nonsense"))
 
 
 # ------------------------------------------------------------------ shards

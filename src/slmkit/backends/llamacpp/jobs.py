@@ -15,6 +15,11 @@ from slmkit.backends.llamacpp.channel import Channel
 WARMUP_TOKENS = 16
 
 SMOKE_PROMPT = "The quick brown fox"
+SAME = 5e-3
+"""Logits after two tokens count as the same when none differs by more than this share of their range.
+
+The KV cache and sums in 16 bits make 2e-3 of it where nothing differs but the position.
+"""
 
 
 def probe(channel: Channel) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def smoke(channel: Channel, path: str, n_tokens: int, n_gpu_layers: int, n_threa
             tokens.append(int(logits.argmax()))
             decoder.step(tokens[-1])
             following = _sound(decoder.logits())
-            if tokens[-1] != last and np.array_equal(logits, following):
+            if tokens[-1] != last and np.abs(following - logits).max() <= SAME * np.ptp(logits):
                 raise bindings.NativeError("the model's output is the same whatever its input is")
             logits, last = following, tokens[-1]
         text = b"".join(decoder.piece(t) for t in tokens).decode("utf-8", "replace")
