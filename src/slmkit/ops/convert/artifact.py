@@ -10,7 +10,7 @@ from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import Progress
 from slmkit.ops.convert.pipeline import convert
 from slmkit.ops.convert.plan import resolve_type
-from slmkit.ops.describe import gguf_facts, now
+from slmkit.ops.describe import now
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
 
@@ -39,7 +39,6 @@ def convert_artifact(
             stack.enter_context(registry.locked(source.model))
         with atomic.partial(final) as temporary:
             report = convert(source.root, temporary, outtype=resolved, model_id=source.repo_id, progress=progress)
-            facts = gguf_facts(temporary)
             if target is None:  # an old manifest must not describe the new file for even a moment
                 paths.manifest_path(registry.home, source.model, variant).unlink(missing_ok=True)
         artifact = Artifact(
@@ -52,13 +51,13 @@ def convert_artifact(
                 "convert",
                 repo=source.provenance.repo,
                 commit=source.provenance.commit,
-                parents=(source.digest,),
+                parents=(source.digest,) if source.files else (),
                 parameters={"type": variant, "source": source.ref},
                 tools={"slmkit": __version__},
                 notes=source.provenance.notes,
             ),
             created=now(),
-            facts=facts,
+            facts=report.facts,
         )
         if target is None:
             registry.publish(artifact)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.units import size
@@ -14,11 +16,16 @@ from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, Written, write_gguf
 from slmkit.ops.convert.plan import Plan, make_plan
 from slmkit.ops.convert.stream import encoded
+from slmkit.ops.describe import facts
 
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What was written. `type_counts` is the number of tensors of each ggml type, the most common first."""
+    """What was written.
+
+    `type_counts` is the number of tensors of each ggml type, the most common first; `facts` is what `gguf_facts` would
+    read off the file.
+    """
 
     architecture: str
     outtype: str
@@ -28,6 +35,7 @@ class ConvertReport:
     size_bytes: int
     sha256: str
     name: str
+    facts: Mapping[str, Any]
 
 
 def convert(
@@ -64,7 +72,15 @@ def convert(
         size_bytes=written.size_bytes,
         sha256=written.sha256,
         name=str(plan.metadata["general.name"].value),
+        facts=_facts(plan, entries),
     )
+
+
+def _facts(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
+    architecture = str(plan.metadata["general.architecture"].value)
+    context = plan.metadata.get(f"{architecture}.context_length")
+    tensors = ((entry.type, math.prod(entry.shape)) for entry in entries)
+    return facts(architecture, context.value if context else None, tensors)
 
 
 def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progress) -> Written:
