@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
-from slmkit.core.bench import BenchRun, BenchSpec
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
-from slmkit.ops import bench as bench_op
-from slmkit.ops import quantize as quantize_op
-from slmkit.ops.quantize import QuantizeReport
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry, is_current, is_whole
 
 if TYPE_CHECKING:
+    from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.quantize import QuantizeReport
 
 FLOATS = ("F32", "BF16", "F16")
 """What can be quantized, the most exact first."""
@@ -70,9 +68,14 @@ def pull(
     )
 
 
-def checkpoint(ref: ModelRef, session: Session, *, inspect: Callable[[Path], None] | None = None) -> Artifact:
-    """The checkpoint of a reference; pulled when it is not here, pulling is allowed and `inspect` likes its config."""
-    found = locate.checkpoint(ref, session.registry, session.progress)
+def checkpoint(
+    ref: ModelRef, session: Session, *, inspect: Callable[[Path], None] | None = None, hashed: bool = True
+) -> Artifact:
+    """The checkpoint of a reference; pulled when it is not here, pulling is allowed and `inspect` likes its config.
+
+    Without `hashed` a local folder comes without its list of files, which takes a moment for each GB.
+    """
+    found = locate.checkpoint(ref, session.registry, session.progress, hashed=hashed)
     if found is not None:
         return found
     ref = locate.expand(ref)
@@ -104,7 +107,7 @@ def convert(
     spec = spec or ConvertSpec()
     check_spec(spec)
     inspect = check_supported if spec.converter == "slmkit" else None
-    source = checkpoint(ref, session, inspect=inspect)
+    source = checkpoint(ref, session, inspect=inspect, hashed=target is None)
     return convert_artifact(
         source, session.registry, session.progress, outtype=outtype, spec=spec, target=target, force=force
     )
@@ -171,12 +174,14 @@ def _one_type(
     force: bool,
     n_threads: int | None,
 ) -> QuantizeReport:
+    from slmkit.ops import quantize as quantize_op
+
     if quant.name == source.variant:
-        return QuantizeReport(source, source, fresh=False)
+        return quantize_op.QuantizeReport(source, source, fresh=False)
     if quant.is_float and not _is_file(ref):
         before = session.registry.find(source.model, quant.name)
         made = convert(ref, session, outtype=quant.name.lower(), spec=spec, force=force)
-        return QuantizeReport(source, made, fresh=made != before)
+        return quantize_op.QuantizeReport(source, made, fresh=made != before)
     return quantize_op.quantize(source, quant, session.registry, session.progress, force=force, n_threads=n_threads)
 
 
@@ -238,6 +243,8 @@ def restore(gguf: Path, model: str, repo: str, session: Session) -> Artifact:
 
 def bench(refs: Sequence[ModelRef], spec: BenchSpec, session: Session) -> BenchRun:
     """Measure every GGUF that the references name."""
+    from slmkit.ops import bench as bench_op
+
     found = artifacts(refs, session)
     return bench_op.bench(found, spec, session.registry, session.progress)
 

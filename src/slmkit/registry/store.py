@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from slmkit.core.artifact import Artifact
 from slmkit.errors import LockedError, RegistryError
 from slmkit.formats.gguf.header import SHARD
@@ -88,6 +86,8 @@ class Registry:
     @contextmanager
     def locked(self, model: str) -> Iterator[None]:
         """Be the only writer of a model; raises `LockedError` when another process is. Clears what a dead one left."""
+        from filelock import FileLock, Timeout  # 5 ms, which looking need not wait for
+
         path = paths.lock_path(self.home, model)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import upstream
-from slmkit.core.artifact import Artifact, File, Provenance
+from slmkit.core.artifact import JSON, Artifact, File, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
 from slmkit.formats.pretokenizer_names import check_name
@@ -53,9 +53,8 @@ def convert_artifact(
         if target is None:
             stack.enter_context(registry.locked(source.model))
         with atomic.staged(final) as folder:
-            files, tools = _make(source, folder / final.name, resolved, spec, progress)
-            first = folder / files[0].name
-            facts = gguf_facts(first) | {"verified": spec.verify and verify(first, progress)}
+            files, facts, tools = _make(source, folder / final.name, resolved, spec, progress)
+            verified = spec.verify and verify(folder / files[0].name, progress)
             if target is None:  # an old manifest must not describe the new file for even a moment
                 paths.manifest_path(registry.home, source.model, variant).unlink(missing_ok=True)
         artifact = Artifact(
@@ -68,13 +67,13 @@ def convert_artifact(
                 "convert",
                 repo=source.provenance.repo,
                 commit=source.provenance.commit,
-                parents=(source.digest,),
+                parents=(source.digest,) if source.files else (),
                 parameters={"type": variant, "source": source.ref, **spec.parameters},
                 tools={"slmkit": __version__, **tools},
                 notes=source.provenance.notes,
             ),
             created=now(),
-            facts=facts,
+            facts={**facts, "verified": verified},
         )
         if target is None:
             registry.publish(artifact)
@@ -107,8 +106,8 @@ def _verified(found: Artifact, registry: Registry, progress: Progress) -> Artifa
 
 def _make(
     source: Artifact, target: Path, outtype: str, spec: ConvertSpec, progress: Progress
-) -> tuple[tuple[File, ...], Mapping[str, str]]:
-    """The files, all beside `target`, and what else made them than slmkit."""
+) -> tuple[tuple[File, ...], Mapping[str, JSON], Mapping[str, str]]:
+    """The files, all beside `target`, their facts, and what else made them than slmkit."""
     if spec.converter == "slmkit":
         report = convert(
             source.root,
@@ -119,13 +118,14 @@ def _make(
             split_max_bytes=spec.split_max_bytes,
             progress=progress,
         )
-        return report.files, {}
+        return report.files, report.facts, {}
     found = upstream.find(spec.llama_cpp)
     with _named(source) as checkpoint:
         made = upstream.convert(
             found, checkpoint, target, outtype=outtype, split_max_bytes=spec.split_max_bytes, progress=progress
         )
-    return tuple(File(path.name, path.stat().st_size, atomic.sha256(path)) for path in made), found.tools
+    files = tuple(File(path.name, path.stat().st_size, atomic.sha256(path)) for path in made)
+    return files, gguf_facts(made[0]), found.tools
 
 
 @contextmanager

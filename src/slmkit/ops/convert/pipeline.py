@@ -6,32 +6,28 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from slmkit.core.artifact import File
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, write_gguf
-from slmkit.ops.convert.encode import encode
 from slmkit.ops.convert.plan import Plan, make_plan
 from slmkit.ops.convert.split import Part, parts
-from slmkit.ops.convert.weights import Weights
-
-CHUNK_ELEMENTS = 4 << 20
-"""Weights in memory at a time: 16 MiB as float32. A few such chunks are alive at once."""
-
-T = TypeVar("T")
+from slmkit.ops.convert.stream import encoded
+from slmkit.ops.describe import facts
 
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What was written. `type_counts` is the number of tensors of each ggml type, the most common first."""
+    """What was written.
+
+    `type_counts` is the number of tensors of each ggml type, the most common first; `facts` is what `gguf_facts` would
+    read off the file.
+    """
 
     architecture: str
     outtype: str
@@ -40,6 +36,7 @@ class ConvertReport:
     type_counts: Mapping[str, int]
     files: tuple[File, ...]
     name: str
+    facts: Mapping[str, Any]
 
     @property
     def size_bytes(self) -> int:
@@ -87,7 +84,15 @@ def convert(
         type_counts=dict(counts.most_common()),
         files=tuple(written),
         name=str(plan.metadata["general.name"].value),
+        facts=_facts(plan, entries),
     )
+
+
+def _facts(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
+    architecture = str(plan.metadata["general.architecture"].value)
+    context = plan.metadata.get(f"{architecture}.context_length")
+    tensors = ((entry.type, math.prod(entry.shape)) for entry in entries)
+    return facts(architecture, context.value if context else None, tensors)
 
 
 def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
@@ -104,7 +109,7 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
 
             def counted(part: Part) -> Iterator[memoryview]:
                 tensors = plan.tensors[part.first : part.first + len(part.entries)]
-                for chunk in _ahead(_chunks(part.entries, [t.weights for t in tensors])):
+                for chunk in encoded(part.entries, [t.weights for t in tensors]):
                     yield chunk
                     task.advance(chunk.nbytes)
 
@@ -126,23 +131,3 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
 def _remove(files: Sequence[Part]) -> None:
     for part in files:
         part.path.unlink(missing_ok=True)
-
-
-def _chunks(entries: Sequence[Entry], sources: Sequence[Weights]) -> Iterator[memoryview]:
-    for entry, source in zip(entries, sources, strict=True):
-        total = math.prod(entry.shape)
-        row = entry.shape[-1] if entry.shape else 1
-        step = max(1, CHUNK_ELEMENTS // row) * row
-        for start in range(0, total, step):
-            part = source.read(start, min(start + step, total)).reshape(-1, row)
-            yield np.ascontiguousarray(encode(part, source.dtype, entry.type.name)).data
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made in a second thread while the one before is written."""
-    end: Any = object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item
