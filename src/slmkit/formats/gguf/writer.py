@@ -6,19 +6,16 @@ The bytes are those that gguf-py's `GGUFWriter` makes of the same keys and tenso
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from slmkit.errors import GgufError
+from slmkit.formats.gguf.output import Chunk, Output
 from slmkit.formats.gguf.types import GgmlType, ValueType
-
-Chunk = bytes | memoryview
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -119,8 +116,7 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
     """
     head = _head(metadata, entries)
     source = iter(chunks)
-    with path.open("wb", buffering=0) as file:
-        out = _Hashing(file)
+    with path.open("wb", buffering=0) as file, Output(file) as out:
         out.write(head)
         for entry in entries:
             end = out.size_bytes + entry.size_bytes
@@ -132,29 +128,12 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
             out.write(_padding(out.size_bytes))
         if next(source, None) is not None:
             raise GgufError("there is more data than tensors")
-        os.fsync(file.fileno())
-    return Written(out.size_bytes, out.sha256.hexdigest())
+        return Written(out.size_bytes, out.finish())
 
 
 def file_size(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> int:
     """Bytes that `write_gguf` will write, known before it starts."""
     return len(_head(metadata, entries)) + sum(_padded(entry.size_bytes) for entry in entries)
-
-
-class _Hashing:
-    """A raw file whose bytes are hashed and counted as they go by."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.sha256 = hashlib.sha256()
-        self.size_bytes = 0
-
-    def write(self, data: Chunk) -> None:
-        view = memoryview(data).cast("B")
-        self.sha256.update(view)
-        self.size_bytes += len(view)
-        while view:
-            view = view[self.file.write(view) :]
 
 
 def _padded(n: int) -> int:

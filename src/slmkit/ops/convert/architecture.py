@@ -315,7 +315,8 @@ def open_architecture(config: Config) -> Architecture:
     if wanted not in architectures():
         raise UnsupportedArchError(
             f"{config.path}: the architecture {wanted} cannot be converted yet",
-            hint=f"supported: {', '.join(architectures())}; many models have a GGUF on the Hub that can be pulled",
+            hint="llama.cpp's own converter may know it: `slmkit convert REF --converter upstream`; many models have a "
+            f"GGUF on the Hub that can be pulled; supported here: {', '.join(architectures())}",
         )
     architecture = architectures()[wanted](config)
     architecture.check()

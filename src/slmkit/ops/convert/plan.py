@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from slmkit.core.progress import SILENT, Progress
-from slmkit.errors import ConvertError, UnknownTypeError
+from slmkit.errors import ConvertError, UnknownTypeError, UsageError
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
-from slmkit.formats.gguf.writer import Entry, Value, file_size, u32
+from slmkit.formats.gguf.writer import Entry, Value, file_size, string, u32
 from slmkit.ops.convert.architecture import Architecture, NamedWeights, open_architecture
 from slmkit.ops.convert.config import read_config
 from slmkit.ops.convert.metadata import ParamCounts, general_metadata
@@ -103,6 +103,10 @@ def make_plan(
     metadata |= architecture.late_metadata()
     metadata["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     metadata |= architecture.vocab(checkpoint, pre)
+    if pre is not None and metadata.get("tokenizer.ggml.pre") != string(pre):
+        raise UsageError(
+            f"the tokenizer of {checkpoint} is no byte-level BPE", hint="it needs no `--pre`: leave it out"
+        )
     remarks = architecture.remarks(stored)
     if wanted in TERNARY and not any(isinstance(t.weights, Ternarized | Unpacked) for t in tensors):
         remarks.append(f"{wanted} keeps three values for each weight: that suits only models that were trained so")
