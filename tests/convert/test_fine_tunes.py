@@ -117,7 +117,7 @@ def test_a_vocabulary_of_its_own(kind: str, tmp_path: Path) -> None:
     convert(folder, folder / "out.gguf", progress=notes)
     name = kind.split(",")[0]
     assert len(notes.warnings) == 1
-    assert notes.warnings[0].startswith("llama.cpp does not know this vocabulary; it splits text as ")
+    assert notes.warnings[0].startswith("the tokenizer is new to llama.cpp, but splits text as ")
     assert f"`{name}`" in notes.warnings[0]
     texts = [*TEXTS, "a<|im_start|>b<|end|>"]
     if name == "qwen2":

@@ -124,7 +124,7 @@ def identify(source: TokenizerJson, tokenizer: Tokenizer) -> tuple[str, str | No
             + ", ".join(sorted({like.name for like in known_sections().values()}))
             + ", ...",
         )
-    remark = f"llama.cpp does not know this vocabulary; it splits text as {similar.model} does (`{similar.name}`)"
+    remark = f"the tokenizer is new to llama.cpp, but splits text as {similar.model} does (`{similar.name}`)"
     return similar.name, remark
 
 
