@@ -18,7 +18,13 @@ def spm_as_json(folder: Path) -> None:
     model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "vocab": vocab}
     added = [{"id": i, "content": PIECES[i].text, "special": True, "normalized": False} for i in range(3)]
     decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]}
-    whole = {"version": "1.0", "added_tokens": added, "decoder": decoder, "model": {**model, "merges": merges}}
+    prepend, escape = (
+        {"type": "Prepend", "prepend": "▁"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    )
+    normalizer = {"type": "Sequence", "normalizers": [prepend, escape]}
+    sections = {"normalizer": normalizer, "decoder": decoder, "model": {**model, "merges": merges}}
+    whole = {"version": "1.0", "added_tokens": added, **sections}
     write_json(folder / "tokenizer.json", whole)
 
 
