@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from slmkit.formats.safetensors import Entry, write_file
 from slmkit.formats.sentencepiece import Piece, PieceType, SpecialIds, write_pieces
 from tests.convert.families import Case
-from tests.convert.forward import Decoder, Floats, attend, gelu_tanh, inverse_frequencies, rms_norm, rotate
+from tests.convert.forward import Decoder, Floats, attend, gelu_tanh, inverse_frequencies, rms_norm, rotate, tensors_of
 from tests.factories import PIECES, as_dtype, weights, write_json
 
 Shapes = dict[str, tuple[int, ...]]
@@ -250,6 +251,13 @@ class Gemma(Decoder):
         return self.linear(f"{p}down_proj", gelu(gate) * up)
 
 
+class GemmaRope(Gemma):
+    """With rope scaling, which no published Gemma has."""
+
+    def position(self, i: int, x: Floats) -> Floats:
+        return rotate(x, inverse_frequencies(self.head_dim, self.config["rope_theta"]) / 2)
+
+
 class Gemma2(Gemma):
     """Norms after as well as before, soft caps, a window in every other layer."""
 
@@ -279,17 +287,23 @@ class Gemma2(Gemma):
         return cap * np.tanh(out / cap) if cap else out
 
 
+DEFAULTS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "rms_norm_eps": 1e-6}
+
+
 class Gemma3(Gemma2):
     """Norms of q and k, two ropes."""
 
     every = 6
-    defaults = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}  # noqa: RUF012
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.prefix = next(n for n in self.tensors if n.endswith("embed_tokens.weight")).removesuffix(
-            "embed_tokens.weight"
-        )
+        raw: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+        self.config = {**DEFAULTS, **raw, **(raw.get("text_config") or {})}
+        self.tensors = tensors_of(folder)
+        shape = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
+        self.n_layers, self.n_heads, self.n_kv_heads, self.head_dim = (self.config[key] for key in shape)
+        self.eps = self.config["rms_norm_eps"]
+        table = "embed_tokens.weight"
+        self.prefix = next(name for name in self.tensors if name.endswith(table)).removesuffix(table)
 
     def head(self, x: Floats) -> Floats:
         return super().head(x)[:, : self.config["vocab_size"]]
@@ -312,6 +326,8 @@ class Gemma3(Gemma2):
 
 _GEMMA3 = {**SHARP, "num_hidden_layers": 7, "rope_theta": 1e6, "rope_local_base_freq": 1e4, "num_key_value_heads": 1}
 
+ODD = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+
 CASES = {
     "tiny-gemma": Case(plain("GemmaForCausalLM", "gemma", hidden_act="gelu"), ("f16", "bf16"), forward=Gemma),
     "tiny-gemma2": Case(plain("Gemma2ForCausalLM", "gemma2", **SHARP, **CAPS), ("f16", "bf16", "q8_0"), forward=Gemma2),
@@ -320,6 +336,20 @@ CASES = {
     "gemma3-resaved": Case(_resaved, forward=Gemma3),
     "gemma3-without-windows": Case(
         plain("Gemma3ForCausalLM", "gemma3_text", **_GEMMA3, sliding_window_pattern=1, final_logit_softcapping=3.0),
+        forward=Gemma3,
+    ),
+    # What llama.cpp's converter loses: another base of the rope, another pattern of windows.
+    "gemma-rope": Case(
+        plain("GemmaForCausalLM", "gemma", rope_theta=5e4, rope_scaling={"type": "linear", "factor": 2.0}),
+        (),
+        forward=GemmaRope,
+    ),
+    "gemma2-rope-and-layers": Case(
+        plain("Gemma2ForCausalLM", "gemma2", **SHARP, **CAPS, rope_theta=5e4, layer_types=ODD), (), forward=Gemma2
+    ),
+    "gemma3-layers": Case(
+        plain("Gemma3ForCausalLM", "gemma3_text", **{**_GEMMA3, "num_hidden_layers": 4}, layer_types=ODD),
+        (),
         forward=Gemma3,
     ),
 }

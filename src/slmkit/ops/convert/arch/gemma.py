@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from slmkit.errors import ConvertError
-from slmkit.formats.gguf.writer import Value, boolean, f32, u32
+from slmkit.formats.gguf.writer import Value, f32, u32
 from slmkit.ops.convert.architecture import BUFFERS, STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.vocab import Vocab
 from slmkit.ops.convert.weights import Weights, shifted
 
+_PREFIX = "tokenizer.ggml.add_space_prefix"
 _TANH_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu")
 """llama.cpp has one GELU, the approximation by tanh; Gemma 1 says `gelu` and means it."""
 
@@ -79,15 +82,18 @@ class Gemma(Architecture):
         plain = self.rope.kind is None and self.rope.main.get("rope_theta") == 10000.0
         return out if plain else out | self.rope.metadata(a)
 
-    def read_eot(self, tokens: list[str]) -> dict[str, Value]:
-        """The end of a turn, which the first generation's files do not name."""
-        return {"tokenizer.ggml.eot_token_id": u32(107)} if tokens[107:108] == ["<end_of_turn>"] else {}
+    def read_vocab(self, folder: Path, pre: str | None) -> Vocab:
+        """No space is put before a text."""
+        found = super().read_vocab(folder, pre)
+        return found if found.space_prefix is not None else replace(found, space_prefix=False)
 
     def vocab(self, folder: Path, pre: str | None = None) -> dict[str, Value]:
-        """No space is put before a text."""
-        found = self.read_vocab(folder, pre)
-        prefix = {"tokenizer.ggml.add_space_prefix": boolean(False)}
-        return found.metadata() | self.read_eot(found.tokens) | prefix
+        """With the end of a turn, which the first generation's files do not name."""
+        out = super().vocab(folder, pre)
+        if self.name == "gemma" and out["tokenizer.ggml.tokens"].value[107:108] == ["<end_of_turn>"]:
+            prefix = out.pop(_PREFIX)
+            out |= {"tokenizer.ggml.eot_token_id": u32(107), _PREFIX: prefix}
+        return out
 
     def data(self, name: str, weights: Weights) -> Weights:
         """transformers multiplies by one plus the norm's weight."""

@@ -80,7 +80,3 @@ class Gemma2(Gemma):
         a = self.name
         out = {f"{a}.{cap}": f32(self.config.number(cap)) for cap in self.caps()}
         return out | {f"{a}.attention.sliding_window": u32(self.config.integer("sliding_window"))} | self.pattern()
-
-    def read_eot(self, tokens: list[str]) -> dict[str, Value]:
-        """llama.cpp finds it by its text."""
-        return {}
