@@ -71,9 +71,13 @@ class Architecture(ABC):
     """What config.json's `architectures` calls it."""
     models: ClassVar[str]
     """Well-known models that have it, for the documents."""
+    refused: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType({})
+    """Names in config.json of relatives that llama.cpp cannot run: why, and a hint."""
     names: ClassVar[Mapping[str, str]] = STANDARD_NAMES
     optional: ClassVar[frozenset[str]] = frozenset({"output"})
     """GGUF names whose absence is no error."""
+    biases: ClassVar[frozenset[str] | None] = None
+    """The values of `names` whose bias llama.cpp loads; `None` for all."""
     ignored: ClassVar[tuple[str, ...]] = BUFFERS
     """Patterns (whole names) of tensors that carry no weights of the model."""
     left_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
@@ -157,6 +161,10 @@ class Architecture(ABC):
             out[f"{a}.attention.key_length"] = u32(self.head_dim)
             out[f"{a}.attention.value_length"] = u32(self.head_dim)
         return out
+
+    def early_metadata(self) -> dict[str, Value]:
+        """Hyper-parameters that llama.cpp's converter writes with the tensors: right after `general.architecture`."""
+        return {}
 
     def late_metadata(self) -> dict[str, Value]:
         """Hyper-parameters that come after `general.file_type`."""
@@ -245,6 +253,8 @@ class Architecture(ABC):
         template = self.names.get(_LAYER.sub("{}", base + ".", count=1).removesuffix("."))
         if template is None or suffix not in ("weight", "bias"):
             return None
+        if suffix == "bias" and self.biases is not None and template not in self.biases:
+            return None
         if "{}" in template and int(layers[0]) >= self.n_layers:
             return None
         return f"{template.format(*layers)}.{suffix}"
@@ -294,11 +304,15 @@ def open_architecture(config: Config) -> Architecture:
             pass
         case _:
             raise ConvertError(f"{config.path} lacks `architectures`", hint="is it a transformers checkpoint?")
+    for found in architectures().values():
+        if wanted in found.refused:
+            why, hint = found.refused[wanted]
+            raise UnsupportedArchError(f"{config.path}: {why}", hint=hint)
     if wanted not in architectures():
         raise UnsupportedArchError(
             f"{config.path}: the architecture {wanted} cannot be converted yet",
             hint=f"supported: {', '.join(architectures())}; many models have a GGUF on the Hub that can be pulled",
         )
-    found = architectures()[wanted](config)
-    found.check()
-    return found
+    architecture = architectures()[wanted](config)
+    architecture.check()
+    return architecture

@@ -20,7 +20,8 @@ _BLOCK = 1 << 18
 def encode(part: Array, dtype: str, target: str) -> Array:
     """A chunk of safetensors type `dtype` (a name in `FLOATS`) as the bytes of ggml type `target`.
 
-    `target` is F32, F16, BF16 or Q8_0; for Q8_0 the rows must be whole blocks. Raises `ConvertError` for other types.
+    `target` is F32, F16, BF16, Q8_0, TQ1_0 or TQ2_0; for the last three the rows must be whole blocks. Raises
+    `ConvertError` for other types.
     """
     if dtype not in FLOATS:
         raise ConvertError(f"weights of type {dtype} cannot be converted", hint="use the unquantized checkpoint")
@@ -37,7 +38,7 @@ def encode(part: Array, dtype: str, target: str) -> Array:
         case "F16":
             with np.errstate(over="ignore"):  # too large for a half: infinity, as upstream
                 return values.astype("<f2")
-        case "BF16" | "Q8_0":
+        case "BF16" | "Q8_0" | "TQ1_0" | "TQ2_0":
             from gguf import GGMLQuantizationType
             from gguf.quants import quantize
 

@@ -91,10 +91,11 @@ def make_plan(
     wanted = wanted_type(outtype, stored)
     tensors = architecture.tensors(stored)
     _check_vocab(checkpoint, tensors, architecture.n_vocab)
-    metadata = general_metadata(
+    general = general_metadata(
         checkpoint, architecture.name, config.raw, _counts(tensors), name=name, model_id=model_id, progress=progress
     )
-    metadata |= architecture.metadata()
+    first = {"general.architecture": general["general.architecture"]}
+    metadata = first | architecture.early_metadata() | general | architecture.metadata()
     metadata |= {"general.file_type": u32(FILE_TYPES[wanted.upper()])} | architecture.late_metadata()
     metadata["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     metadata |= architecture.vocab(checkpoint, pre)

@@ -98,13 +98,14 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
         tokens[i], types[i] = text, PieceType.NORMAL
     tokenizer = tokenizer_json.load(source)
     name, remark = (pretokenizers.check_name(pre), None) if pre else pretokenizers.identify(source, tokenizer)
-    for token in source.added:
-        _check_id(source.path, token.id, n_vocab, token.content)
     added, beyond = _split(all_added(source, settings), n_vocab)
-    published = set(source.added)
+    published = {token.content for token in source.added}
+    for token in beyond:
+        if token.content in published:
+            _check_id(source.path, token.id, n_vocab, token.content)
     for token in added:
         text = token.content
-        if not token.normalized and token in published:
+        if not token.normalized and text in published:
             # llama.cpp matches added tokens as they are stored: store what the normalizer would make of them.
             decoded = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
             # The decoder takes letters such as U+00E8 for bytes: then the text as it stands is right.
