@@ -25,10 +25,7 @@ on_log = ll.llama_log_callback(lambda level, line, _: text.append(line.decode("u
 ll.llama_log_set(on_log, ctypes.c_void_p(0))
 ll.llama_backend_init()
 params = ll.llama_model_default_params()
-params.vocab_only = request["job"] != "logits"
-if request["job"] == "load":
-    json.dump([bool(ll.llama_model_load_from_file(path.encode(), params)) for path in request["paths"]], sys.stdout)
-    sys.exit()
+params.vocab_only = request["job"] == "tokenize"
 model = ll.llama_model_load_from_file(request["path"].encode(), params)
 if not model:
     sys.exit("".join(text[-20:]))
@@ -84,10 +81,4 @@ def tokenize(gguf: Path, texts: Sequence[str], *, special: bool = False) -> list
     found: list[list[int]] = json.loads(
         _run({"job": "tokenize", "path": str(gguf), "texts": list(texts), "special": special})
     )
-    return found
-
-
-def loadable(ggufs: Sequence[Path]) -> list[bool]:
-    """Whether llama.cpp takes the vocabulary of each file."""
-    found: list[bool] = json.loads(_run({"job": "load", "paths": [str(path) for path in ggufs]}))
     return found

@@ -16,7 +16,7 @@ from slmkit.errors import UnknownPreTokenizerError
 from slmkit.formats import pretokenizers
 from slmkit.formats.tokenizer_json import read_tokenizer_json
 from slmkit.ops.convert import convert
-from tests.convert.engine import loadable, tokenize
+from tests.convert.engine import tokenize
 from tests.convert.test_parity import SMALL, TEXTS, changed_by_nfc, has_mark
 from tests.factories import make_checkpoint, write_json
 
@@ -156,15 +156,3 @@ def test_the_switches_of_the_model_count(change: JSON, tmp_path: Path) -> None:
     write_json(folder / "tokenizer.json", raw)
     with pytest.raises(UnknownPreTokenizerError):
         convert(folder, folder / "out.gguf")
-
-
-def test_llama_cpp_takes_all_names(tmp_path: Path) -> None:
-    folder = train(tmp_path / "any", SECTIONS["gpt-2"], vocab_size=300)
-    names = sorted(pretokenizers.names())
-    files = [tmp_path / f"{name}.gguf" for name in [*names, "no-such"]]
-    for name, target in zip(names, files, strict=False):
-        convert(folder, target, pre=name)
-    files[-1].write_bytes(files[0].read_bytes().replace(b"a.x-4.0", b"no-such"))
-    assert loadable(files) == [True] * len(names) + [False]
-    assert pretokenizers.names() > pretokenizers.ADDS_BOS
-    assert set(pretokenizers.known().values()) - pretokenizers.names() == {"bert-bge-large", "jina-v2-en"}  # WordPiece

@@ -97,7 +97,7 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
         _check_id(source.path, i, n_vocab, text)
         tokens[i], types[i] = text, PieceType.NORMAL
     tokenizer = tokenizer_json.load(source)
-    name, remark = (pretokenizers.check_name(pre), None) if pre else pretokenizers.identify(source, tokenizer)
+    name, remark = (pre, None) if pre else pretokenizers.identify(source, tokenizer)
     added, beyond = _split(all_added(source, settings), n_vocab)
     published = {token.content for token in source.added}
     for token in beyond:
