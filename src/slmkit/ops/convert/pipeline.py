@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmkit.core.progress import SILENT, Progress
+from slmkit.core.progress import SILENT, Progress, Task
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, Written, write_gguf
@@ -92,14 +93,11 @@ def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progres
             hint="free some space, or remove models you don't need",
         )
     try:
-        with progress.task("convert", size_bytes, "bytes") as task:
-
-            def counted() -> Iterator[memoryview]:
-                for chunk in encoded(entries, [t.weights for t in plan.tensors]):
-                    yield chunk
-                    task.advance(chunk.nbytes)
-
-            return write_gguf(target, plan.metadata, entries, counted())
+        with (
+            progress.task("convert", size_bytes, "bytes") as task,
+            closing(encoded(entries, [t.weights for t in plan.tensors])) as chunks,
+        ):
+            return write_gguf(target, plan.metadata, entries, _counted(chunks, task))
     except OSError as error:
         target.unlink(missing_ok=True)
         if is_disk_full(error):
@@ -108,3 +106,9 @@ def _write(target: Path, plan: Plan, entries: Sequence[Entry], progress: Progres
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+
+
+def _counted(chunks: Iterable[memoryview], task: Task) -> Iterator[memoryview]:
+    for chunk in chunks:
+        yield chunk
+        task.advance(chunk.nbytes)
