@@ -64,7 +64,7 @@ def test_another_architecture(llama: Path) -> None:
 
 
 def test_architectures_are_found_by_themselves() -> None:
-    assert {found.name for found in architectures().values()} == {"llama", "qwen2"}
+    assert {found.name for found in architectures().values()} >= {"llama", "qwen2"}
 
 
 @pytest.mark.parametrize(

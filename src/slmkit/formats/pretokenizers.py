@@ -46,6 +46,6 @@ def identify(tokenizer: Tokenizer, where: str) -> str:
         return known()[found]
     raise UnknownPreTokenizerError(
         f"{where} splits text in a way that llama.cpp has no name for (fingerprint {found[:16]})",
-        hint="llama.cpp must learn this tokenizer first; a fine-tune with its base model's vocabulary converts with "
-        "the base model's tokenizer.json",
+        hint="`--pre NAME` if you know which of llama.cpp's ways it is; a fine-tune with its base model's vocabulary "
+        "converts with the base model's tokenizer.json",
     )

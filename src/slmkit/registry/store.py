@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.errors import LockedError, RegistryError
+from slmkit.formats.gguf.header import SHARD
 from slmkit.registry import atomic, manifests, paths
 
 
@@ -68,8 +70,18 @@ class Registry:
         return found if found and is_current(found, source.digest) else None
 
     def publish(self, artifact: Artifact) -> None:
-        """Make a complete artifact known. Its files are in place already; the manifest is the last thing written."""
+        """Make a complete artifact known. Its files are in place already; the manifest is the last thing written.
+
+        A GGUF made here takes the place of an earlier one of the variant: files of that which are not its own go.
+        """
         manifests.write(paths.manifest_path(self.home, artifact.model, artifact.variant), artifact)
+        if artifact.owned and artifact.variant is not None:
+            whole = paths.gguf_path(self.home, artifact.model, artifact.variant)
+            kept = {artifact.root / f.name for f in artifact.files}
+            for path in {whole, *whole.parent.glob(f"{glob.escape(whole.stem)}-*.gguf")} - kept:
+                match = SHARD.fullmatch(path.name)
+                if path == whole or (match and match["prefix"] == whole.stem):
+                    path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, model: str) -> Iterator[None]:

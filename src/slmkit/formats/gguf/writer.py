@@ -75,6 +75,11 @@ def i32s(values: Sequence[int]) -> Value:
     return Value(ValueType.ARRAY, values, ValueType.INT32)
 
 
+def bools(values: Sequence[bool]) -> Value:
+    """An array of bools."""
+    return Value(ValueType.ARRAY, values, ValueType.BOOL)
+
+
 def f32s(values: Sequence[float]) -> Value:
     """An array of floats."""
     return Value(ValueType.ARRAY, values, ValueType.FLOAT32)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from slmkit.core.progress import SILENT, Progress
-from slmkit.errors import ConvertError, UnknownTypeError
+from slmkit.errors import ConvertError, UnknownTypeError, UsageError
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
-from slmkit.formats.gguf.writer import Entry, Value, file_size, u32
+from slmkit.formats.gguf.writer import Entry, Value, file_size, string, u32
 from slmkit.ops.convert.architecture import Architecture, NamedWeights, open_architecture
 from slmkit.ops.convert.config import read_config
 from slmkit.ops.convert.metadata import ParamCounts, general_metadata
@@ -91,13 +91,20 @@ def make_plan(
     wanted = wanted_type(outtype, stored)
     tensors = architecture.tensors(stored)
     _check_vocab(checkpoint, tensors, architecture.n_vocab)
-    metadata = general_metadata(
+    general = general_metadata(
         checkpoint, architecture.name, config.raw, _counts(tensors), name=name, model_id=model_id, progress=progress
     )
-    metadata |= architecture.metadata()
-    metadata |= {"general.file_type": u32(FILE_TYPES[wanted.upper()])} | architecture.late_metadata()
+    first = {"general.architecture": general["general.architecture"]}
+    metadata = first | architecture.early_metadata() | general | architecture.metadata()
+    if architecture.writes_file_type:
+        metadata["general.file_type"] = u32(FILE_TYPES[wanted.upper()])
+    metadata |= architecture.late_metadata()
     metadata["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     metadata |= architecture.vocab(checkpoint, pre)
+    if pre is not None and metadata.get("tokenizer.ggml.pre") != string(pre):
+        raise UsageError(
+            f"the tokenizer of {checkpoint} is no byte-level BPE", hint="it needs no `--pre`: leave it out"
+        )
     return Plan(architecture, wanted, metadata, tuple(tensors), tuple(architecture.remarks(stored)))
 
 

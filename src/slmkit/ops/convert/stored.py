@@ -8,6 +8,7 @@ from slmkit.errors import ConvertError
 from slmkit.formats.safetensors import INDEX_NAME, Tensor, read_checkpoint
 from slmkit.ops.convert.config import Config
 from slmkit.ops.convert.encode import FLOATS
+from slmkit.ops.convert.ternary import unpack
 from slmkit.ops.convert.weights import Weights
 
 
@@ -34,6 +35,8 @@ def plain(config: Config, stored: Mapping[str, Tensor]) -> Mapping[str, Weights]
     """The tensors of a checkpoint as floating point, dequantized where needed; raises `ConvertError`."""
     if config.has("quantization_config"):
         match config.raw["quantization_config"]:
+            case {"quant_method": "bitnet"}:
+                return unpack(config, stored)
             case {"quant_method": str(method)}:
                 how = method
             case _:

@@ -1,0 +1,150 @@
+"""Phi-3, Phi-3.5, Phi-4 and Phi-4-mini: fused q, k and v, fused gate and up, LongRoPE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from slmkit.errors import ConvertError
+from slmkit.formats.gguf.writer import Value, f32, u32
+from slmkit.formats.sentencepiece import PieceType
+from slmkit.formats.tokenizer_json import read_json
+from slmkit.ops.convert.architecture import Architecture, NamedWeights
+from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.limits import SILU, only, whole_heads, without_window
+from slmkit.ops.convert.vocab import Vocab
+from slmkit.ops.convert.weights import Generated, Weights
+
+_LONG = ("longrope", "su")
+
+
+class Phi3(Architecture):
+    """llama.cpp splits the fused tensors itself."""
+
+    name = "phi3"
+    hf_names: ClassVar[tuple[str, ...]] = ("Phi3ForCausalLM",)
+    models = "Phi-3 mini and medium, Phi-3.5 mini, Phi-4, Phi-4-mini"
+    names: ClassVar[Mapping[str, str]] = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "lm_head": "output",
+        "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
+        "model.layers.{}.self_attn.qkv_proj": "blk.{}.attn_qkv",
+        "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+        "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
+        "model.layers.{}.mlp.gate_up_proj": "blk.{}.ffn_up",
+        "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
+    }
+    biases: ClassVar[frozenset[str] | None] = frozenset()
+    scalings: ClassVar[frozenset[str | None]] = frozenset({None, *_LONG, "yarn"})
+
+    def defaults(self, config: Config) -> dict[str, Any]:
+        """Of Phi3Config in transformers 4.57."""
+        return {
+            "hidden_act": "silu",
+            "max_position_embeddings": 4096,
+            "num_key_value_heads": config.integer("num_attention_heads"),
+            "original_max_position_embeddings": 4096,
+            "partial_rotary_factor": 1.0,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+        }
+
+    @property
+    def n_rotated(self) -> int:
+        """Rotated dimensions of each head."""
+        return int((self.rope.partial_factor or 1.0) * self.n_embd) // self.n_heads
+
+    def check(self) -> None:
+        """What src/models/phi3.cpp cannot do."""
+        super().check()
+        only(self.config, self.name, "hidden_act", *SILU)
+        whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
+        if self.head_dim * self.n_heads != self.n_embd:
+            raise ConvertError(
+                f"{self.config.path}: llama.cpp runs no phi3 with {self.n_heads} heads of {self.head_dim}"
+            )
+        factor = self.rope.partial_factor or 1.0
+        if self.n_rotated % 2 or self.n_rotated != int(factor * self.head_dim):
+            raise ConvertError(f"{self.config.path}: a `partial_rotary_factor` of {factor} splits no head")
+        if self.rope.kind is not None:
+            self._factors("long_factor")
+            self._factors("short_factor")
+
+    def early_metadata(self) -> dict[str, Value]:
+        """What is done to the attention of a model whose context was made longer; https://arxiv.org/abs/2402.13753."""
+        if self.rope.kind is None:
+            return {}
+        context, original = self.config.integer("max_position_embeddings"), self.rope.original_context
+        scale = max(1.0, context / original)
+        if self.rope.kind in _LONG:
+            factor = math.sqrt(1 + math.log(scale) / math.log(original))
+        else:  # as Phi-3's first releases had it
+            factor = 0.1 * math.log(scale) + 1.0
+        return {f"{self.name}.rope.scaling.attn_factor": f32(self.rope.main.get("attention_factor") or factor)}
+
+    def metadata(self) -> dict[str, Value]:
+        """In the order of `Phi3MiniModel` in conversion/phi.py at llama.cpp 0c1e57098."""
+        a, config = self.name, self.config
+        return {
+            f"{a}.context_length": u32(config.integer("n_positions", "max_position_embeddings")),
+            f"{a}.rope.scaling.original_context_length": u32(self.rope.original_context),
+            f"{a}.embedding_length": u32(self.n_embd),
+            f"{a}.feed_forward_length": u32(config.integer("intermediate_size")),
+            f"{a}.block_count": u32(self.n_layers),
+            f"{a}.attention.head_count": u32(self.n_heads),
+            f"{a}.attention.head_count_kv": u32(self.n_kv_heads),
+            f"{a}.attention.layer_norm_rms_epsilon": f32(config.number("rms_norm_eps")),
+            f"{a}.rope.dimension_count": u32(self.n_rotated),
+            f"{a}.rope.freq_base": f32(self.rope.main["rope_theta"]),
+        }
+
+    def late_metadata(self) -> dict[str, Value]:
+        """Zero where there is none (Phi-4)."""
+        window = self.config.find("sliding_window")
+        return {
+            f"{self.name}.attention.sliding_window": u32(0 if window is None else self.config.integer("sliding_window"))
+        }
+
+    def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
+        """llama.cpp switches the window of this architecture off: https://github.com/ggml-org/llama.cpp/pull/13676."""
+        return super().remarks(stored) + without_window(self.config, self.config.find("sliding_window"))
+
+    def generated(self) -> Iterator[NamedWeights]:
+        """Divisors of the frequencies, for contexts beyond the original one and for shorter ones."""
+        if self.rope.kind is not None:
+            yield NamedWeights("rope_factors_long.weight", Generated(self._factors("long_factor")))
+            yield NamedWeights("rope_factors_short.weight", Generated(self._factors("short_factor")))
+
+    def _factors(self, key: str) -> Any:
+        """One divisor for each rotated pair; raises `ConvertError`."""
+        values = self.rope.main.get(key)
+        if not isinstance(values, list) or len(values) != self.n_rotated // 2:
+            raise ConvertError(
+                f"{self.config.path}: `{key}` of the rope scaling must have {self.n_rotated // 2} numbers"
+            )
+        try:
+            return np.array(values, np.float32)
+        except (TypeError, ValueError) as error:
+            raise ConvertError(f"{self.config.path}: `{key}` of the rope scaling must be numbers") from error
+
+    def read_vocab(self, folder: Path, pre: str | None) -> Vocab:
+        """In a SentencePiece vocabulary, added tokens stand as they are and are control tokens where marked special.
+
+        `Phi3MiniModel.set_vocab` of conversion/phi.py at llama.cpp 0c1e57098. tokenizer.json has the last word.
+        """
+        found = super().read_vocab(folder, pre)
+        if found.model != "llama":
+            return found
+        decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
+        added = [(int(i), token) for i, token in decoder.items()]
+        added += [(token["id"], token) for token in read_json(folder / "tokenizer.json").get("added_tokens") or []]
+        for i, token in added:
+            if i < len(found.tokens):
+                found.tokens[i] = token["content"]
+                found.types[i] = PieceType.CONTROL if token.get("special") else PieceType.USER_DEFINED
+        return found
