@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slmkit.core.artifact import File
-from slmkit.core.progress import SILENT, Progress
+from slmkit.core.progress import SILENT, Progress, Task
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, write_gguf
@@ -106,18 +107,7 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
         )
     try:
         with progress.task("convert", size_bytes, "bytes") as task:
-
-            def counted(part: Part) -> Iterator[memoryview]:
-                tensors = plan.tensors[part.first : part.first + len(part.entries)]
-                for chunk in encoded(part.entries, [t.weights for t in tensors]):
-                    yield chunk
-                    task.advance(chunk.nbytes)
-
-            def written(part: Part) -> File:
-                done = write_gguf(part.path, part.metadata, part.entries, counted(part))
-                return File(part.path.name, done.size_bytes, done.sha256)
-
-            return [written(part) for part in files]
+            return [_written(part, plan, task) for part in files]
     except OSError as error:
         _remove(files)
         if is_disk_full(error):
@@ -126,6 +116,19 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
     except BaseException:
         _remove(files)
         raise
+
+
+def _written(part: Part, plan: Plan, task: Task) -> File:
+    sources = [tensor.weights for tensor in plan.tensors[part.first : part.first + len(part.entries)]]
+    with closing(encoded(part.entries, sources)) as chunks:
+        done = write_gguf(part.path, part.metadata, part.entries, _counted(chunks, task))
+    return File(part.path.name, done.size_bytes, done.sha256)
+
+
+def _counted(chunks: Iterable[memoryview], task: Task) -> Iterator[memoryview]:
+    for chunk in chunks:
+        yield chunk
+        task.advance(chunk.nbytes)
 
 
 def _remove(files: Sequence[Part]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -48,8 +48,11 @@ class Chunk:
         return np.ascontiguousarray(encode(part, self.source.dtype, self.type.name)).data
 
 
-def encoded(entries: Sequence[Entry], sources: Sequence[Weights]) -> Iterator[memoryview]:
-    """The data of all tensors in order, in the bytes of their types; no chunk holds parts of two tensors."""
+def encoded(entries: Sequence[Entry], sources: Sequence[Weights]) -> Generator[memoryview, None, None]:
+    """The data of all tensors in order, in the bytes of their types; no chunk holds parts of two tensors.
+
+    Close it, and its threads end.
+    """
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     return in_order(
         ((chunk.data, chunk.size_bytes) for chunk in _chunks(entries, sources)),
@@ -60,7 +63,7 @@ def encoded(entries: Sequence[Entry], sources: Sequence[Weights]) -> Iterator[me
 
 def in_order(
     work: Iterable[tuple[Callable[[], memoryview], int]], *, threads: int, ahead_bytes: int
-) -> Iterator[memoryview]:
+) -> Generator[memoryview, None, None]:
     """What each callable returns, in order, made by `threads` threads while the results before are consumed.
 
     The number beside a callable is the size of its result; results of no more than `ahead_bytes` (or one that is
