@@ -22,6 +22,7 @@ from slmkit.formats.gguf.header import check_structure
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.formats.gguf.writer import Entry
 from slmkit.ops.convert import convert, stream
+from slmkit.ops.convert.finite import Watch
 from slmkit.ops.convert.weights import Generated, Transposed
 from slmkit.ops.describe import gguf_facts
 from tests.factories import make_llama
@@ -101,7 +102,7 @@ def test_a_transposed_tensor_is_not_read_once_for_each_chunk(monkeypatch: pytest
             return super().read(start, stop)
 
     entry = Entry("t.weight", (32, 64), GGML_TYPES_BY_NAME["F16"])
-    data = b"".join(stream.encoded([entry], [Transposed(Counted(x))]))
+    data = b"".join(stream.encoded([entry], [Transposed(Counted(x))], Watch()))
     assert data == x.T.astype(np.float16).tobytes()
     assert reads == [0]
 

@@ -21,7 +21,9 @@ from slmkit.errors import ConvertError, UnclaimedTensorsError, UnsupportedArchEr
 from slmkit.formats.gguf.rope import llama3_factors
 from slmkit.formats.gguf.writer import Value, boolean, f32, i32s, u32
 from slmkit.ops.convert.config import Config, read_config
+from slmkit.ops.convert.origin import described
 from slmkit.ops.convert.rope import Rope
+from slmkit.ops.convert.shapes import Shape, standard_shapes
 from slmkit.ops.convert.vocab import Vocab, read_vocab
 from slmkit.ops.convert.weights import Generated, Weights
 
@@ -201,6 +203,13 @@ class Architecture(ABC):
         if self.rope.kind == "llama3":
             yield NamedWeights("rope_freqs.weight", Generated(llama3_factors(self.rope.main, self.head_dim)))
 
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """The shape of each weight by the name GGUF has for it, `{}` being the layer; `None` where any is right.
+
+        What is not here is not checked. A bias is as long as its weight has rows.
+        """
+        return standard_shapes(self)
+
     def rename(self, name: str) -> str:
         """The usual name of a tensor that this checkpoint calls otherwise."""
         return name
@@ -228,6 +237,8 @@ class Architecture(ABC):
         for name, weights in stored.items():
             if any(re.fullmatch(pattern, name) for pattern in (*self.ignored, *self.left_out)):
                 continue
+            if 0 in weights.shape or not weights.shape:
+                raise ConvertError(f"{described(weights, name)} has no rows of weights: {list(weights.shape)}")
             placed = self.place(self.rename(name), weights)
             if placed is None:
                 unclaimed.append(name)

@@ -16,6 +16,7 @@ from slmkit.core.progress import SILENT, Progress, Task
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, write_gguf
+from slmkit.ops.convert.finite import Watch
 from slmkit.ops.convert.plan import Plan, make_plan
 from slmkit.ops.convert.split import Part, parts
 from slmkit.ops.convert.stream import encoded
@@ -67,15 +68,17 @@ def convert(
     llama.cpp's converter uses the folder's name; `name` overrides `general.name`; `pre` is llama.cpp's name for the way
     the tokenizer splits text, when it is not to be recognized. With more than `split_max_bytes` of weights the files
     are `<target's stem>-00001-of-00003.gguf` and so on. When it fails, none is left; the caller gives a temporary place
-    and renames.
+    and renames. Weights that are no numbers, or none any more in the type, are warned of.
 
     Raises `ConvertError` and its kin, `SafetensorsError`, `TokenizerError`, `DiskFullError`.
     """
     plan = make_plan(checkpoint, outtype=outtype, name=name, model_id=model_id, pre=pre, progress=progress)
     for remark in plan.remarks:
         progress.warn(remark)
-    entries = plan.entries()
-    written = _write(parts(target, plan.metadata, entries, split_max_bytes), plan, progress)
+    entries, watch = plan.entries(), Watch()
+    written = _write(parts(target, plan.metadata, entries, split_max_bytes), plan, progress, watch)
+    for warning in watch.warnings():
+        progress.warn(warning)
     counts = Counter(entry.type.name for entry in entries)
     return ConvertReport(
         architecture=plan.architecture.name,
@@ -96,7 +99,7 @@ def _facts(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
     return facts(architecture, context.value if context else None, tensors)
 
 
-def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
+def _write(files: Sequence[Part], plan: Plan, progress: Progress, watch: Watch) -> list[File]:
     folder = files[0].path.parent
     size_bytes = sum(part.size_bytes for part in files)
     free = shutil.disk_usage(folder).free
@@ -107,7 +110,7 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
         )
     try:
         with progress.task("convert", size_bytes, "bytes") as task:
-            return [_written(part, plan, task) for part in files]
+            return [_written(part, plan, task, watch) for part in files]
     except OSError as error:
         _remove(files)
         if is_disk_full(error):
@@ -118,9 +121,9 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
         raise
 
 
-def _written(part: Part, plan: Plan, task: Task) -> File:
+def _written(part: Part, plan: Plan, task: Task, watch: Watch) -> File:
     sources = [tensor.weights for tensor in plan.tensors[part.first : part.first + len(part.entries)]]
-    with closing(encoded(part.entries, sources)) as chunks:
+    with closing(encoded(part.entries, sources, watch)) as chunks:
         done = write_gguf(part.path, part.metadata, part.entries, _counted(chunks, task))
     return File(part.path.name, done.size_bytes, done.sha256)
 

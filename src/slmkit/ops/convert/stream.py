@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from slmkit.formats.gguf.types import GgmlType
 from slmkit.formats.gguf.writer import Entry
 from slmkit.ops.convert.encode import encode
+from slmkit.ops.convert.finite import Watch
 from slmkit.ops.convert.weights import Transposed, Weights
 
 CHUNK_ELEMENTS = 1 << 19
@@ -29,8 +31,9 @@ MAX_THREADS = 4
 
 @dataclass(frozen=True)
 class Chunk:
-    """Elements `start` to `stop` of a tensor, whole rows of it, to be stored as `type`."""
+    """Elements `start` to `stop` of the tensor `name`, whole rows of it, to be stored as `type`."""
 
+    name: str
     source: Weights
     start: int
     stop: int
@@ -42,20 +45,23 @@ class Chunk:
         """When it is encoded."""
         return self.type.size_bytes(self.stop - self.start)
 
-    def data(self) -> memoryview:
-        """Read and encode it."""
+    def data(self, watch: Watch) -> memoryview:
+        """Read and encode it, while `watch` looks for what is no number."""
         part = self.source.read(self.start, self.stop).reshape(-1, self.row)
-        return np.ascontiguousarray(encode(part, self.source.dtype, self.type.name)).data
+        with np.errstate(all="ignore"):
+            data = np.ascontiguousarray(encode(part, self.source.dtype, self.type.name))
+        watch.look(self.name, self.source, part, data, self.type.name)
+        return data.data
 
 
-def encoded(entries: Sequence[Entry], sources: Sequence[Weights]) -> Generator[memoryview, None, None]:
+def encoded(entries: Sequence[Entry], sources: Sequence[Weights], watch: Watch) -> Generator[memoryview, None, None]:
     """The data of all tensors in order, in the bytes of their types; no chunk holds parts of two tensors.
 
     Close it, and its threads end.
     """
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     return in_order(
-        ((chunk.data, chunk.size_bytes) for chunk in _chunks(entries, sources)),
+        ((partial(chunk.data, watch), chunk.size_bytes) for chunk in _chunks(entries, sources)),
         threads=threads,
         ahead_bytes=AHEAD_BYTES,
     )
@@ -94,4 +100,4 @@ def _chunks(entries: Sequence[Entry], sources: Sequence[Weights]) -> Iterator[Ch
         most = GATHERED_ELEMENTS if isinstance(source, Transposed) else CHUNK_ELEMENTS
         step = max(1, most // row) * row
         for start in range(0, total, step):
-            yield Chunk(source, start, min(start + step, total), row, entry.type)
+            yield Chunk(entry.name, source, start, min(start + step, total), row, entry.type)
