@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from os import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +44,10 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class TokenizerJson:
-    """The parts that GGUF wants. `vocab` holds the model's own tokens, `added` those on top (some are in both)."""
+    """The parts that GGUF wants. `vocab` holds the model's own tokens, `added` those on top (some are in both).
+
+    `raw` is the file without the merges.
+    """
 
     path: Path
     raw: dict[str, Any]
@@ -62,6 +69,8 @@ class TokenizerJson:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, `{}` when there is no such file; raises `TokenizerError` when it is something else."""
+    collecting = gc.isenabled()
+    gc.disable()  # a vocabulary is a million small objects, none of them garbage: half the time went into looking
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -70,9 +79,34 @@ def read_json(path: Path) -> dict[str, Any]:
         raise TokenizerError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{path} is not JSON: {error}", hint="download the file again") from error
+    finally:
+        if collecting:
+            gc.enable()
     if not isinstance(value, dict):
         raise TokenizerError(f"{path} must hold a JSON object", hint="download the file again")
     return value
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """tokenizer.json for who has the vocabulary from elsewhere: perhaps without `model`, which is most of it.
+
+    The model is the last section in the files of the tokenizers library. See `read_json`.
+    """
+    # In another order, damaged, or not there: then the usual way knows what to do or to say.
+    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(max(0, file.seek(0, SEEK_END) - 64))
+        whole = file.read().rstrip().endswith(b"}")
+        if whole and (model := _MODEL.search(head)):
+            value = json.loads(head[: model.start()] + b"}")
+            if value.keys() >= _SECTIONS:
+                return dict(value)
+    return read_json(path)
+
+
+_HEAD_BYTES = 4 << 20
+_MODEL = re.compile(rb',\s*"model"\s*:\s*\{')
+_SECTIONS = frozenset({"added_tokens", "normalizer", "post_processor"})
 
 
 def read_tokenizer_json(path: Path) -> TokenizerJson:
@@ -89,7 +123,9 @@ def read_tokenizer_json(path: Path) -> TokenizerJson:
             raise TokenizerError(f"{path} has no vocabulary")
     if not all(type(i) is int and i >= 0 for i in vocab.values()):
         raise TokenizerError(f"{path} has a token without an id")
-    return TokenizerJson(path, raw, vocab, _merges(path, merges), _added(path, raw.get("added_tokens") or []))
+    pairs = _merges(path, merges)
+    merges.clear()  # 100 MB for half a million of them, and each garbage collection looks through it
+    return TokenizerJson(path, raw, vocab, pairs, _added(path, raw.get("added_tokens") or []))
 
 
 def load(source: TokenizerJson) -> Tokenizer:
@@ -117,16 +153,24 @@ def renumbered(source: TokenizerJson, tokenizer: Tokenizer) -> TokenizerJson:
 
 def _merges(path: Path, merges: list[Any]) -> tuple[str, ...]:
     """Pairs as `left right`; a space inside a part becomes U+0120, as llama.cpp expects it."""
-    if all(type(m) is str for m in merges):
+    kinds = set(map(type, merges))
+    if kinds <= {str}:
         return tuple(merges)
-    out = []
-    for merge in merges:
-        match merge:
-            case [str(left), str(right)]:
-                out.append(f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}")
-            case _:
-                raise TokenizerError(f"{path} has a merge that is no pair: {merge!r}")
-    return tuple(out)
+    if kinds == {list} and set(map(len, merges)) == {2}:
+        try:
+            out = tuple(map(" ".join, merges))
+        except TypeError:
+            out = ()  # a part is no text
+        if sum(merge.count(" ") for merge in out) == len(merges):
+            return out
+    return tuple(_merge(path, merge) for merge in merges)
+
+
+def _merge(path: Path, merge: Any) -> str:
+    match merge:
+        case [str(left), str(right)]:
+            return f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}"
+    raise TokenizerError(f"{path} has a merge that is no pair: {merge!r}")
 
 
 def _added(path: Path, tokens: list[Any]) -> tuple[AddedToken, ...]:

@@ -87,7 +87,7 @@ class Gemma3n(Gemma3):
         for key, value in _FIXED.items():
             found = self.config.find(key)
             self.refuse(found != value, f"`{key}` {found} (it assumes {value})")
-        n, shared = self.n_layers, self.config.raw["num_kv_shared_layers"]
+        n, shared = self.n_layers, self.n_shared
         self.refuse(
             n - shared != _FIRST_SHARED and (shared or n > _FIRST_SHARED),
             f"{shared} of {n} layers that share keys and values (it shares from layer {_FIRST_SHARED} on)",
@@ -99,6 +99,11 @@ class Gemma3n(Gemma3):
             f"another `activation_sparsity_pattern` than {_SPARSE} in the first {_N_SPARSE} layers",
         )
         self.refuse(len(set(self.widths())) > 1, "layers of different `intermediate_size`")
+
+    @property
+    def n_shared(self) -> int:
+        """Layers at the end that see the keys and values of earlier ones."""
+        return int(self.config.number("num_kv_shared_layers"))
 
     def check_scale(self) -> None:
         """Both do without."""
@@ -130,10 +135,10 @@ class Gemma3n(Gemma3):
         return {
             f"{a}.final_logit_softcapping": f32(c.number("final_logit_softcapping")),
             f"{a}.attention.sliding_window": u32(c.integer("sliding_window")),
-            f"{a}.altup.active_idx": u32(c.raw["altup_active_idx"]),
-            f"{a}.altup.num_inputs": u32(c.raw["altup_num_inputs"]),
-            f"{a}.embedding_length_per_layer_input": u32(c.raw["hidden_size_per_layer_input"]),
-            f"{a}.attention.shared_kv_layers": u32(c.raw["num_kv_shared_layers"]),
+            f"{a}.altup.active_idx": u32(_FIXED["altup_active_idx"]),
+            f"{a}.altup.num_inputs": u32(_FIXED["altup_num_inputs"]),
+            f"{a}.embedding_length_per_layer_input": u32(_FIXED["hidden_size_per_layer_input"]),
+            f"{a}.attention.shared_kv_layers": u32(self.n_shared),
             f"{a}.activation_sparsity_scale": f32s([deviations(share) for share in self.sparsity()]),
             f"{a}.attention.sliding_window_pattern": bools(self.slides()),
         }
