@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,16 @@ def load(source: TokenizerJson) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def renumbered(source: TokenizerJson, tokenizer: Tokenizer) -> TokenizerJson:
+    """With the ids that the library gives to added tokens: it numbers them itself, and drops empty ones.
+
+    They are those of the file unless the file leaves gaps between them.
+    """
+    numbers = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()}
+    kept = (token for token in source.added if token.content in numbers)
+    return replace(source, added=tuple(replace(token, id=numbers[token.content]) for token in kept))
 
 
 def _merges(path: Path, merges: list[Any]) -> tuple[str, ...]:

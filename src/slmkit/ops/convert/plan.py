@@ -16,10 +16,12 @@ from slmkit.ops.convert.architecture import Architecture, NamedWeights, open_arc
 from slmkit.ops.convert.config import read_config
 from slmkit.ops.convert.metadata import ParamCounts, general_metadata
 from slmkit.ops.convert.stored import read_weights
+from slmkit.ops.convert.ternary import Ternarized, Unpacked
 from slmkit.ops.convert.weights import Weights
 
 ConvertType = Literal["auto", "f16", "bf16", "f32", "q8_0", "tq1_0", "tq2_0"]
 TYPES: tuple[str, ...] = get_args(ConvertType)
+TERNARY = ("tq1_0", "tq2_0")
 
 FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32, "TQ1_0": 36, "TQ2_0": 37}
 """`general.file_type`, enum llama_ftype of llama.h."""
@@ -101,7 +103,10 @@ def make_plan(
     metadata |= architecture.late_metadata()
     metadata["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     metadata |= architecture.vocab(checkpoint, pre)
-    return Plan(architecture, wanted, metadata, tuple(tensors), tuple(architecture.remarks(stored)))
+    remarks = architecture.remarks(stored)
+    if wanted in TERNARY and not any(isinstance(t.weights, Ternarized | Unpacked) for t in tensors):
+        remarks.append(f"{wanted} keeps three values for each weight: that suits only models that were trained so")
+    return Plan(architecture, wanted, metadata, tuple(tensors), tuple(remarks))
 
 
 def resolve_type(checkpoint: Path, outtype: str) -> str:

@@ -83,16 +83,15 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
         _check_id(source.path, i, n_vocab, text)
         tokens[i], types[i] = text, PieceType.NORMAL
     tokenizer = tokenizer_json.load(source)
+    source = tokenizer_json.renumbered(source, tokenizer)
     pre = pre or pretokenizers.identify(tokenizer, str(source.path))
-    # The library numbers added tokens itself; where the file's ids leave gaps, they are others.
-    numbers = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()}
     for token in source.added:
-        text, i = token.content, numbers[token.content]
-        _check_id(source.path, i, n_vocab, text)
+        _check_id(source.path, token.id, n_vocab, token.content)
+        text = token.content
         if not token.normalized:
             # llama.cpp matches added tokens as they are stored: store what the normalizer would make of them.
             text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
-        tokens[i], types[i] = _added(text, token.special)
+        tokens[token.id], types[token.id] = _added(text, token.special)
     special = special_tokens(source.raw, settings, config)
     templates = chat_templates(folder, settings) if settings else {}
     normalizer = _normalizer(source.raw.get("normalizer"))
