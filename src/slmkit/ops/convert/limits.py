@@ -54,6 +54,12 @@ def heads_of_width(config: Config, model: str, n_heads: int, head_dim: int, n_em
         )
 
 
+def full_width(config: Config, model: str, n_embd: int, n_heads: int, n_kv_heads: int, head_dim: int) -> None:
+    """`whole_heads` and `heads_of_width`."""
+    whole_heads(config, n_heads, n_kv_heads, head_dim)
+    heads_of_width(config, model, n_heads, head_dim, n_embd)
+
+
 def rotated(config: Config, rope: Rope, n_heads: int, n_embd: int) -> int:
     """Dimensions of each head that are rotated, where it may be a part.
 
@@ -64,12 +70,6 @@ def rotated(config: Config, rope: Rope, n_heads: int, n_embd: int) -> int:
     if found < 2 or found % 2 or found != int(share * (n_embd // n_heads)):
         raise ConvertError(f"{config.path}: a `partial_rotary_factor` of {share} splits no head")
     return found
-
-
-def full_width(config: Config, model: str, n_embd: int, n_heads: int, n_kv_heads: int, head_dim: int) -> None:
-    """As `whole_heads`, and raise `ConvertError` when the heads of q together are not as wide as the model."""
-    whole_heads(config, n_heads, n_kv_heads, head_dim)
-    heads_of_width(config, model, n_heads, head_dim, n_embd)
 
 
 def without_window(config: Config, window: Any) -> list[str]:
