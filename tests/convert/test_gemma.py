@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from slmkit.errors import ConvertError
@@ -119,6 +120,16 @@ def test_half_a_stack(make_case: Callable[[str], Path]) -> None:
     kept = [t for t in read_checkpoint(folder).values() if "altup_projections.2" not in t.name]
     write_file(folder / "model.safetensors", [Entry(t.name, t.dtype, t.shape, list(t.chunks())) for t in kept])
     with pytest.raises(ConvertError, match=r"lacks 1 tensors: altup_proj\.weight"):
+        make_plan(folder)
+
+
+def test_a_stack_of_two_shapes(make_case: Callable[[str], Path]) -> None:
+    folder = make_case("gemma3n-text")
+    kept = [t for t in read_checkpoint(folder).values() if "altup_projections.2" not in t.name]
+    entries = [Entry(t.name, t.dtype, t.shape, list(t.chunks())) for t in kept]
+    wrong = Entry("model.altup_projections.2.weight", "F32", (2, 2), [np.ones((2, 2), np.float32)])
+    write_file(folder / "model.safetensors", [*entries, wrong])
+    with pytest.raises(ConvertError, match=r"altup_projections\.2\.weight` has another shape or type"):
         make_plan(folder)
 
 

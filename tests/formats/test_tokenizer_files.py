@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slmkit.errors import TokenizerError
-from slmkit.formats import pretokenizers
+from slmkit.formats import pretokenizers, tokenizer_json
 from slmkit.formats.chat_template import chat_templates
 from slmkit.formats.sentencepiece import Piece, PieceType, SpecialIds, _piece, _spans, read_pieces, write_pieces
 from slmkit.formats.tokenizer_json import load, read_json, read_sections, read_tokenizer_json
@@ -140,6 +140,29 @@ def test_merges_as_pairs_and_as_texts(tmp_path: Path) -> None:
     assert load(source).encode("ab").ids == [2]
     write_json(path, {"model": {"type": "BPE", "vocab": vocab, "merges": ["a b"]}})
     assert read_tokenizer_json(path).merges == ("a b",)
+
+
+@ON_DISK
+@given(
+    st.lists(st.tuples(*[st.text(' ]["},\n\\ab\u2581\U0001f999', max_size=5)] * 2), max_size=9),
+    st.integers(1, 60),
+    st.sampled_from([None, 2, 4]),
+    st.booleans(),
+)
+def test_merges_in_blocks(
+    tmp_path: Path, pairs: list[tuple[str, str]], block: int, indent: int | None, texts: bool
+) -> None:
+    """However the file is printed and cut, the merges are those of the whole."""
+    path = tmp_path / "tokenizer.json"
+    model = {"type": "BPE", "vocab": {"a": 0}, "merges": [" ".join(p) for p in pairs] if texts else pairs}
+    whole = {"added_tokens": [], "model": model}
+    path.write_text(json.dumps(whole, indent=indent, ensure_ascii=False), encoding="utf-8")
+    wanted = [f"{a} {b}" if texts else f"{a.replace(' ', 'Ġ')} {b.replace(' ', 'Ġ')}" for a, b in pairs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_json, "_BLOCK_BYTES", block)
+        found = read_tokenizer_json(path)
+    assert list(found.merges) == wanted
+    assert found.raw == {"added_tokens": [], "model": {**model, "merges": []}}
 
 
 def test_chat_templates(tmp_path: Path) -> None:

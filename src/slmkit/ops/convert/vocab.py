@@ -148,8 +148,8 @@ def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Voc
 
 def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre: str | None = None) -> Vocab:
     """Scores are minus the rank of the merge that makes the token: llama.cpp then merges in the same order."""
-    made = [merge.replace(" ", "") for merge in reversed(source.merges)]
-    ranks = dict(zip(made, range(1 - len(made), 1), strict=True))  # of several ways to make a token the first counts
+    made = (merge.replace(" ", "") for merge in reversed(source.merges))  # of several ways the first counts
+    ranks = dict(zip(made, range(1 - len(source.merges), 1), strict=True))
     tokens, types = _padding(n_vocab)
     scores = [-10000.0] * n_vocab
     _check_ids(source, n_vocab)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, bools, f32, f32s, i32s, u32
 from slmkit.formats.safetensors import DTYPES
 from slmkit.ops.convert.arch.gemma3 import Gemma3
@@ -153,21 +154,27 @@ class Gemma3n(Gemma3):
         target = self.gguf_name(name)
         if target not in ("altup_proj.weight", "altup_unembd_proj.weight"):
             return super().place(name, weights)
+        number, n = int(name.split(".")[-2]), _FIXED["altup_num_inputs"] - 1
         parts = self.stacks.setdefault(target, {})
-        parts[int(name.split(".")[-2])] = weights
+        parts[number] = weights
         first = next(iter(parts.values()))
-        if parts.keys() - {0, 1, 2} or (weights.shape, weights.dtype) != (first.shape, first.dtype):
+        if (weights.shape, weights.dtype) != (first.shape, first.dtype):
+            raise ConvertError(f"{self.config.folder}: tensor `{name}` has another shape or type than its neighbours")
+        if number >= n:
             return None
-        return [NamedWeights(target, Stacked([parts[i] for i in range(3)]))] if len(parts) == 3 else []
+        if len(parts) < n:
+            return []
+        del self.stacks[target]
+        return [NamedWeights(target, Stacked([parts[i] for i in range(n)]))]
 
     def data(self, name: str, weights: Weights) -> Weights:
         """Tokens of images and sound have no rows of their own: zeros."""
-        if name not in ("token_embd.weight", "per_layer_token_embd.weight"):
+        if name not in ("token_embd.weight", "per_layer_token_embd.weight") or len(weights.shape) != 2:
             return weights
-        rows = weights.shape[0]
+        rows, columns = weights.shape
         if rows >= self.n_vocab:
             return Sliced(weights, 0, self.n_vocab)
-        return Concatenated([weights, Zeros((self.n_vocab - rows, *weights.shape[1:]), weights.dtype)])
+        return Concatenated([weights, Zeros((self.n_vocab - rows, columns), weights.dtype)])
 
 
 @dataclass(frozen=True)
