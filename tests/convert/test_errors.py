@@ -152,12 +152,14 @@ def test_tokenizer_files(llama: Path) -> None:
 
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+DIGITS = {"type": "Digits", "individual_digits": False}
 
 
 def byte_level(folder: Path, vocab: dict[str, int]) -> None:
     (folder / "tokenizer.model").unlink(missing_ok=True)
     model = {"type": "BPE", "vocab": vocab, "merges": []}
-    whole = {"version": "1.0", "added_tokens": [], "pre_tokenizer": BYTES, "decoder": BYTES, "model": model}
+    steps = {"type": "Sequence", "pretokenizers": [DIGITS, BYTES]}
+    whole = {"version": "1.0", "added_tokens": [], "pre_tokenizer": steps, "decoder": BYTES, "model": model}
     write_json(folder / "tokenizer.json", whole)
 
 
@@ -165,6 +167,8 @@ def test_an_unknown_pre_tokenizer(llama: Path) -> None:
     byte_level(llama, {"a": 0, "b": 1})
     error = refused(llama, UnknownPreTokenizerError, r"tokenizer\.json splits text in a way")
     assert error.hint is not None
+    assert "`--pre NAME`" in error.hint
+    convert(llama, llama / "out.gguf", pre="gpt-2")
 
 
 def test_a_tokenizer_larger_than_the_embedding(llama: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,28 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+_FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
+
+
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is found before the text is split. One that is not `normalized` is matched as it stands."""
+    """A token that is found before the text is split. One that is not `normalized` is matched as it stands.
+
+    `lstrip` and `rstrip` take the white space beside it away, `single_word` wants no letters there.
+    """
 
     id: int
     content: str
-    special: bool
-    normalized: bool
+    special: bool = False
+    normalized: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+
+    @classmethod
+    def of(cls, number: int, content: str, flags: Mapping[str, Any]) -> AddedToken:
+        """With the flags as JSON files have them; one that is not there is off."""
+        return cls(number, content, **{flag: bool(flags.get(flag)) for flag in _FLAGS})
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,7 @@ def _added(path: Path, tokens: list[Any]) -> tuple[AddedToken, ...]:
     for token in tokens:
         match token:
             case {"id": int(number), "content": str(content)}:
-                out.append(AddedToken(number, content, bool(token.get("special")), bool(token.get("normalized"))))
+                out.append(AddedToken.of(number, content, token))
             case _:
                 raise TokenizerError(f"{path} has an added token that makes no sense: {token!r}")
     return tuple(out)

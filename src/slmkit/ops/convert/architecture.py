@@ -93,6 +93,7 @@ class Architecture(ABC):
         self.config = config.filled(self.defaults(config))
         self.n_layers = self.config.integer("num_hidden_layers", "n_layers", "n_layer", "num_layers")
         self.rope = Rope(self.config)
+        self.vocab_remarks: tuple[str, ...] = ()
 
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers assumes for keys that config.json leaves out."""
@@ -188,8 +189,10 @@ class Architecture(ABC):
         return read_vocab(folder, self.config.raw, self.n_vocab, pre=pre)
 
     def vocab(self, folder: Path, pre: str | None = None) -> dict[str, Value]:
-        """The `tokenizer.*` keys."""
-        return self.read_vocab(folder, pre).metadata()
+        """The `tokenizer.*` keys; sets `vocab_remarks`."""
+        found = self.read_vocab(folder, pre)
+        self.vocab_remarks = found.remarks
+        return found.metadata()
 
     # ------------------------------------------------------------------ tensors
 
@@ -272,7 +275,7 @@ class Architecture(ABC):
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """What the user should know about the result."""
-        out = []
+        out = list(self.vocab_remarks)
         for what in dict.fromkeys(self.left_out.values()):
             patterns = [pattern for pattern, found in self.left_out.items() if found == what]
             n = sum(any(re.fullmatch(pattern, name) for pattern in patterns) for name in stored)

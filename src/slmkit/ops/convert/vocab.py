@@ -8,8 +8,9 @@ tokenizer.json is there. Rules: conversion/base.py (`get_vocab_base`, `_create_v
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from slmkit.errors import TokenizerError
 from slmkit.formats import pretokenizers, tokenizer_json
 from slmkit.formats.chat_template import DEFAULT, chat_templates
 from slmkit.formats.gguf.writer import Value, boolean, f32s, i32s, string, strings
+from slmkit.formats.metaspace import space_prefix
 from slmkit.formats.sentencepiece import PieceType, read_pieces
-from slmkit.formats.tokenizer_json import TokenizerJson, read_json, read_tokenizer_json
+from slmkit.formats.tokenizer_json import AddedToken, TokenizerJson, read_json, read_tokenizer_json
+from slmkit.ops.convert.added import all_added, beyond_remark, legacy, listed, strip_remark
 from slmkit.ops.convert.special import SpecialTokens, special_tokens
 
 _SPACE = "\u2581"
@@ -39,6 +42,14 @@ class Vocab:
     special: SpecialTokens
     templates: Mapping[str, str]
     normalizer: Mapping[str, bool]
+    space_prefix: bool | None = None
+    remarks: tuple[str, ...] = ()
+    """What the user should know."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.tokens)) < len(self.tokens):
+            text, n = Counter(self.tokens).most_common(1)[0]
+            raise TokenizerError(f"the tokenizer has {n} tokens {text!r}: llama.cpp cannot load such a vocabulary")
 
     def metadata(self) -> dict[str, Value]:
         """Keys in the order llama.cpp's converter writes them."""
@@ -59,19 +70,22 @@ class Vocab:
             out["tokenizer.chat_templates"] = strings(sorted(named))
         if self.templates.get(DEFAULT):
             out["tokenizer.chat_template"] = string(self.templates[DEFAULT])
-        return out | {f"tokenizer.ggml.normalizer.{k}": boolean(v) for k, v in self.normalizer.items()}
+        out |= {f"tokenizer.ggml.normalizer.{k}": boolean(v) for k, v in self.normalizer.items()}
+        if self.space_prefix is not None:
+            out["tokenizer.ggml.add_space_prefix"] = boolean(self.space_prefix)
+        return out
 
 
 def read_vocab(folder: Path, config: Mapping[str, Any], n_vocab: int, *, pre: str | None = None) -> Vocab:
     """The vocabulary of a checkpoint, `n_vocab` tokens (rows of the embedding) long.
 
-    `pre` says how a byte-level BPE splits text when it is not to be recognized. Raises `TokenizerError` for files that
+    `pre` says how the tokenizer splits text when it is not to be recognized. Raises `TokenizerError` for files that
     are missing, damaged or too large for the embedding, and `UnknownPreTokenizerError`.
     """
     if (folder / "tokenizer.model").is_file():
         return _sentencepiece(folder, config, n_vocab)
     source = read_tokenizer_json(folder / "tokenizer.json")
-    return _spm_bpe(source, config, n_vocab) if source.is_spm_bpe else byte_level(source, config, n_vocab, pre)
+    return (_spm_bpe if source.is_spm_bpe else byte_level)(source, config, n_vocab, pre)
 
 
 def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre: str | None = None) -> Vocab:
@@ -83,20 +97,35 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
         _check_id(source.path, i, n_vocab, text)
         tokens[i], types[i] = text, PieceType.NORMAL
     tokenizer = tokenizer_json.load(source)
-    pre = pre or pretokenizers.identify(tokenizer, str(source.path))
-    # The library numbers added tokens itself; where the file's ids leave gaps, they are others.
-    numbers = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()}
-    for token in source.added:
-        text, i = token.content, numbers[token.content]
-        _check_id(source.path, i, n_vocab, text)
-        if not token.normalized:
+    name, remark = (pre, None) if pre else pretokenizers.identify(source, tokenizer)
+    added, beyond = _split(all_added(source, settings), n_vocab)
+    published = {token.content for token in source.added}
+    for token in beyond:
+        if token.content in published:
+            _check_id(source.path, token.id, n_vocab, token.content)
+    for token in added:
+        text = token.content
+        if not token.normalized and text in published:
             # llama.cpp matches added tokens as they are stored: store what the normalizer would make of them.
-            text = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
-        tokens[i], types[i] = _added(text, token.special)
+            decoded = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+            # The decoder takes letters such as U+00E8 for bytes: then the text as it stands is right.
+            text = text if "\ufffd" in decoded else decoded
+        tokens[token.id], types[token.id] = _added(text, token.special)
     special = special_tokens(source.raw, settings, config)
-    templates = chat_templates(folder, settings) if settings else {}
-    normalizer = _normalizer(source.raw.get("normalizer"))
-    return Vocab("gpt2", pre, tokens, types, None, source.merges, special, templates, normalizer)
+    if name in pretokenizers.ADDS_BOS:
+        special.adds.setdefault("bos", False)
+    return Vocab(
+        model="gpt2",
+        pre=name,
+        tokens=tokens,
+        types=types,
+        scores=None,
+        merges=source.merges,
+        special=special,
+        templates=chat_templates(folder, settings) if settings else {},
+        normalizer=_normalizer(source.raw.get("normalizer")),
+        remarks=_remarks(remark, strip_remark(added), beyond_remark(beyond, n_vocab)),
+    )
 
 
 def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
@@ -105,19 +134,19 @@ def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Voc
     for i, piece in enumerate(read_pieces(folder / "tokenizer.model")[:n_vocab]):
         user = piece.type is PieceType.USER_DEFINED
         tokens[i], types[i], scores[i] = piece.text, PieceType.NORMAL if user else piece.type, piece.score
-    for text, i in read_json(folder / "added_tokens.json").items():
-        if i < n_vocab:
-            tokens[i], types[i], scores[i] = text, PieceType.USER_DEFINED, -1000.0
     settings = read_json(folder / "tokenizer_config.json")
-    for number, token in (settings.get("added_tokens_decoder") or {}).items():
-        i = int(number)
-        if i < n_vocab:
-            tokens[i], types[i] = _added(token["content"], bool(token.get("special")))
-            scores[i] = -1000.0
-    return _spm_vocab(folder, config, settings, tokens, types, scores)
+    older, _ = _split(legacy(folder), n_vocab)
+    for token in older:
+        tokens[token.id], types[token.id], scores[token.id] = token.content, PieceType.USER_DEFINED, -1000.0
+    added, beyond = _split(listed(folder, settings), n_vocab)
+    for token in added:
+        tokens[token.id], types[token.id] = _added(token.content, token.special)
+        scores[token.id] = -1000.0
+    remarks = _remarks(strip_remark(added), beyond_remark(beyond, n_vocab))
+    return _spm_vocab(folder, config, settings, tokens, types, scores, remarks)
 
 
-def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) -> Vocab:
+def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre: str | None = None) -> Vocab:
     """Scores are minus the rank of the merge that makes the token: llama.cpp then merges in the same order."""
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(source.merges):
@@ -132,12 +161,16 @@ def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int) -> 
     unknown = source.model.get("unk_token")
     if unknown in source.vocab:
         types[source.vocab[unknown]] = PieceType.UNKNOWN
-    for token in source.added:
-        _check_id(source.path, token.id, n_vocab, token.content)
+    settings = read_json(source.path.parent / "tokenizer_config.json")
+    added, beyond = _split(all_added(source, settings), n_vocab)
+    for token in added:
         tokens[token.id], types[token.id] = _added(token.content, token.special)
         scores[token.id] = -1000.0
-    settings = read_json(source.path.parent / "tokenizer_config.json")
-    return _spm_vocab(source.path.parent, config, settings, tokens, types, scores)
+    prefix, remark = (None, None) if pre else space_prefix(source)
+    remarks = _remarks(remark, strip_remark(added), beyond_remark(beyond, n_vocab))
+    found = _spm_vocab(source.path.parent, config, settings, tokens, types, scores, remarks)
+    found.special.adds.setdefault("bos", False)  # llama.cpp adds it unless told otherwise
+    return replace(found, space_prefix=prefix)
 
 
 def _spm_vocab(
@@ -147,12 +180,31 @@ def _spm_vocab(
     tokens: list[str],
     types: list[int],
     scores: list[float],
+    remarks: tuple[str, ...],
 ) -> Vocab:
     raw = read_json(folder / "tokenizer.json")
     special = special_tokens(raw, settings, config, len(tokens))
-    templates = chat_templates(folder, settings) if settings else {}
-    normalizer = _normalizer(raw.get("normalizer"))
-    return Vocab("llama", "default", tokens, types, scores, (), special, templates, normalizer)
+    return Vocab(
+        model="llama",
+        pre="default",
+        tokens=tokens,
+        types=types,
+        scores=scores,
+        merges=(),
+        special=special,
+        templates=chat_templates(folder, settings) if settings else {},
+        normalizer=_normalizer(raw.get("normalizer")),
+        remarks=remarks,
+    )
+
+
+def _split(added: list[AddedToken], n_vocab: int) -> tuple[list[AddedToken], list[AddedToken]]:
+    """Those that the embedding has a row for, and the others."""
+    return [t for t in added if t.id < n_vocab], [t for t in added if t.id >= n_vocab]
+
+
+def _remarks(*found: str | None) -> tuple[str, ...]:
+    return tuple(remark for remark in found if remark)
 
 
 def _padding(n_vocab: int) -> tuple[list[str], list[int]]:
