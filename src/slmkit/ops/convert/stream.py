@@ -16,12 +16,12 @@ from slmkit.formats.gguf.types import GgmlType
 from slmkit.formats.gguf.writer import Entry
 from slmkit.ops.convert.encode import encode
 from slmkit.ops.convert.finite import Watch
-from slmkit.ops.convert.weights import Transposed, Weights
+from slmkit.ops.convert.weights import Weights
 
 CHUNK_ELEMENTS = 1 << 19
 """Weights in one piece of work: 1 MiB as half precision."""
-GATHERED_ELEMENTS = 1 << 24
-"""The same where each piece is gathered from the whole tensor."""
+GATHERED_ELEMENTS = 1 << 22
+"""The same for sources that say they are `gathered`: each piece of them costs a walk through the whole tensor."""
 AHEAD_BYTES = 8 << 20
 """Encoded data that may wait for the writer. More is slower: the data leaves the processor's cache before it is hashed,
 and fresh memory has to be zeroed by the system."""
@@ -97,7 +97,7 @@ def _chunks(entries: Sequence[Entry], sources: Sequence[Weights]) -> Iterator[Ch
     for entry, source in zip(entries, sources, strict=True):
         total = math.prod(entry.shape)
         row = entry.shape[-1] if entry.shape else 1
-        most = GATHERED_ELEMENTS if isinstance(source, Transposed) else CHUNK_ELEMENTS
+        most = GATHERED_ELEMENTS if getattr(source, "gathered", False) else CHUNK_ELEMENTS
         step = max(1, most // row) * row
         for start in range(0, total, step):
             yield Chunk(entry.name, source, start, min(start + step, total), row, entry.type)
