@@ -124,6 +124,11 @@ class Architecture(ABC):
         return self.config.integer("head_dim", default=self.n_embd // self.n_heads)
 
     @property
+    def n_ff(self) -> int:
+        """Width of the MLP."""
+        return self.config.integer("intermediate_size", "n_inner", "hidden_dim")
+
+    @property
     def n_vocab(self) -> int:
         """Tokens, which are rows of the embedding."""
         return self.config.integer("vocab_size")

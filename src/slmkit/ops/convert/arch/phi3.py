@@ -16,6 +16,7 @@ from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.architecture import Architecture, NamedWeights
 from slmkit.ops.convert.config import Config
 from slmkit.ops.convert.limits import SILU, heads_of_width, only, rotated, whole_heads, without_window
+from slmkit.ops.convert.shapes import Shape, with_fused_gate
 from slmkit.ops.convert.vocab import Vocab
 from slmkit.ops.convert.weights import Generated, Weights
 
@@ -56,6 +57,10 @@ class Phi3(Architecture):
     def n_rotated(self) -> int:
         """Rotated dimensions of each head."""
         return rotated(self.config, self.rope, self.n_heads, self.n_embd)
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """Gate and up are one tensor."""
+        return with_fused_gate(self)
 
     def check(self) -> None:
         """What src/models/phi3.cpp cannot do."""
