@@ -47,6 +47,12 @@ STANDARD_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """The pre-norm decoder with a gated MLP, as most checkpoints name it."""
 
+MAX_LAYERS = 512
+"""LLAMA_MAX_LAYERS of src/llama-hparams.h at llama.cpp 0c1e57098."""
+
+MAX_HEAD_DIM = 1 << 16
+"""Far more than any head has: beyond it, config.json is damaged."""
+
 BUFFERS = (r".*\.attention\.masked_bias", r".*\.attention\.bias", r".*\.rotary_emb\.inv_freq")
 """Tensors that old checkpoints carry and that are computed anew by whoever runs the model."""
 
@@ -94,6 +100,8 @@ class Architecture(ABC):
     def __init__(self, config: Config) -> None:
         self.config = config.filled(self.defaults(config))
         self.n_layers = self.config.integer("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+        if self.n_layers > MAX_LAYERS:
+            raise ConvertError(f"{config.path}: {self.n_layers} layers are more than llama.cpp can run ({MAX_LAYERS})")
         self.rope = Rope(self.config)
         self.vocab_remarks: tuple[str, ...] = ()
 
@@ -206,6 +214,8 @@ class Architecture(ABC):
     def generated(self) -> Iterator[NamedWeights]:
         """Tensors that the checkpoint does not have; they come first."""
         if self.rope.kind == "llama3":
+            if self.head_dim > MAX_HEAD_DIM:
+                raise ConvertError(f"{self.config.path}: heads of {self.head_dim} make no sense")
             yield NamedWeights("rope_freqs.weight", Generated(llama3_factors(self.rope.main, self.head_dim)))
 
     def shapes(self) -> Mapping[str, Shape | None]:
