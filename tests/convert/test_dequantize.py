@@ -298,7 +298,7 @@ def refused(folder: Path, match: str) -> ConvertError:
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"quant_method": "hqq"}, r"already quantized \(hqq\).*only awq, bitsandbytes, .* can be read"),
+        ({"quant_method": "hqq"}, r"already quantized \(hqq\).*only awq, bitnet, bitsandbytes, .* can be read"),
         ({"quant_method": "mxfp4"}, r"\(mxfp4\)"),
         ({}, "does not name a `quant_method`"),
         ([1], "does not name a `quant_method`"),

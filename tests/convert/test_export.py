@@ -13,7 +13,7 @@ from gguf.quants import dequantize
 from slmkit.errors import ConvertError, DiskFullError, GgufError, UnsupportedArchError
 from slmkit.formats.gguf.header import read_header
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, ValueType
-from slmkit.formats.gguf.writer import Entry, Value, string, write_gguf
+from slmkit.formats.gguf.writer import Entry, Value, string, u32, write_gguf
 from slmkit.formats.safetensors import read_checkpoint
 from slmkit.ops.convert import convert
 from slmkit.ops.export import export_hf
@@ -92,6 +92,44 @@ def test_the_sentencepiece_model_loads(tmp_path: Path) -> None:
     assert second.encode(text) == first.encode(text)
 
 
+def test_gemma3(tmp_path: Path) -> None:
+    """Other names, norms without the 1 that `convert` adds, what the file does not say of the layers."""
+    convert(make_llama(tmp_path / "a", n_layers=7, hidden=64, tie_word_embeddings=True), tmp_path / "a.gguf")
+    header = read_header(tmp_path / "a.gguf")
+    metadata = {
+        key.replace("llama.", "gemma3."): Value(header.value_types[key], value, _element(value))
+        for key, value in header.metadata.items()
+        if not key.startswith("llama.rope")
+    }
+    metadata["general.architecture"] = string("gemma3")
+    metadata |= {f"gemma3.{key}": u32(n) for key, n in (("attention.key_length", 16), ("attention.sliding_window", 32))}
+    norms = {"post_attention_norm": 64, "post_ffw_norm": 64, "attn_q_norm": 16, "attn_k_norm": 16}
+    f32 = GGML_TYPES_BY_NAME["F32"]
+    more = [Entry(f"blk.{i}.{name}.weight", (n,), f32) for i in range(7) for name, n in norms.items()]
+    raw = (tmp_path / "a.gguf").read_bytes()
+    old = [Entry(t.name, tuple(reversed(t.shape)), t.type) for t in header.tensors]
+    starts = [header.data_offset + t.offset for t in header.tensors]
+    chunks = [raw[at : at + t.size_bytes] for at, t in zip(starts, header.tensors, strict=True)]
+    norm = np.array([1.5, 0.75] * 32, np.float32)
+    chunks += [norm[: entry.shape[0]].tobytes() for entry in more]
+    write_gguf(tmp_path / "gemma3.gguf", metadata, [*old, *more], chunks)
+
+    out = export_hf(tmp_path / "gemma3.gguf", tmp_path / "out").path
+    config = json.loads((out / "config.json").read_text("utf-8"))
+    assert config["architectures"] == ["Gemma3ForCausalLM"]
+    assert config["layer_types"] == ["sliding_attention"] * 5 + ["full_attention", "sliding_attention"]
+    wanted = {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32, "rope_local_base_freq": 10000.0}
+    assert wanted.items() <= config.items()
+    assert "hidden_act" not in config
+    tensors = read_checkpoint(out)
+    assert len(tensors) == 2 + 7 * 13
+    layer = "model.layers.6."
+    for name in ("self_attn.q_norm", "post_attention_layernorm", "post_feedforward_layernorm"):
+        (values,) = tensors[f"{layer}{name}.weight"].chunks()
+        assert (values.astype(np.uint32) << 16).view(np.float32)[:2].tolist() == [0.5, -0.25]
+    assert f"{layer}pre_feedforward_layernorm.weight" in tensors
+
+
 def test_a_folder_in_use(tmp_path: Path) -> None:
     convert(make_llama(tmp_path / "a", n_layers=1, hidden=64), tmp_path / "a.gguf")
     out = tmp_path / "out"
@@ -108,7 +146,7 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     write_gguf(path, {"general.architecture": string("mamba")}, [], [])
     with pytest.raises(UnsupportedArchError, match="mamba") as caught:
         export_hf(path, tmp_path / "out")
-    assert caught.value.hint == "supported: llama, qwen2"
+    assert caught.value.hint == "supported: llama, qwen2, gemma3"
     entry = Entry("token_embd.weight", (4, 4), GGML_TYPES_BY_NAME["F32"])
     write_gguf(path, {"general.architecture": string("llama")}, [entry], [bytes(64)])
     with pytest.raises(GgufError, match=r"lacks `llama\."):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from slmkit.formats.sentencepiece import PieceType
 from slmkit.ops.convert.vocab import read_vocab
@@ -10,22 +11,34 @@ from tests.factories import PIECES, make_llama, write_json
 
 
 def spm_as_json(folder: Path) -> None:
-    """The SentencePiece vocabulary the way tokenizer.json holds it: merges in the order of the scores."""
+    """The SentencePiece vocabulary as Llama 2 has it in tokenizer.json: merges in the order of the scores."""
     vocab = {piece.text: i for i, piece in enumerate(PIECES)}
     ranked = sorted((p for p in PIECES if p.type is PieceType.NORMAL), key=lambda p: -p.score)
     pairs = [(p.text[:i], p.text[i:]) for p in ranked for i in range(1, len(p.text))]
     merges = [[left, right] for left, right in pairs if left in vocab and right in vocab]
     model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "vocab": vocab}
-    added = [{"id": i, "content": PIECES[i].text, "special": True, "normalized": False} for i in range(3)]
-    decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]}
-    prepend, escape = (
-        {"type": "Prepend", "prepend": "▁"},
-        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-    )
-    normalizer = {"type": "Sequence", "normalizers": [prepend, escape]}
-    sections = {"normalizer": normalizer, "decoder": decoder, "model": {**model, "merges": merges}}
-    whole = {"version": "1.0", "added_tokens": added, **sections}
+    prepend, escape = {"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}}
+    bos, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    whole = {
+        "version": "1.0",
+        "added_tokens": [{"id": i, **added(PIECES[i].text, special=True)} for i in range(3)],
+        "normalizer": {"type": "Sequence", "normalizers": [prepend, {**escape, "content": "\u2581"}]},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [bos, text],
+            "pair": [bos, text],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+        },
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]},
+        "model": {**model, "merges": merges},
+    }
     write_json(folder / "tokenizer.json", whole)
+
+
+def added(content: str, *, special: bool = False, **flags: bool) -> dict[str, Any]:
+    """An added token as tokenizer.json and tokenizer_config.json have it."""
+    off = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized"), False)
+    return {"content": content, "special": special, **off, **flags}
 
 
 def test_scores_of_a_sentencepiece_model_without_its_file(tmp_path: Path) -> None:

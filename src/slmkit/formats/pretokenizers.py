@@ -9,7 +9,6 @@ say how to split are looked up next. When they are unknown, too, that is an erro
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -56,19 +55,10 @@ def known_sections() -> dict[str, PreTokenizer]:
     return _table("pretokenizer_sections.tsv")
 
 
-@cache
-def names() -> frozenset[str]:
-    """All that llama.cpp knows: a file with another one does not load."""
-    return frozenset(row[0] for row in _rows("pretokenizer_names.txt"))
-
-
 def _table(name: str) -> dict[str, PreTokenizer]:
-    return {row[0]: PreTokenizer(row[1], row[2]) for row in _rows(name)}
-
-
-def _rows(name: str) -> list[list[str]]:
     text = resources.files("slmkit.formats").joinpath(name).read_text("utf-8")
-    return [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return {row[0]: PreTokenizer(row[1], row[2]) for row in rows}
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
@@ -127,16 +117,5 @@ def identify(source: TokenizerJson, tokenizer: Tokenizer) -> tuple[str, str | No
             + ", ".join(sorted({like.name for like in known_sections().values()}))
             + ", ...",
         )
-    remark = f"llama.cpp does not know this vocabulary; it splits text as {similar.model} does (`{similar.name}`)"
+    remark = f"the tokenizer is new to llama.cpp, but splits text as {similar.model} does (`{similar.name}`)"
     return similar.name, remark
-
-
-def check_name(name: str) -> str:
-    """`name` itself; raises `UnknownPreTokenizerError` when llama.cpp has no way of splitting of that name."""
-    if name in names():
-        return name
-    near = difflib.get_close_matches(name, names())
-    raise UnknownPreTokenizerError(
-        f"llama.cpp has no pre-tokenizer `{name}`",
-        hint=("did you mean " + " or ".join(near) + "?") if near else f"it has {', '.join(sorted(names()))}",
-    )

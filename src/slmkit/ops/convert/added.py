@@ -8,6 +8,7 @@ https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/tokeni
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,18 @@ from slmkit.ops.convert.special import KINDS
 def all_added(source: TokenizerJson, settings: Mapping[str, Any]) -> list[AddedToken]:
     """Those of tokenizer.json, then those that it lacks; `settings` is tokenizer_config.json.
 
-    The latter have the ids that the tokenizers library gives them, whatever the file says: the one that the vocabulary
-    has, or the next one that is free.
+    Their ids are those that the tokenizers library gives, whatever the files say: the one that the vocabulary has, or
+    the next one that is free.
     """
-    out = list(source.added)
-    seen = {token.content for token in out}
-    free = max([len(source.vocab), *(token.id + 1 for token in out)])
-    for token in _named(source.path.parent, settings):
-        if token.content in seen:
+    out: dict[str, AddedToken] = {}
+    free = len(source.vocab)
+    for token in [*source.added, *_named(source.path.parent, settings)]:
+        if not token.content or token.content in out:
             continue
-        seen.add(token.content)
-        number = source.vocab.get(token.content)
-        if number is None:
-            number, free = free, free + 1
-        out.append(AddedToken.of(number, token.content, vars(token)))
-    return out
+        number = source.vocab.get(token.content, free)
+        free = max(free, number + 1)
+        out[token.content] = replace(token, id=number)
+    return list(out.values())
 
 
 def listed(folder: Path, settings: Mapping[str, Any]) -> list[AddedToken]:

@@ -79,15 +79,23 @@ class Architecture(ABC):
     """What config.json's `architectures` calls it."""
     models: ClassVar[str]
     """Well-known models that have it, for the documents."""
+    refused: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType({})
+    """Names in config.json of relatives that llama.cpp cannot run: why, and a hint."""
     names: ClassVar[Mapping[str, str]] = STANDARD_NAMES
     optional: ClassVar[frozenset[str]] = frozenset({"output"})
     """GGUF names whose absence is no error."""
+    biases: ClassVar[frozenset[str] | None] = None
+    """The values of `names` whose bias llama.cpp loads; `None` for all."""
+    needed_biases: ClassVar[frozenset[str]] = frozenset()
+    """Those whose bias it cannot do without."""
     ignored: ClassVar[tuple[str, ...]] = BUFFERS
     """Patterns (whole names) of tensors that carry no weights of the model."""
     left_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Patterns (whole names) of tensors that llama.cpp has no use for, and what they are: the user is told."""
     scalings: ClassVar[frozenset[str | None]] = frozenset({None, "linear", "yarn"})
     """Kinds of rope scaling that llama.cpp can express for this architecture."""
+    writes_file_type: ClassVar[bool] = True
+    """Whether llama.cpp's converter writes `general.file_type` for it."""
 
     def __init__(self, config: Config) -> None:
         self.config = config.filled(self.defaults(config))
@@ -124,6 +132,11 @@ class Architecture(ABC):
         return self.config.integer("head_dim", default=self.n_embd // self.n_heads)
 
     @property
+    def n_ff(self) -> int:
+        """Width of the MLP."""
+        return self.config.integer("intermediate_size", "n_inner", "hidden_dim")
+
+    @property
     def n_vocab(self) -> int:
         """Tokens, which are rows of the embedding."""
         return self.config.integer("vocab_size")
@@ -134,6 +147,7 @@ class Architecture(ABC):
             raise ConvertError(f"{self.config.folder} is a sentence embedding model; slmkit converts generating models")
         if self.rope.kind not in self.scalings:
             raise ConvertError(f"{self.config.path}: llama.cpp has no `{self.rope.kind}` rope scaling for {self.name}")
+        self.rope.check()
 
     def metadata(self) -> dict[str, Value]:
         """Hyper-parameters, in the order llama.cpp's converter writes them; `general.file_type` comes after these.
@@ -167,6 +181,10 @@ class Architecture(ABC):
             out[f"{a}.attention.key_length"] = u32(self.head_dim)
             out[f"{a}.attention.value_length"] = u32(self.head_dim)
         return out
+
+    def early_metadata(self) -> dict[str, Value]:
+        """Hyper-parameters that llama.cpp's converter writes with the tensors: right after `general.architecture`."""
+        return {}
 
     def late_metadata(self) -> dict[str, Value]:
         """Hyper-parameters that come after `general.file_type`."""
@@ -267,6 +285,8 @@ class Architecture(ABC):
         template = self.names.get(_LAYER.sub("{}", base + ".", count=1).removesuffix("."))
         if template is None or suffix not in ("weight", "bias"):
             return None
+        if suffix == "bias" and self.biases is not None and template not in self.biases:
+            return None
         if "{}" in template and int(layers[0]) >= self.n_layers:
             return None
         return f"{template.format(*layers)}.{suffix}"
@@ -277,6 +297,8 @@ class Architecture(ABC):
             if template not in self.optional:
                 for layer in range(self.n_layers if "{}" in template else 1):
                     yield f"{template.format(layer)}.weight"
+                    if template in self.needed_biases:
+                        yield f"{template.format(layer)}.bias"
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """What the user should know about the result."""
@@ -316,11 +338,16 @@ def open_architecture(config: Config) -> Architecture:
             pass
         case _:
             raise ConvertError(f"{config.path} lacks `architectures`", hint="is it a transformers checkpoint?")
+    for found in architectures().values():
+        if wanted in found.refused:
+            why, hint = found.refused[wanted]
+            raise UnsupportedArchError(f"{config.path}: {why}", hint=hint)
     if wanted not in architectures():
         raise UnsupportedArchError(
             f"{config.path}: the architecture {wanted} cannot be converted yet",
-            hint=f"supported: {', '.join(architectures())}; many models have a GGUF on the Hub that can be pulled",
+            hint="llama.cpp's own converter may know it: `slmkit convert REF --converter upstream`; many models have a "
+            f"GGUF on the Hub that can be pulled; supported here: {', '.join(architectures())}",
         )
-    found = architectures()[wanted](config)
-    found.check()
-    return found
+    architecture = architectures()[wanted](config)
+    architecture.check()
+    return architecture

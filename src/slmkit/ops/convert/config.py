@@ -107,4 +107,9 @@ def read_config(folder: Path) -> Config:
     if not raw:
         raise ConvertError(f"{folder} has no config.json", hint="is it a checkpoint of Hugging Face transformers?")
     text = raw.get("text_config")
-    return Config(path, {**raw, **text, "architectures": raw.get("architectures")} if isinstance(text, dict) else raw)
+    if not isinstance(text, dict):
+        return Config(path, raw)
+    # Upstream looks for ids of tokens, the architecture and the model's name in the whole file first.
+    own = {key: value for key, value in raw.items() if key.endswith("_token_id") and value is not None}
+    names = {key: raw.get(key) for key in ("architectures", "_name_or_path")}
+    return Config(path, {**raw, **text, **own, **names})

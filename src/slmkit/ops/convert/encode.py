@@ -25,7 +25,8 @@ _STEP = 1 << 16
 def encode(part: Array, dtype: str, target: str) -> Array:
     """A chunk of safetensors type `dtype` (a name in `FLOATS`) as the bytes of ggml type `target`.
 
-    `target` is F32, F16, BF16 or Q8_0; for Q8_0 the rows must be whole blocks. Raises `ConvertError` for other types.
+    `target` is F32, F16, BF16, Q8_0, TQ1_0 or TQ2_0; for the last three the rows must be whole blocks. Raises
+    `ConvertError` for other types.
     """
     if dtype not in FLOATS:
         raise ConvertError(f"weights of type {dtype} cannot be converted", hint="use the unquantized checkpoint")
@@ -48,6 +49,12 @@ def encode(part: Array, dtype: str, target: str) -> Array:
             return _rows(part, f32_to_bf16(values).view(np.uint8))
         case "Q8_0":
             return _rows(part, q8_0.quantize(values, "F32"))
+        case "TQ1_0" | "TQ2_0":
+            from gguf import GGMLQuantizationType
+            from gguf.quants import quantize
+
+            out: Array = quantize(values, GGMLQuantizationType[target])
+            return out
     raise ConvertError(f"the converter does not write {target}", hint="convert to f16, then quantize")
 
 

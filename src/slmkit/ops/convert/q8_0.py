@@ -91,7 +91,8 @@ def _largest(part: Array, work: _Work) -> Array:
     np.copyto(turned, magnitudes.view(turned.dtype).reshape(-1, 8).T)
     four = np.maximum.reduce(turned.view(signed.dtype).reshape(8, -1, 4), axis=0)
     two = np.maximum(four[:, 0::2], four[:, 1::2])
-    return np.maximum(two[:, 0], two[:, 1])
+    one: Array = np.maximum(two[:, 0], two[:, 1])
+    return one
 
 
 def _as_written(blocks: Floats) -> Array:

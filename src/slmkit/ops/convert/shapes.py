@@ -29,7 +29,7 @@ def standard_shapes(architecture: Architecture) -> dict[str, Shape]:
     a = architecture
     width, vocabulary = _size(lambda: a.n_embd), _size(lambda: a.n_vocab)
     q, kv = _size(lambda: a.n_heads * a.head_dim), _size(lambda: a.n_kv_heads * a.head_dim)
-    inner = _size(lambda: a.config.integer("intermediate_size", "n_inner", "hidden_dim"))
+    inner = _size(lambda: a.n_ff)
     experts = _size(lambda: a.config.integer("num_local_experts", "num_experts", "n_routed_experts"))
     one_expert = _size(lambda: a.config.integer("moe_intermediate_size"))
     layer: dict[str, Shape] = {
@@ -56,6 +56,11 @@ def standard_shapes(architecture: Architecture) -> dict[str, Shape]:
         "output": (vocabulary, width),
     }
     return whole | {f"blk.{{}}.{name}": shape for name, shape in layer.items()}
+
+
+def with_fused_gate(architecture: Architecture) -> dict[str, Shape]:
+    """`standard_shapes` where gate and up are one tensor, which GGUF calls up."""
+    return standard_shapes(architecture) | {"blk.{}.ffn_up": (2 * architecture.n_ff, architecture.n_embd)}
 
 
 def check_shapes(architecture: Architecture, tensors: Iterable[NamedWeights]) -> None:

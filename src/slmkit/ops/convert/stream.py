@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +16,12 @@ from slmkit.formats.gguf.types import GgmlType
 from slmkit.formats.gguf.writer import Entry
 from slmkit.ops.convert.encode import encode
 from slmkit.ops.convert.finite import Watch
-from slmkit.ops.convert.weights import Transposed, Weights
+from slmkit.ops.convert.weights import Weights
 
 CHUNK_ELEMENTS = 1 << 19
 """Weights in one piece of work: 1 MiB as half precision."""
-GATHERED_ELEMENTS = 1 << 24
-"""The same where each piece is gathered from the whole tensor."""
+GATHERED_ELEMENTS = 1 << 22
+"""The same for sources that say they are `gathered`: each piece of them costs a walk through the whole tensor."""
 AHEAD_BYTES = 8 << 20
 """Encoded data that may wait for the writer. More is slower: the data leaves the processor's cache before it is hashed,
 and fresh memory has to be zeroed by the system."""
@@ -54,8 +54,11 @@ class Chunk:
         return data.data
 
 
-def encoded(entries: Sequence[Entry], sources: Sequence[Weights], watch: Watch) -> Iterator[memoryview]:
-    """The data of all tensors in order, in the bytes of their types; no chunk holds parts of two tensors."""
+def encoded(entries: Sequence[Entry], sources: Sequence[Weights], watch: Watch) -> Generator[memoryview, None, None]:
+    """The data of all tensors in order, in the bytes of their types; no chunk holds parts of two tensors.
+
+    Close it, and its threads end.
+    """
     threads = min(MAX_THREADS, os.cpu_count() or 1)
     return in_order(
         ((partial(chunk.data, watch), chunk.size_bytes) for chunk in _chunks(entries, sources)),
@@ -66,7 +69,7 @@ def encoded(entries: Sequence[Entry], sources: Sequence[Weights], watch: Watch) 
 
 def in_order(
     work: Iterable[tuple[Callable[[], memoryview], int]], *, threads: int, ahead_bytes: int
-) -> Iterator[memoryview]:
+) -> Generator[memoryview, None, None]:
     """What each callable returns, in order, made by `threads` threads while the results before are consumed.
 
     The number beside a callable is the size of its result; results of no more than `ahead_bytes` (or one that is
@@ -94,7 +97,7 @@ def _chunks(entries: Sequence[Entry], sources: Sequence[Weights]) -> Iterator[Ch
     for entry, source in zip(entries, sources, strict=True):
         total = math.prod(entry.shape)
         row = entry.shape[-1] if entry.shape else 1
-        most = GATHERED_ELEMENTS if isinstance(source, Transposed) else CHUNK_ELEMENTS
+        most = GATHERED_ELEMENTS if getattr(source, "gathered", False) else CHUNK_ELEMENTS
         step = max(1, most // row) * row
         for start in range(0, total, step):
             yield Chunk(entry.name, source, start, min(start + step, total), row, entry.type)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -230,6 +230,7 @@ class Transposed:
     """Rows and columns exchanged (Conv1D of GPT-2). Columns are gathered, so each part reads the whole source."""
 
     source: Weights
+    gathered: ClassVar[bool] = True
 
     @property
     def dtype(self) -> str:

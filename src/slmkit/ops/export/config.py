@@ -12,7 +12,7 @@ from slmkit.errors import ConvertError, GgufError, UnsupportedArchError
 from slmkit.formats.gguf.header import GgufHeader
 from slmkit.formats.gguf.rope import llama3_scaling
 
-HF_NAMES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+HF_NAMES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "gemma3": "Gemma3ForCausalLM"}
 """Architectures that can be exported, and what transformers calls them."""
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -32,6 +32,17 @@ _TENSORS = {
     "blk.{}.ffn_up": "model.layers.{}.mlp.up_proj",
     "blk.{}.ffn_down": "model.layers.{}.mlp.down_proj",
 }
+_GEMMA3_TENSORS = {
+    "blk.{}.attn_q_norm": "model.layers.{}.self_attn.q_norm",
+    "blk.{}.attn_k_norm": "model.layers.{}.self_attn.k_norm",
+    "blk.{}.post_attention_norm": "model.layers.{}.post_attention_layernorm",
+    "blk.{}.ffn_norm": "model.layers.{}.pre_feedforward_layernorm",
+    "blk.{}.post_ffw_norm": "model.layers.{}.post_feedforward_layernorm",
+}
+_TENSORS_OF = {"llama": _TENSORS, "qwen2": _TENSORS, "gemma3": _TENSORS | _GEMMA3_TENSORS}
+_GEMMA3_PERIOD = 6
+"""Every sixth layer of Gemma 3 attends to everything, the others to a window."""
+_GEMMA3_27B_LAYERS = 62
 _ROPE_SCALING = {
     "factor": "factor",
     "original_max_position_embeddings": "original_context_length",
@@ -47,10 +58,15 @@ def hf_name(name: str, architecture: str) -> str:
     """The checkpoint's name for a tensor; raises `ConvertError` for one that it has no place for."""
     base, _, suffix = name.rpartition(".")
     layer = re.match(r"blk\.(\d+)\.", base)
-    template = _TENSORS.get(re.sub(r"^blk\.\d+\.", "blk.{}.", base))
+    template = _TENSORS_OF[architecture].get(re.sub(r"^blk\.\d+\.", "blk.{}.", base))
     if template is None or suffix not in ("weight", "bias"):
         raise ConvertError(f"tensor `{name}` has no place in a {architecture} checkpoint")
     return f"{template.format(layer[1] if layer else '')}.{suffix}"
+
+
+def norm_shift(name: str, architecture: str) -> float:
+    """What `convert` added to a tensor: Gemma's norms multiply by 1 + weight."""
+    return 1.0 if architecture == "gemma3" and name.endswith("norm.weight") else 0.0
 
 
 def check_architecture(header: GgufHeader) -> None:
@@ -94,9 +110,31 @@ def model_config(header: GgufHeader, dtype: str, factors: npt.NDArray[np.float32
         config["head_dim"] = head_dim or n_embd // heads
         config["attention_bias"] = "blk.0.attn_q.bias" in tensors
         config["mlp_bias"] = "blk.0.ffn_gate.bias" in tensors
+    elif header.architecture == "gemma3":
+        config |= _gemma3(header)
+        del config["hidden_act"]
     elif head_dim and head_dim != n_embd // heads:
         config["head_dim"] = head_dim
     return dict(sorted(config.items()))
+
+
+def _gemma3(header: GgufHeader) -> dict[str, Any]:
+    need = Need(header)
+    n_layers, head_dim = need("block_count"), need("attention.key_length")
+    kinds = ["full_attention" if (i + 1) % _GEMMA3_PERIOD == 0 else "sliding_attention" for i in range(n_layers)]
+    # The scale of attention is not in the file; llama.cpp, too, goes by the number of layers.
+    large = n_layers == _GEMMA3_27B_LAYERS
+    return {
+        "attention_bias": False,
+        "final_logit_softcapping": header.hyper("final_logit_softcapping"),
+        "head_dim": head_dim,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "layer_types": kinds,
+        "model_type": "gemma3_text",
+        "query_pre_attn_scalar": need("embedding_length") // need("attention.head_count") if large else head_dim,
+        "rope_local_base_freq": short(header.hyper("rope.freq_base_swa") or 10000.0),
+        "sliding_window": need("attention.sliding_window"),
+    }
 
 
 def generation_config(header: GgufHeader) -> dict[str, Any]:

@@ -18,7 +18,14 @@ from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, GgufError, is_disk_full
 from slmkit.formats.gguf.header import GgufHeader, TensorInfo, check_structure, shards
 from slmkit.formats.safetensors import DTYPES, Entry, write_file
-from slmkit.ops.export.config import ROPE_FACTORS, check_architecture, generation_config, hf_name, model_config
+from slmkit.ops.export.config import (
+    ROPE_FACTORS,
+    check_architecture,
+    generation_config,
+    hf_name,
+    model_config,
+    norm_shift,
+)
 from slmkit.ops.export.tokenizer import write_json, write_tokenizer
 from slmkit.registry.atomic import PARTIAL
 
@@ -138,9 +145,11 @@ def _entry(tensor: _Stored, header: GgufHeader, dtype: str, task: Task) -> Entry
     if permuted and (shape[0] % heads or head_dim % 2):
         raise GgufError(f"{header.path}: {shape[0]} rows of `{name}` are not {heads} heads")
 
+    shift = np.float32(norm_shift(name, header.architecture))
+
     def chunks() -> Iterator[Array]:
         for part in tensor.chunks(head_dim if permuted and len(shape) > 1 else 1):
-            data = _as_dtype(deinterleave(part, head_dim) if permuted else part, dtype)
+            data = _as_dtype(deinterleave(part, head_dim) if permuted else part - shift if shift else part, dtype)
             yield data
             task.advance(data.nbytes)
 

@@ -17,6 +17,7 @@ from slmkit.ops.convert.dequantize.fp8 import fp8, modelopt
 from slmkit.ops.convert.dequantize.gptq import awq, gptq
 from slmkit.ops.convert.dequantize.original import refused
 from slmkit.ops.convert.dequantize.sources import Decoded
+from slmkit.ops.convert.ternary import unpack
 from slmkit.ops.convert.weights import Weights
 
 METHODS: Mapping[str, Callable[[Quantized], None]] = MappingProxyType(
@@ -31,6 +32,9 @@ METHODS: Mapping[str, Callable[[Quantized], None]] = MappingProxyType(
 )
 """What can be dequantized, by `quant_method`."""
 
+TERNARY = "bitnet"
+"""Weights that were trained to have three values: packing them lost nothing."""
+
 
 def dequantized(config: Config, stored: Mapping[str, Tensor]) -> Mapping[str, Weights]:
     """The tensors of a checkpoint with quantized ones as float32; all others as they are, all in upstream's order.
@@ -41,8 +45,10 @@ def dequantized(config: Config, stored: Mapping[str, Tensor]) -> Mapping[str, We
     method, settings = quantization(config)
     if method is None:
         return {name: Decoded(t) if t.dtype.startswith("F8") else t for name, t in stored.items()}
+    if method == TERNARY:
+        return unpack(config, stored)
     if method not in METHODS:
-        known = ", ".join(METHODS)
+        known = ", ".join(sorted([*METHODS, TERNARY]))
         raise refused(config, method, f"only {known} can be read")
     checkpoint = Quantized(config, method, settings, stored)
     METHODS[method](checkpoint)
@@ -73,7 +79,7 @@ def quantization(config: Config) -> tuple[str | None, Mapping[str, Any]]:
 def remarks(config: Config) -> tuple[str, ...]:
     """What the user should know about a checkpoint that was dequantized."""
     method, _ = quantization(config)
-    if method is None:
+    if method in (None, TERNARY):
         return ()
     return (f"the checkpoint is quantized ({method}): it is dequantized, and what quantizing lost stays lost",)
 
