@@ -13,8 +13,9 @@ from slmkit.errors import ConvertError
 from slmkit.ops.convert import convert
 from tests.convert.conftest import TOKENIZER_FILES
 from tests.convert.engine import logits
+from tests.convert.families import TOLERANCE
 from tests.convert.families.falcon import Falcon, falcon_7b, new_decoder
-from tests.convert.test_logits import TOKENS, TOLERANCE
+from tests.convert.test_logits import TOKENS
 
 
 def _falcon_11b(folder: Path) -> Path:

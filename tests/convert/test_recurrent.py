@@ -18,8 +18,9 @@ from slmkit.formats.safetensors import Entry, read_checkpoint, write_file
 from slmkit.ops.convert import convert
 from slmkit.ops.convert.statespace import decay, multiplied
 from tests.convert.engine import logits
+from tests.convert.families import TOLERANCE
 from tests.convert.families.falcon_h1 import FalconH1
-from tests.convert.test_logits import TOKENS, TOLERANCE
+from tests.convert.test_logits import TOKENS
 from tests.factories import write_json
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ HEAD_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the reference implementation."""
 
+MAX_DIMS = 8
+"""More dimensions than any weight has; a product of millions of them would take hours."""
+_MAX_SIZE = (1 << 63) - 1
+
 INDEX_NAME = "model.safetensors.index.json"
 _AGAIN = "the file is incomplete or damaged: download it again"
 
@@ -74,17 +79,21 @@ class Tensor:
     def read(self, start: int, stop: int) -> Array:
         """Elements `start` to `stop`, rows one after the other, as a flat array of `DTYPES[dtype]`.
 
-        Raises `SafetensorsError` when the file ends early.
+        The file is read, not mapped: that is as fast, and one that is cut off meanwhile is an error instead of a
+        SIGBUS. Raises `SafetensorsError` when it ends early or cannot be read.
         """
         part = np.empty(stop - start, DTYPES[self.dtype])
         view = part.view(np.uint8).data
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset + start * part.itemsize)
-            while view:
-                n = file.readinto(view)
-                if not n:
-                    raise SafetensorsError(f"{self.path} ends inside tensor `{self.name}`", hint=_AGAIN)
-                view = view[n:]
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.offset + start * part.itemsize)
+                while view:
+                    n = file.readinto(view)
+                    if not n:
+                        raise SafetensorsError(f"{self.path} ends inside tensor `{self.name}`", hint=_AGAIN)
+                    view = view[n:]
+        except OSError as error:
+            raise SafetensorsError(f"cannot read tensor `{self.name}` of {self.path}: {error.strerror}") from error
         return part
 
     def chunks(self, n: int = 4 << 20) -> Iterator[Array]:
@@ -178,30 +187,39 @@ def read_checkpoint(folder: Path, remote: Mapping[str, Mapping[str, Tensor]] | N
 def _read_index(path: Path) -> dict[str, str]:
     try:
         where = json.loads(path.read_text("utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise SafetensorsError(f"{path} is not an index of shards", hint=_AGAIN) from error
-    if not isinstance(where, dict) or not all(isinstance(v, str) and v == Path(v).name for v in where.values()):
+    if not isinstance(where, dict) or not all(_is_plain(name) for name in where.values()):
         raise SafetensorsError(f"{path}: `weight_map` must map tensors to files beside it", hint=_AGAIN)
     return where
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it is the name of a file, without a path."""
+    return isinstance(name, str) and name.isprintable() and name == Path(name).name
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        raise ValueError("a name occurs twice")
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice!r} occurs twice")
     return out
 
 
 def _tensor(path: Path, name: str, entry: Any, base: int) -> Tensor:
+    if not name.isprintable():
+        raise SafetensorsError(f"{path} is damaged: the name of tensor {name!r} is no text", hint=_AGAIN)
     match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if all(
-            type(n) is int and n >= 0 for n in shape
-        ):
-            pass
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+            sizes = [*shape, abs(begin), abs(end)]
+            good = len(shape) <= MAX_DIMS and all(type(n) is int and 0 <= n <= _MAX_SIZE for n in sizes)
         case _:
-            raise SafetensorsError(f"{path} is damaged: the entry of tensor `{name}` makes no sense", hint=_AGAIN)
+            good = False
+    if not good:
+        raise SafetensorsError(f"{path} is damaged: the entry of tensor `{name}` makes no sense", hint=_AGAIN)
     if dtype not in DTYPES:
-        raise SafetensorsError(f"{path}: tensor `{name}` has the unknown dtype {dtype}")
+        raise SafetensorsError(f"{path}: tensor `{name}` has the unknown dtype {dtype!r}")
     tensor = Tensor(name, dtype, tuple(shape), path, base + begin)
     if begin < 0 or end - begin != tensor.size_bytes:
         raise SafetensorsError(

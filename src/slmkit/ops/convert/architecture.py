@@ -21,7 +21,9 @@ from slmkit.errors import ConvertError, UnclaimedTensorsError, UnsupportedArchEr
 from slmkit.formats.gguf.rope import llama3_factors
 from slmkit.formats.gguf.writer import Value, boolean, f32, i32s, u32
 from slmkit.ops.convert.config import Config, read_config
+from slmkit.ops.convert.origin import described
 from slmkit.ops.convert.rope import Rope
+from slmkit.ops.convert.shapes import Shape, standard_shapes
 from slmkit.ops.convert.vocab import Vocab, read_vocab
 from slmkit.ops.convert.weights import Generated, Weights
 
@@ -44,6 +46,12 @@ STANDARD_NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The pre-norm decoder with a gated MLP, as most checkpoints name it."""
+
+MAX_LAYERS = 512
+"""LLAMA_MAX_LAYERS of src/llama-hparams.h at llama.cpp 0c1e57098."""
+
+MAX_HEAD_DIM = 1 << 16
+"""Far more than any head has: beyond it, config.json is damaged."""
 
 BUFFERS = (r".*\.attention\.masked_bias", r".*\.attention\.bias", r".*\.rotary_emb\.inv_freq")
 """Tensors that old checkpoints carry and that are computed anew by whoever runs the model."""
@@ -92,6 +100,8 @@ class Architecture(ABC):
     def __init__(self, config: Config) -> None:
         self.config = config.filled(self.defaults(config))
         self.n_layers = self.config.integer("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+        if self.n_layers > MAX_LAYERS:
+            raise ConvertError(f"{config.path}: {self.n_layers} layers are more than llama.cpp can run ({MAX_LAYERS})")
         self.rope = Rope(self.config)
         self.vocab_remarks: tuple[str, ...] = ()
 
@@ -120,6 +130,11 @@ class Architecture(ABC):
     def head_dim(self) -> int:
         """Rows of q for each head."""
         return self.config.integer("head_dim", default=self.n_embd // self.n_heads)
+
+    @property
+    def n_ff(self) -> int:
+        """Width of the MLP."""
+        return self.config.integer("intermediate_size", "n_inner", "hidden_dim")
 
     @property
     def n_vocab(self) -> int:
@@ -199,7 +214,16 @@ class Architecture(ABC):
     def generated(self) -> Iterator[NamedWeights]:
         """Tensors that the checkpoint does not have; they come first."""
         if self.rope.kind == "llama3":
+            if self.head_dim > MAX_HEAD_DIM:
+                raise ConvertError(f"{self.config.path}: heads of {self.head_dim} make no sense")
             yield NamedWeights("rope_freqs.weight", Generated(llama3_factors(self.rope.main, self.head_dim)))
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """The shape of each weight by the name GGUF has for it, `{}` being the layer; `None` where any is right.
+
+        What is not here is not checked. A bias is as long as its weight has rows.
+        """
+        return standard_shapes(self)
 
     def rename(self, name: str) -> str:
         """The usual name of a tensor that this checkpoint calls otherwise."""
@@ -228,6 +252,8 @@ class Architecture(ABC):
         for name, weights in stored.items():
             if any(re.fullmatch(pattern, name) for pattern in (*self.ignored, *self.left_out)):
                 continue
+            if 0 in weights.shape or not weights.shape:
+                raise ConvertError(f"{described(weights, name)} has no rows of weights: {list(weights.shape)}")
             placed = self.place(self.rename(name), weights)
             if placed is None:
                 unclaimed.append(name)

@@ -9,6 +9,9 @@ from typing import Any
 
 from slmkit.errors import ConvertError, TokenizerError
 from slmkit.formats.tokenizer_json import read_json
+from slmkit.ops.convert.folder import check_folder
+
+_LARGEST = 3.4e38
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,14 @@ class Config:
     def number(self, *keys: str, default: float | None = None) -> float:
         """A number under the first of `keys` that is there; raises `ConvertError`."""
         value = self._value(keys, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             raise ConvertError(f"{self.path}: `{keys[0]}` must be a number, not {value!r}")
         return float(value)
 
     def numbers(self, key: str, n: int) -> list[float]:
         """A list of `n` numbers; raises `ConvertError`."""
         value = self._value((key,), None)
-        good = isinstance(value, list) and all(isinstance(x, int | float) and type(x) is not bool for x in value)
-        if not good or len(value) != n:
+        if not isinstance(value, list) or len(value) != n or not all(is_number(x) for x in value):
             raise ConvertError(f"{self.path}: `{key}` must be a list of {n} numbers")
         return [float(x) for x in value]
 
@@ -73,11 +75,20 @@ class Config:
         return value
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is one that a 32-bit float can hold."""
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST
+
+
 def read_config(folder: Path) -> Config:
-    """Read config.json; raises `ConvertError` when it is missing or no JSON object."""
+    """Read config.json; raises `ConvertError` when it is missing or no JSON object.
+
+    So it does for a folder with files that lie elsewhere: see `check_folder`.
+    """
     path = folder / "config.json"
     if not folder.is_dir():
         raise ConvertError(f"{folder} is not a folder", hint="a checkpoint is a folder with config.json in it")
+    check_folder(folder)
     try:
         raw = read_json(path)
     except TokenizerError as error:

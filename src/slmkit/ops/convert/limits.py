@@ -46,13 +46,30 @@ def whole_heads(config: Config, n_heads: int, n_kv_heads: int, head_dim: int) ->
         raise ConvertError(f"{config.path}: {n_heads} heads of {head_dim} for {n_kv_heads} of k make no sense")
 
 
-def full_width(config: Config, model: str, n_embd: int, n_heads: int, n_kv_heads: int, head_dim: int) -> None:
-    """As `whole_heads`, and raise `ConvertError` when the heads of q together are not as wide as the model."""
-    whole_heads(config, n_heads, n_kv_heads, head_dim)
-    if n_heads * head_dim != n_embd:
+def heads_of_width(config: Config, model: str, n_heads: int, head_dim: int, n_embd: int) -> None:
+    """Raise `ConvertError` when the heads together are not as wide as the embedding."""
+    if head_dim * n_heads != n_embd:
         raise ConvertError(
             f"{config.path}: llama.cpp runs no {model} of width {n_embd} with {n_heads} heads of {head_dim}"
         )
+
+
+def full_width(config: Config, model: str, n_embd: int, n_heads: int, n_kv_heads: int, head_dim: int) -> None:
+    """`whole_heads` and `heads_of_width`."""
+    whole_heads(config, n_heads, n_kv_heads, head_dim)
+    heads_of_width(config, model, n_heads, head_dim, n_embd)
+
+
+def rotated(config: Config, rope: Rope, n_heads: int, n_embd: int) -> int:
+    """Dimensions of each head that are rotated, where it may be a part.
+
+    Raises `ConvertError` when llama.cpp's converter and transformers would not count the same, or for an odd number.
+    """
+    share = 1.0 if rope.partial_factor is None else rope.partial_factor
+    found = int(share * n_embd) // n_heads
+    if found < 2 or found % 2 or found != int(share * (n_embd // n_heads)):
+        raise ConvertError(f"{config.path}: a `partial_rotary_factor` of {share} splits no head")
+    return found
 
 
 def without_window(config: Config, window: Any) -> list[str]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slmkit.core.artifact import File
-from slmkit.core.progress import SILENT, Progress
+from slmkit.core.progress import SILENT, Progress, Task
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, is_disk_full
 from slmkit.formats.gguf.writer import Entry, write_gguf
+from slmkit.ops.convert.finite import Watch
 from slmkit.ops.convert.plan import Plan, make_plan
 from slmkit.ops.convert.split import Part, parts
 from slmkit.ops.convert.stream import encoded
@@ -66,15 +68,17 @@ def convert(
     llama.cpp's converter uses the folder's name; `name` overrides `general.name`; `pre` is llama.cpp's name for the way
     the tokenizer splits text, when it is not to be recognized. With more than `split_max_bytes` of weights the files
     are `<target's stem>-00001-of-00003.gguf` and so on. When it fails, none is left; the caller gives a temporary place
-    and renames.
+    and renames. Weights that are no numbers, or none any more in the type, are warned of.
 
     Raises `ConvertError` and its kin, `SafetensorsError`, `TokenizerError`, `DiskFullError`.
     """
     plan = make_plan(checkpoint, outtype=outtype, name=name, model_id=model_id, pre=pre, progress=progress)
     for remark in plan.remarks:
         progress.warn(remark)
-    entries = plan.entries()
-    written = _write(parts(target, plan.metadata, entries, split_max_bytes), plan, progress)
+    entries, watch = plan.entries(), Watch()
+    written = _write(parts(target, plan.metadata, entries, split_max_bytes), plan, progress, watch)
+    for warning in watch.warnings():
+        progress.warn(warning)
     counts = Counter(entry.type.name for entry in entries)
     return ConvertReport(
         architecture=plan.architecture.name,
@@ -95,7 +99,7 @@ def _facts(plan: Plan, entries: Sequence[Entry]) -> dict[str, Any]:
     return facts(architecture, context.value if context else None, tensors)
 
 
-def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
+def _write(files: Sequence[Part], plan: Plan, progress: Progress, watch: Watch) -> list[File]:
     folder = files[0].path.parent
     size_bytes = sum(part.size_bytes for part in files)
     free = shutil.disk_usage(folder).free
@@ -106,18 +110,7 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
         )
     try:
         with progress.task("convert", size_bytes, "bytes") as task:
-
-            def counted(part: Part) -> Iterator[memoryview]:
-                tensors = plan.tensors[part.first : part.first + len(part.entries)]
-                for chunk in encoded(part.entries, [t.weights for t in tensors]):
-                    yield chunk
-                    task.advance(chunk.nbytes)
-
-            def written(part: Part) -> File:
-                done = write_gguf(part.path, part.metadata, part.entries, counted(part))
-                return File(part.path.name, done.size_bytes, done.sha256)
-
-            return [written(part) for part in files]
+            return [_written(part, plan, task, watch) for part in files]
     except OSError as error:
         _remove(files)
         if is_disk_full(error):
@@ -126,6 +119,19 @@ def _write(files: Sequence[Part], plan: Plan, progress: Progress) -> list[File]:
     except BaseException:
         _remove(files)
         raise
+
+
+def _written(part: Part, plan: Plan, task: Task, watch: Watch) -> File:
+    sources = [tensor.weights for tensor in plan.tensors[part.first : part.first + len(part.entries)]]
+    with closing(encoded(part.entries, sources, watch)) as chunks:
+        done = write_gguf(part.path, part.metadata, part.entries, _counted(chunks, task))
+    return File(part.path.name, done.size_bytes, done.sha256)
+
+
+def _counted(chunks: Iterable[memoryview], task: Task) -> Iterator[memoryview]:
+    for chunk in chunks:
+        yield chunk
+        task.advance(chunk.nbytes)
 
 
 def _remove(files: Sequence[Part]) -> None:

@@ -28,7 +28,7 @@ class Ernie45(Architecture):
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers fills in."""
         return {
-            "num_key_value_heads": config.integer("num_attention_heads"),
+            "num_key_value_heads": 2,
             "max_position_embeddings": 131072,
             "rms_norm_eps": 1e-5,
             "rope_theta": 500000.0,

@@ -29,7 +29,7 @@ class Exaone4(Architecture):
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers fills in, the window aside: there `null` is not the same as nothing."""
         return {
-            "num_key_value_heads": config.integer("num_attention_heads"),
+            "num_key_value_heads": 32,
             "max_position_embeddings": 2048,
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
@@ -65,6 +65,7 @@ class Exaone4(Architecture):
                 f"{self.config.path}: llama.cpp {'always' if expected else 'never'} gives an exaone4 of "
                 f"{self.n_layers} layers a sliding window, and config.json has `sliding_window` {self.window}"
             )
+        self.kinds()
 
     def late_metadata(self) -> dict[str, Value]:
         """The window and the layers that have it."""

@@ -11,6 +11,7 @@ from slmkit.formats.gguf.writer import Value, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
 from slmkit.ops.convert.limits import SILU, only, whole_heads
+from slmkit.ops.convert.shapes import Shape, with_fused_gate
 from slmkit.ops.convert.vocab import Vocab
 
 _SPECIAL = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "bos": "<|endoftext|>"}
@@ -47,6 +48,10 @@ class Glm4(Architecture):
         super().check()
         only(self.config, self.name, "hidden_act", *SILU)
         whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """Gate and up are one tensor."""
+        return with_fused_gate(self)
 
     def late_metadata(self) -> dict[str, Value]:
         """How much of a head is rotated."""

@@ -62,6 +62,11 @@ class Olmo3(Olmo2):
         kinds = ["full_attention" if (i + 1) % 4 == 0 else "sliding_attention" for i in range(every)]
         return super().defaults(config) | {"sliding_window": 4096, "layer_types": kinds}
 
+    def check(self) -> None:
+        """Each layer's kind must be known."""
+        super().check()
+        self.config.words("layer_types", self.n_layers)
+
     def late_metadata(self) -> dict[str, Value]:
         """The window and the layers that have it."""
         kinds = self.config.words("layer_types", self.n_layers)

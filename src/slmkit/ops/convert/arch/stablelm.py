@@ -38,7 +38,7 @@ class StableLm(Architecture):
     def defaults(self, config: Config) -> dict[str, Any]:
         """What transformers fills in."""
         return {
-            "num_key_value_heads": config.integer("num_attention_heads"),
+            "num_key_value_heads": 32,
             "max_position_embeddings": 4096,
             "layer_norm_eps": 1e-5,
         }
