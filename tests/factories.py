@@ -7,6 +7,7 @@ drops, swaps, shifts or permutes something is found out.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '[' + message['role'] + '] ' + message['content'] + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
 )
+_NORM = re.compile(r"(norm|norms\.\d+|ln_\w+)\.weight$")
 _WORDS = (
     "the of and to in a is that for it as was with be by on not he his but at are this have from or had an which "
     "one you all were her she there been their we him has when who will no more if out so up said what its about"
@@ -68,8 +70,7 @@ def make_checkpoint(
     seed: int = 1,
     tokenizer: bool = True,
 ) -> Path:
-    """Write config, weights (one safetensors file) and, unless the caller brings its own, the tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A Llama-like checkpoint; see `write_checkpoint`."""
     full: dict[str, Any] = {
         "architectures": [architecture],
         "model_type": model_type,
@@ -86,13 +87,26 @@ def make_checkpoint(
         "torch_dtype": "bfloat16",
         **config,
     }
-    write_json(folder / "config.json", dict(sorted(full.items())))
+    return write_checkpoint(folder, full, tensor_shapes(full), dtype=dtype, seed=seed, tokenizer=tokenizer)
+
+
+def write_checkpoint(
+    folder: Path,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    dtype: str = "BF16",
+    seed: int = 1,
+    tokenizer: bool = True,
+) -> Path:
+    """Write config, weights (one safetensors file) and, unless the caller brings its own, the tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", dict(sorted(config.items())))
     write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2})
-    card = f"---\nlicense: cc0-1.0\n---\n# tiny {model_type}\n\nRandom weights, for tests.\n"
+    card = f"---\nlicense: cc0-1.0\n---\n# tiny {config['model_type']}\n\nRandom weights, for tests.\n"
     (folder / "README.md").write_text(card, encoding="utf-8")
     if tokenizer:
         write_spm(folder)
-    shapes = tensor_shapes(full)
     entries = [Entry(name, dtype, shape, weights(name, shape, dtype, seed)) for name, shape in shapes.items()]
     write_file(folder / "model.safetensors", entries)
     return folder
@@ -135,7 +149,7 @@ def weights(name: str, shape: tuple[int, ...], dtype: str, seed: int) -> Iterato
     rows = max(1, 2**22 // max(1, int(np.prod(shape[1:]))))
     for first in range(0, shape[0], rows):
         x = rng.standard_normal((min(rows, shape[0] - first), *shape[1:]), dtype=np.float32)
-        yield as_dtype(1 + 0.1 * x if name.endswith("norm.weight") else 0.05 * x, dtype)
+        yield as_dtype(1 + 0.1 * x if _NORM.search(name) else 0.05 * x, dtype)
 
 
 def as_dtype(x: Array, dtype: str) -> Array:

@@ -324,12 +324,13 @@ class _Handler(BaseHTTPRequestHandler):
         if asked is None or (fault and fault.ignore_range):
             self._send(200, headers, content, fault)
             return
-        start = int(asked.removeprefix("bytes=").partition("-")[0])
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(int(last) + 1, len(content)) if last else len(content)
         if start >= len(content):
             self._send(416, {"Content-Range": f"bytes */{len(content)}"}, b"")
             return
-        headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._send(206, headers, content[start:], fault)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        self._send(206, headers, content[start:stop], fault)
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes, fault: Fault | None = None) -> None:
         self._status = status

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from slmkit.api import (
         adopt,
         bench,
+        check_convert,
         compare,
         convert,
         export,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from slmkit.core.artifact import Artifact
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.compare import Comparison
+    from slmkit.core.convert import ConvertSpec
     from slmkit.core.refs import ModelRef
     from slmkit.errors import SlmkitError
 
@@ -36,11 +38,13 @@ __all__ = [
     "BenchRun",
     "BenchSpec",
     "Comparison",
+    "ConvertSpec",
     "ModelRef",
     "SlmkitError",
     "__version__",
     "adopt",
     "bench",
+    "check_convert",
     "compare",
     "convert",
     "export",
@@ -58,6 +62,7 @@ _HOMES = {
     "BenchRun": "core.bench",
     "BenchSpec": "core.bench",
     "Comparison": "core.compare",
+    "ConvertSpec": "core.convert",
     "ModelRef": "core.refs",
     "SlmkitError": "errors",
 }

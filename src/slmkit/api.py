@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRun, BenchSpec
 from slmkit.core.compare import Comparison
+from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import quant_types
 from slmkit.core.refs import ModelRef
 from slmkit.registry.store import Registry, Removal
 
 if TYPE_CHECKING:
+    from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.ops.show import Details
@@ -56,16 +58,29 @@ def convert(
     ref: Reference,
     *,
     outtype: str = "f16",
+    spec: ConvertSpec | None = None,
     target: str | Path | None = None,
     may_pull: bool = True,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Artifact:
-    """Turn a checkpoint into a GGUF (`f16`, `bf16`, `f32`, `q8_0`, `auto`), in the registry or at `target`."""
+    """Turn a checkpoint into a GGUF (`f16`, `bf16`, `f32`, `q8_0`, `tq1_0`, `tq2_0`, `auto`), in the registry or at
+    `target`; `spec` has the rest: shards, verification, llama.cpp's own converter.
+    """
     from slmkit.recipes import verbs
 
     path = None if target is None else Path(target)
-    return verbs.convert(_ref(ref), _session(progress, may_pull), outtype=outtype, target=path, force=force)
+    session = _session(progress, may_pull)
+    return verbs.convert(_ref(ref), session, outtype=outtype, spec=spec, target=path, force=force)
+
+
+def check_convert(
+    ref: Reference, *, pre: str | None = None, may_pull: bool = True, progress: Progress = SILENT
+) -> ConvertCheck:
+    """Whether a checkpoint would convert, to what and how large; no weight is read or downloaded."""
+    from slmkit.recipes import verbs
+
+    return verbs.check_convert(_ref(ref), _session(progress, may_pull), pre=pre)
 
 
 def quantize(

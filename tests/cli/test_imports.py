@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL
+from tests.factories import make_llama
 
+NOT_TO_CONVERT = ["asyncio", "httpx", "huggingface_hub", "jinja2", "llama_cpp", "matplotlib", "psutil", "rich"]
 HEAVY = ["gguf", "httpx", "huggingface_hub", "jinja2", "llama_cpp", "matplotlib", "numpy", "tokenizers"]
 RUN = f"""
 import sys
@@ -60,6 +63,14 @@ def test_the_public_names_load_nothing_heavy() -> None:
     code = f"{touch}; print(*(set({HEAVY!r}) & set(sys.modules)))"
     done = python(code)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_a_local_conversion_loads_only_what_it_needs(tmp_path: Path) -> None:
+    checkpoint = make_llama(tmp_path / "llama", n_layers=1, hidden=64)
+    code = RUN.replace(repr(HEAVY), repr(NOT_TO_CONVERT))
+    done = python(code, "convert", str(checkpoint), "-o", str(tmp_path / "out.gguf"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "loaded:"
 
 
 def test_what_works_does_load_it(furnished: Registry) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import erf
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats | float, eps: float) -> F
 
 def silu(x: Floats) -> Floats:
     return x / (1 + np.exp(-x))
+
+
+def gelu(x: Floats) -> Floats:
+    return 0.5 * x * (1 + np.vectorize(erf)(x / np.sqrt(2)))
 
 
 def gelu_tanh(x: Floats) -> Floats:
@@ -85,19 +90,21 @@ def attend(q: Floats, k: Floats, v: Floats, scale: float, *, window: int = 0, so
 
 
 class Decoder:
-    """Llama. Subclasses override the parts, `prefix` and `block` say how tensors are called."""
+    """Llama. Subclasses override the parts; `prefix`, `block` and `final_norm` say how tensors are called."""
 
     prefix = "model."
     block = "layers"
+    final_norm = "norm"
 
     def __init__(self, folder: Path) -> None:
         raw: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
         self.config: dict[str, Any] = {**raw, **(raw.get("text_config") or {})}
         self.tensors = tensors_of(folder)
         c = self.config
-        self.n_layers, self.n_heads = c["num_hidden_layers"], c["num_attention_heads"]
+        self.n_layers = c.get("num_hidden_layers") or c.get("n_layer") or c["num_layers"]
+        self.n_heads = c.get("num_attention_heads") or c["n_head"]
         self.n_kv_heads = c.get("num_key_value_heads") or self.n_heads
-        self.head_dim = c.get("head_dim") or c["hidden_size"] // self.n_heads
+        self.head_dim = c.get("head_dim") or (c.get("hidden_size") or c["n_embd"]) // self.n_heads
         self.eps = c.get("rms_norm_eps", 1e-6)
 
     def logits(self, tokens: Sequence[int]) -> Floats:
@@ -105,7 +112,7 @@ class Decoder:
         x = self.embed(np.array(tokens))
         for i in range(self.n_layers):
             x = self.layer(i, x)
-        return self.head(self.norm(f"{self.prefix}norm", x))
+        return self.head(self.norm(self.prefix + self.final_norm, x))
 
     def embed(self, tokens: npt.NDArray[np.int64]) -> Floats:
         return self.tensors[f"{self.prefix}embed_tokens.weight"][tokens]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+SPLIT = ("tiny-llama", "f16", "1M")
+"""Case, type and largest shard of the golden data `<case>-<type>-split-<size>`: `{name of the file: description}`."""
 LONG_ARRAY, LONG_TEXT = 64, 4096
 
 

@@ -43,7 +43,7 @@ def configure(folder: Path, **changes: Any) -> Path:
 def rewrite(folder: Path, add: dict[str, np.ndarray], drop: str = "-") -> None:
     old = [t for t in read_checkpoint(folder).values() if drop not in t.name]
     kept = [Entry(t.name, t.dtype, t.shape, list(t.chunks())) for t in old]
-    new = [Entry(n, {"f": "F32", "i": "I64"}[a.dtype.kind], a.shape, [a]) for n, a in add.items()]
+    new = [Entry(n, {"f": "F32", "i": "I64", "u": "U8"}[a.dtype.kind], a.shape, [a]) for n, a in add.items()]
     write_file(folder / "model.safetensors", kept + new)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,16 +17,19 @@ PAIRS = [(name, outtype) for name, case in cases().items() for outtype in case.o
 
 
 def check(checkpoint: Path, outtype: str, target: Path, name: str) -> str:
+    """The same file; where it is not, or no digest of one is known, the first difference in it."""
     report = convert(checkpoint, target, outtype=outtype)
-    found, wanted = describe(target), golden(name)
-    assert report.sha256 == found["file_sha256"]
+    wanted = golden(name)
+    assert report.sha256 == hashlib.sha256(target.read_bytes()).hexdigest()
     assert report.size_bytes == target.stat().st_size
+    if report.sha256 == wanted.get("file_sha256"):
+        return report.architecture
+    found = describe(target)
     assert found["metadata"] == wanted["metadata"]
     assert found["tensors"] == wanted["tensors"]
     assert list(found["metadata"]) == list(wanted["metadata"])
     assert list(found["tensors"]) == list(wanted["tensors"])
-    if "file_sha256" in wanted and "tokenizer.chat_templates" not in found["metadata"]:
-        assert found["file_sha256"] == wanted["file_sha256"]
+    assert "file_sha256" not in wanted or "tokenizer.chat_templates" in found["metadata"]  # upstream's order is random
     return report.architecture
 
 

@@ -16,7 +16,7 @@ from slmkit.errors import SafetensorsError
 from slmkit.formats.safetensors import DTYPES, INDEX_NAME, Entry, read_checkpoint, read_file, write_file
 
 SHAPES = st.lists(st.integers(0, 5), min_size=0, max_size=3).map(tuple)
-NAMES = st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__")
+NAMES = st.text(min_size=1, max_size=8).filter(lambda name: name.isprintable() and name != "__metadata__")
 ON_DISK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
@@ -57,7 +57,7 @@ def test_what_is_written_is_read(tmp_path: Path, tensors: dict[str, Any], rows: 
         (struct.pack("<Q", 2) + b"{{", "not JSON"),
         (struct.pack("<Q", 2) + b"[]", "not an object"),
         (struct.pack("<Q", 20_000) + b"[" * 20_000, "not JSON"),
-        (struct.pack("<Q", 15) + b'{"a":1, "a": 2}', "occurs twice"),
+        (struct.pack("<Q", 15) + b'{"a":1, "a": 2}', "'a' occurs twice"),
         (struct.pack("<Q", 3) + b'"\xff"', "not JSON"),
     ],
 )
@@ -80,11 +80,17 @@ def test_no_header(tmp_path: Path, content: bytes, message: str) -> None:
         ({"a": entry(shape=(2,))}, b"1234", "needs 8 bytes and has 4"),
         ({"a": entry(end=-4)}, b"", "needs 4 bytes and has -4"),
         ({"a": entry(begin=-4, end=0)}, b"", "needs 4 bytes"),
-        ({"a": entry(dtype="F4")}, b"1234", "unknown dtype F4"),
+        ({"a": entry(dtype="F4")}, b"1234", "unknown dtype 'F4'"),
         ({"a": entry(shape=(-1,))}, b"1234", "makes no sense"),
         ({"a": entry(shape=(True,))}, b"1234", "makes no sense"),
         ({"a": {"dtype": "F32"}}, b"", "makes no sense"),
         ({"a": 3}, b"", "makes no sense"),
+        ({"a": entry(0, 0, shape=(0, 1 << 63))}, b"", "makes no sense"),
+        ({"a": entry(shape=(1,) * 9)}, b"1234", "makes no sense"),
+        ({"a": entry(1 << 63, (1 << 63) + 4)}, b"1234", "makes no sense"),
+        ({"a": entry(shape=(1 << 62, 1 << 62))}, b"1234", "needs 8507.* bytes"),
+        ({"a\x1b[2J": entry()}, b"1234", "name of tensor 'a.x1b"),
+        ({"a\ud800": entry()}, b"1234", "name of tensor 'a.ud800"),
     ],
 )
 def test_bad_tables(tmp_path: Path, header: Any, data: bytes, message: str) -> None:
@@ -138,9 +144,10 @@ def test_shards(tmp_path: Path) -> None:
     (tmp_path / INDEX_NAME).write_text(json.dumps({"weight_map": {**index, "d": "model-3.safetensors"}}))
     with pytest.raises(SafetensorsError, match=r"lacks 1 of 3 shards: model-3\.safetensors"):
         read_checkpoint(tmp_path)
-    bad: list[Any] = [{"weight_map": {"a": "../x"}}, {"weight_map": 3}, {}, []]
-    for wrong in bad:
-        (tmp_path / INDEX_NAME).write_text(json.dumps(wrong))
+    paths = ["../x", "/etc/x", "a/b", "a\x00b", "a\ud800", 3, None]
+    bad: list[Any] = [*({"weight_map": {"a": path}} for path in paths), {"weight_map": 3}, {}, []]
+    for wrong in [*map(json.dumps, bad), "{", "[" * 100_000, '{"weight_map": ' + '{"a":' * 50_000]:
+        (tmp_path / INDEX_NAME).write_text(wrong)
         with pytest.raises(SafetensorsError, match="index"):
             read_checkpoint(tmp_path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slmkit.errors import TokenizerError
-from slmkit.formats import pretokenizers
+from slmkit.formats import pretokenizers, tokenizer_json
 from slmkit.formats.chat_template import chat_templates
-from slmkit.formats.sentencepiece import Piece, PieceType, SpecialIds, read_pieces, write_pieces
-from slmkit.formats.tokenizer_json import load, read_json, read_tokenizer_json
+from slmkit.formats.sentencepiece import Piece, PieceType, SpecialIds, _piece, _spans, read_pieces, write_pieces
+from slmkit.formats.tokenizer_json import load, read_json, read_sections, read_tokenizer_json
 from slmkit.ops.convert.special import special_tokens
 from tests.factories import PIECES, write_json
 
@@ -26,7 +28,7 @@ ANY_PIECE = st.builds(Piece, st.text(max_size=9), st.floats(width=32, allow_nan=
 def test_pieces_there_and_back(tmp_path: Path, pieces: list[Piece]) -> None:
     path = tmp_path / "tokenizer.model"
     write_pieces(path, pieces, SpecialIds(-1, -1, -1, -1))
-    assert read_pieces(path) == pieces
+    assert list(read_pieces(path)) == pieces
 
 
 def test_the_library_sees_the_same_pieces(tmp_path: Path) -> None:
@@ -42,18 +44,46 @@ def test_the_library_sees_the_same_pieces(tmp_path: Path) -> None:
 
 
 @ON_DISK
-@given(st.binary(max_size=99), st.integers(0, 99))
-def test_damaged_models(tmp_path: Path, noise: bytes, at: int) -> None:
+@given(st.binary(max_size=99), st.integers(0, 400), st.integers(0, 500))
+def test_damaged_models(tmp_path: Path, noise: bytes, at: int, end: int) -> None:
     path = tmp_path / "tokenizer.model"
-    write_pieces(path, PIECES[:9], SpecialIds())
-    data = bytearray(path.read_bytes())
-    data[at : at + len(noise)] = noise
+    write_pieces(path, PIECES[:19], SpecialIds())
+    data = path.read_bytes()
+    data = (data[:at] + noise + data[at + len(noise) :])[:end]
     path.write_bytes(data)
     try:
-        read_pieces(path)
+        found = read_pieces(path)
     except TokenizerError as error:
         message = error.message
         assert str(path) in message
+    else:
+        spans = zip(*_spans(data), strict=True)
+        assert repr(list(found)) == repr([_piece(data[a:b]) for a, b in spans])
+
+
+def test_pieces_in_unusual_bytes(tmp_path: Path) -> None:
+    """Fields in another order, unknown ones, a text of more than 127 bytes, sizes longer than they need be."""
+    score = b"\x15" + struct.pack("<f", -1.5)
+    long = "\u2581" * 60
+    bodies = {
+        b"\x0a\x01a" + score: Piece("a", -1.5),
+        b"\x0a\x01b" + score + b"\x18\x01": Piece("b", -1.5),
+        b"\x0a\x01c" + score + b"\x18\x06": Piece("c", -1.5, PieceType.BYTE),
+        score + b"\x0a\x01d": Piece("d", -1.5),
+        b"\x0a\x01e" + score + b"\x18\x84\x00": Piece("e", -1.5, PieceType.USER_DEFINED),
+        b"\x0a\x81\x00f": Piece("f", 0.0),
+        b"\x0a\x01g" + score + b"\x20\x07": Piece("g", -1.5),
+        b"\x0a\xb4\x01" + long.encode() + score: Piece(long, -1.5),
+        b"": Piece("", 0.0),
+    }
+    sizes = [bytes([n]) if (n := len(body)) < 128 else bytes([n & 127 | 128, n >> 7]) for body in bodies]
+    fields = [b"\x0a" + size + body for size, body in zip(sizes, bodies, strict=True)]
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(b"\x10\x05".join(fields) + b"\x8a\x00\x03\x0a\x01z" + b"\x12\x02\x0a\x00")
+    assert list(read_pieces(path)) == [*bodies.values(), Piece("z", 0.0)]
+    path.write_bytes(b"\x0a\x09\x0a\x01a" + score + b"\x18\x09")
+    with pytest.raises(TokenizerError, match="damaged"):
+        read_pieces(path)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +111,26 @@ def test_bad_json(tmp_path: Path) -> None:
             read_json(tmp_path / "a.json")
 
 
+def test_sections_without_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    assert read_sections(path) == {}
+    sections: dict[str, Any] = {"added_tokens": [{"content": ', "model": {'}], "normalizer": None, "post_processor": {}}
+    model = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}
+    write_json(path, {**sections, **model})
+    assert read_sections(path) == sections
+    for whole in ({**model, **sections}, {**sections, "decoder": {"x": 1, **model}}, {"a": 1, **model}):
+        write_json(path, whole)
+        assert read_sections(path) == whole
+    text = json.dumps({**sections, **model})
+    for end in range(1, len(text)):
+        path.write_text(text[:end])
+        try:
+            assert read_sections(path) == sections
+        except TokenizerError:
+            continue
+        assert text[:end].endswith("}")
+
+
 def test_merges_as_pairs_and_as_texts(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     vocab = {"a": 0, "b": 1, "ab": 2, " ": 3, " a": 4}
@@ -90,6 +140,29 @@ def test_merges_as_pairs_and_as_texts(tmp_path: Path) -> None:
     assert load(source).encode("ab").ids == [2]
     write_json(path, {"model": {"type": "BPE", "vocab": vocab, "merges": ["a b"]}})
     assert read_tokenizer_json(path).merges == ("a b",)
+
+
+@ON_DISK
+@given(
+    st.lists(st.tuples(*[st.text(' ]["},\n\\ab\u2581\U0001f999', max_size=5)] * 2), max_size=9),
+    st.integers(1, 60),
+    st.sampled_from([None, 2, 4]),
+    st.booleans(),
+)
+def test_merges_in_blocks(
+    tmp_path: Path, pairs: list[tuple[str, str]], block: int, indent: int | None, texts: bool
+) -> None:
+    """However the file is printed and cut, the merges are those of the whole."""
+    path = tmp_path / "tokenizer.json"
+    model = {"type": "BPE", "vocab": {"a": 0}, "merges": [" ".join(p) for p in pairs] if texts else pairs}
+    whole = {"added_tokens": [], "model": model}
+    path.write_text(json.dumps(whole, indent=indent, ensure_ascii=False), encoding="utf-8")
+    wanted = [f"{a} {b}" if texts else f"{a.replace(' ', 'Ġ')} {b.replace(' ', 'Ġ')}" for a, b in pairs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_json, "_BLOCK_BYTES", block)
+        found = read_tokenizer_json(path)
+    assert list(found.merges) == wanted
+    assert found.raw == {"added_tokens": [], "model": {**model, "merges": []}}
 
 
 def test_chat_templates(tmp_path: Path) -> None:

@@ -144,28 +144,28 @@ def test_compare_measures_nothing_and_says_what_is_missing(tiny: str, session: S
     assert after.missing == (f"slmkit bench {tiny}:Q4_0 -p 16 -n 4 -r 2 -t 1",)
 
 
-def test_measurements_under_other_conditions_are_left_out(tiny: str, session: Session) -> None:
-    """Other settings, another machine, another build: none may stand beside the newest run's."""
+@pytest.mark.parametrize("change", ["host", "build", "spec"])
+def test_measurements_under_other_conditions_are_left_out(tiny: str, session: Session, change: str) -> None:
+    """Other settings, another machine, another build: none stands beside the others, and the fuller table wins."""
     registry = session.registry
     artifacts = verbs.artifacts([ModelRef.parse(tiny)], session)
     bench(artifacts, SPEC, registry, SILENT)
-    path = next((registry.home / "runs").iterdir())
-    document = json.loads(path.read_text())
-    for change in ("host", "build", "spec"):
-        other = json.loads(path.read_text())
-        other["rows"] = other["rows"][:1]
-        if change == "host":
-            other["host"]["cpu"] = "another"
-        elif change == "build":
-            other["build"]["engine"] = "another"
-        else:
-            other["rows"][0]["spec"]["n_threads"] = 2
-        runs.save(registry.home, "bench", other)
-        comparison = compare(artifacts, registry)
-        assert [row.bench is None for row in comparison.rows] == [False, True]
-        assert comparison.notes
-    runs.save(registry.home, "bench", document)
-    assert all(row.bench for row in compare(artifacts, registry).rows)
+    other = json.loads(next((registry.home / "runs").iterdir()).read_text())
+    if change == "host":
+        other["host"]["cpu"] = "another"
+    elif change == "build":
+        other["build"]["engine"] = "another"
+    for row in other["rows"]:
+        row["load_ns"] = 1
+        if change == "spec":
+            row["spec"]["n_threads"] = 2
+    runs.save(registry.home, "bench", {**other, "rows": other["rows"][:1]})
+    comparison = compare(artifacts, registry)
+    assert [row.bench is not None and row.bench.load_ns != 1 for row in comparison.rows] == [True, True]
+    assert comparison.notes == ("1 measurements were made under other conditions and are left out",)
+    runs.save(registry.home, "bench", other)
+    newest = compare(artifacts, registry)
+    assert [row.bench is not None and row.bench.load_ns == 1 for row in newest.rows] == [True, True]
 
 
 def test_without_f16_there_is_no_reduction_but_a_command(tiny: str, checkpoint: Path, session: Session) -> None:

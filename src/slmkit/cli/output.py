@@ -1,29 +1,48 @@
-"""The one sink for results: people, `--json` or `--quiet`. Results go to stdout, everything else to stderr."""
+"""The one sink for results: people, `--json` or `--quiet`. Results go to stdout, everything else to stderr.
+
+Rich draws tables and colours; it is loaded when there is something to draw.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, TextIO
 
 from slmkit.errors import EngineError, SlmkitError
 from slmkit.report.table import Table, check_form, render, writing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
 
 _WIDE = 400
 """Columns of a table that goes to a file or a pipe: wide enough for any, so that nothing is cut."""
 
 
-class _Console(Console):
-    """Says that the reader of a pipe has left instead of leaving itself: `app.py` decides what that means."""
+_FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
+"""Variables by which Rich treats a pipe as a terminal."""
 
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, "the reader of the pipe has left")
+
+def _console(**options: Any) -> Console:
+    from rich.console import Console
+
+    class Leaving(Console):
+        """Says that the reader of a pipe has left instead of leaving itself: `app.py` decides what that means."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, "the reader of the pipe has left")
+
+    return Leaving(highlight=False, **options)
+
+
+def _plain(stream: TextIO) -> bool:
+    """Whether text goes there as it is."""
+    return not stream.isatty() and not any(os.environ.get(name) for name in _FORCED)
 
 
 class Output:
@@ -31,13 +50,20 @@ class Output:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, form: str | None = None) -> None:
         self.as_json, self.quiet, self.form = as_json, quiet, "json" if as_json else form
-        self._out = _Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-        self._err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
-    @property
+    @cached_property
+    def _out(self) -> Console:
+        return _console(width=None if sys.stdout.isatty() else _WIDE)
+
+    @cached_property
     def errors(self) -> Console:
         """Where progress and remarks go."""
-        return self._err
+        return _console(stderr=True, soft_wrap=True)
+
+    @property
+    def draws(self) -> bool:
+        """Whether stderr can show something that moves."""
+        return not _plain(sys.stderr) and self.errors.is_terminal
 
     def table(self, table: Table) -> None:
         """Print a table in the form asked for."""
@@ -48,19 +74,19 @@ class Output:
         else:
             self._out.print(_rich_table(table))
             for note in table.notes:
-                self._out.print(Text(note, "dim"), soft_wrap=True)
+                self._print(sys.stdout, (note, "dim"))
 
     def record(self, values: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
         """Print a result: `values` for machines, `text` for people."""
         if self.as_json:
             sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
         else:
-            self._out.print(Text(text), soft_wrap=True)
+            self._print(sys.stdout, (text, ""))
 
     def say(self, text: str) -> None:
         """A remark on stderr."""
         if not self.quiet and not self.as_json:
-            self._err.print(Text(text, "dim"))
+            self._print(sys.stderr, (text, "dim"))
 
     def hint(self, text: str) -> None:
         """What to type next."""
@@ -85,7 +111,17 @@ class Output:
             self._label("hint:", "cyan", error.hint)
 
     def _label(self, label: str, style: str, text: str) -> None:
-        self._err.print(Text.assemble((label, style), f" {text}"))
+        self._print(sys.stderr, (label, style), (f" {text}", ""))
+
+    def _print(self, stream: TextIO, *parts: tuple[str, str]) -> None:
+        """One line of texts with their styles, however long."""
+        if _plain(stream):
+            stream.write("".join(text for text, _ in parts) + "\n")
+            return
+        from rich.text import Text
+
+        console = self._out if stream is sys.stdout else self.errors
+        console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def write_report(table: Table, path: Path) -> None:
@@ -95,6 +131,9 @@ def write_report(table: Table, path: Path) -> None:
 
 
 def _rich_table(table: Table) -> RichTable:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
     rich = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in table.columns:
         rich.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")

@@ -5,24 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as RichProgress
+from typing import TYPE_CHECKING
 
 from slmkit.cli.output import Output
 from slmkit.core import units
 from slmkit.core.progress import SILENT, Progress, Task, Unit
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn, TaskID
 
 WORTH_A_LINE_S = 0.5
 
@@ -42,9 +33,11 @@ class TerminalProgress:
     def task(self, label: str, total: int | None, unit: Unit, *, done: int = 0) -> Iterator[Task]:
         """A bar with rate and ETA while the block runs."""
         started = time.monotonic()
-        if not self._output.errors.is_terminal:
+        if not self._output.draws:
             yield _Quiet()
         else:
+            from rich.progress import Progress as RichProgress
+
             # Benchmarks advance in steps: the bar is then drawn only when something has happened, because a bar that
             # moves by itself takes time from what is being measured.
             still = unit == "steps" and total is not None
@@ -94,6 +87,17 @@ class _Quiet:
 
 
 def _columns(unit: Unit) -> list[ProgressColumn]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     label = TextColumn("{task.description}")
     if unit == "bytes":
         return [label, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()]

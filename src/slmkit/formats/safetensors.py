@@ -10,7 +10,8 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,15 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """How each dtype is held in numpy, which has no bfloat16 and no 8-bit floats: those are raw bits."""
 
+HEAD_BYTES = 8
+"""The length of the header, a little-endian number, which comes before it."""
+
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the reference implementation."""
+
+MAX_DIMS = 8
+"""More dimensions than any weight has; a product of millions of them would take hours."""
+_MAX_SIZE = (1 << 63) - 1
 
 INDEX_NAME = "model.safetensors.index.json"
 _AGAIN = "the file is incomplete or damaged: download it again"
@@ -71,17 +79,21 @@ class Tensor:
     def read(self, start: int, stop: int) -> Array:
         """Elements `start` to `stop`, rows one after the other, as a flat array of `DTYPES[dtype]`.
 
-        Raises `SafetensorsError` when the file ends early.
+        The file is read, not mapped: that is as fast, and one that is cut off meanwhile is an error instead of a
+        SIGBUS. Raises `SafetensorsError` when it ends early or cannot be read.
         """
         part = np.empty(stop - start, DTYPES[self.dtype])
         view = part.view(np.uint8).data
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset + start * part.itemsize)
-            while view:
-                n = file.readinto(view)
-                if not n:
-                    raise SafetensorsError(f"{self.path} ends inside tensor `{self.name}`", hint=_AGAIN)
-                view = view[n:]
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.offset + start * part.itemsize)
+                while view:
+                    n = file.readinto(view)
+                    if not n:
+                        raise SafetensorsError(f"{self.path} ends inside tensor `{self.name}`", hint=_AGAIN)
+                    view = view[n:]
+        except OSError as error:
+            raise SafetensorsError(f"cannot read tensor `{self.name}` of {self.path}: {error.strerror}") from error
         return part
 
     def chunks(self, n: int = 4 << 20) -> Iterator[Array]:
@@ -99,17 +111,29 @@ def read_file(path: Path) -> dict[str, Tensor]:
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(8)
-            if len(head) < 8:
-                raise SafetensorsError(f"{path} has {size_bytes} bytes: not a safetensors file", hint=_AGAIN)
-            (length,) = struct.unpack("<Q", head)
-            if length > MAX_HEADER_BYTES:
-                raise SafetensorsError(f"{path} is not a safetensors file: its header would have {length:,} bytes")
-            if length > size_bytes - 8:
-                raise SafetensorsError(f"{path} ends inside its header", hint=_AGAIN)
-            text = file.read(length)
+            text = file.read(header_bytes(path, file.read(HEAD_BYTES), size_bytes))
     except OSError as error:
         raise SafetensorsError(f"cannot read {path}: {error.strerror}") from error
+    return parse_header(path, text, size_bytes)
+
+
+def header_bytes(path: Path, head: bytes, size_bytes: int) -> int:
+    """How long the header is, off the file's first `HEAD_BYTES`; `size_bytes` is of the whole file.
+
+    Raises `SafetensorsError`, as does `parse_header`; `path` is what they name.
+    """
+    if len(head) < HEAD_BYTES:
+        raise SafetensorsError(f"{path} has {size_bytes} bytes: not a safetensors file", hint=_AGAIN)
+    length = int.from_bytes(head, "little")
+    if length > MAX_HEADER_BYTES:
+        raise SafetensorsError(f"{path} is not a safetensors file: its header would have {length:,} bytes")
+    if length > size_bytes - HEAD_BYTES:
+        raise SafetensorsError(f"{path} ends inside its header", hint=_AGAIN)
+    return length
+
+
+def parse_header(path: Path, text: bytes, size_bytes: int) -> dict[str, Tensor]:
+    """The tensors that the header `text` (what follows the first `HEAD_BYTES`) describes; see `read_file`."""
     try:
         header = json.loads(text, object_pairs_hook=_no_doubles)
     except (ValueError, RecursionError) as error:
@@ -117,31 +141,34 @@ def read_file(path: Path) -> dict[str, Tensor]:
     if not isinstance(header, dict):
         raise SafetensorsError(f"{path} is damaged: its header is not an object", hint=_AGAIN)
     header.pop("__metadata__", None)
-    tensors = {name: _tensor(path, name, header[name], 8 + length) for name in sorted(header)}
-    _check_layout(path, tensors.values(), 8 + length, size_bytes)
+    base = HEAD_BYTES + len(text)
+    tensors = {name: _tensor(path, name, header[name], base) for name in sorted(header)}
+    _check_layout(path, tensors.values(), base, size_bytes)
     return tensors
 
 
-def read_checkpoint(folder: Path) -> dict[str, Tensor]:
+def read_checkpoint(folder: Path, remote: Mapping[str, Mapping[str, Tensor]] | None = None) -> dict[str, Tensor]:
     """All tensors of a checkpoint folder, file by file, in the order llama.cpp's converter takes them.
 
-    One `model.safetensors`, or shards; an index, where there is one, must agree with the shards. Raises
-    `SafetensorsError` naming what is missing.
+    One `model.safetensors`, or shards; an index, where there is one, must agree with the shards. `remote` has the
+    tensors of files that count as being in the folder although they are elsewhere. Raises `SafetensorsError` naming
+    what is missing.
     """
+    elsewhere = remote or {}
     index = folder / INDEX_NAME
     where: dict[str, str] = {}
     if index.is_file():
         where = _read_index(index)
         names = sorted(set(where.values()))
-        absent = [name for name in names if not (folder / name).is_file()]
+        absent = [name for name in names if name not in elsewhere and not (folder / name).is_file()]
         if absent:
             message = f"{folder} lacks {len(absent)} of {len(names)} shards: {', '.join(absent[:3])}"
             raise SafetensorsError(message, hint="download the checkpoint again")
     else:
-        names = sorted(p.name for p in folder.glob("model*.safetensors"))
+        names = sorted({p.name for p in folder.glob("model*.safetensors")} | set(elsewhere))
     tensors: dict[str, Tensor] = {}
     for name in names:
-        for tensor in read_file(folder / name).values():
+        for tensor in (elsewhere[name] if name in elsewhere else read_file(folder / name)).values():
             if tensor.name in tensors:
                 raise SafetensorsError(
                     f"tensor `{tensor.name}` is in both {tensors[tensor.name].path.name} and {name}",
@@ -160,30 +187,39 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
 def _read_index(path: Path) -> dict[str, str]:
     try:
         where = json.loads(path.read_text("utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise SafetensorsError(f"{path} is not an index of shards", hint=_AGAIN) from error
-    if not isinstance(where, dict) or not all(isinstance(v, str) and v == Path(v).name for v in where.values()):
+    if not isinstance(where, dict) or not all(_is_plain(name) for name in where.values()):
         raise SafetensorsError(f"{path}: `weight_map` must map tensors to files beside it", hint=_AGAIN)
     return where
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it is the name of a file, without a path."""
+    return isinstance(name, str) and name.isprintable() and name == Path(name).name
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        raise ValueError("a name occurs twice")
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice!r} occurs twice")
     return out
 
 
 def _tensor(path: Path, name: str, entry: Any, base: int) -> Tensor:
+    if not name.isprintable():
+        raise SafetensorsError(f"{path} is damaged: the name of tensor {name!r} is no text", hint=_AGAIN)
     match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if all(
-            type(n) is int and n >= 0 for n in shape
-        ):
-            pass
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+            sizes = [*shape, abs(begin), abs(end)]
+            good = len(shape) <= MAX_DIMS and all(type(n) is int and 0 <= n <= _MAX_SIZE for n in sizes)
         case _:
-            raise SafetensorsError(f"{path} is damaged: the entry of tensor `{name}` makes no sense", hint=_AGAIN)
+            good = False
+    if not good:
+        raise SafetensorsError(f"{path} is damaged: the entry of tensor `{name}` makes no sense", hint=_AGAIN)
     if dtype not in DTYPES:
-        raise SafetensorsError(f"{path}: tensor `{name}` has the unknown dtype {dtype}")
+        raise SafetensorsError(f"{path}: tensor `{name}` has the unknown dtype {dtype!r}")
     tensor = Tensor(name, dtype, tuple(shape), path, base + begin)
     if begin < 0 or end - begin != tensor.size_bytes:
         raise SafetensorsError(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from os import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +44,10 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class TokenizerJson:
-    """The parts that GGUF wants. `vocab` holds the model's own tokens, `added` those on top (some are in both)."""
+    """The parts that GGUF wants. `vocab` holds the model's own tokens, `added` those on top (some are in both).
+
+    `raw` is the file without the merges.
+    """
 
     path: Path
     raw: dict[str, Any]
@@ -63,7 +70,7 @@ class TokenizerJson:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, `{}` when there is no such file; raises `TokenizerError` when it is something else."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = _parse(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -75,9 +82,43 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _parse(text: str | bytes) -> Any:
+    """A vocabulary is a million small objects, none of them garbage: half the time went into looking for some."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(text)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """tokenizer.json for who has the vocabulary from elsewhere: perhaps without `model`, which is most of it.
+
+    The model is the last section in the files of the tokenizers library. See `read_json`.
+    """
+    # In another order, damaged, or not there: then the usual way knows what to do or to say.
+    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(max(0, file.seek(0, SEEK_END) - 64))
+        whole = file.read().rstrip().endswith(b"}")
+        if whole and (model := _MODEL.search(head)):
+            value = json.loads(head[: model.start()] + b"}")
+            if value.keys() >= _SECTIONS:
+                return dict(value)
+    return read_json(path)
+
+
+_HEAD_BYTES = 4 << 20
+_MODEL = re.compile(rb',\s*"model"\s*:\s*\{')
+_SECTIONS = frozenset({"added_tokens", "normalizer", "post_processor"})
+
+
 def read_tokenizer_json(path: Path) -> TokenizerJson:
     """Read the file; raises `TokenizerError` when it is missing, damaged, or no BPE model."""
-    raw = read_json(path)
+    raw, pairs = _in_blocks(path)
+    raw = raw or read_json(path)
     if not raw:
         raise TokenizerError(f"{path.parent} has no {path.name}", hint="the checkpoint needs its tokenizer files")
     match raw.get("model"):
@@ -89,7 +130,36 @@ def read_tokenizer_json(path: Path) -> TokenizerJson:
             raise TokenizerError(f"{path} has no vocabulary")
     if not all(type(i) is int and i >= 0 for i in vocab.values()):
         raise TokenizerError(f"{path} has a token without an id")
-    return TokenizerJson(path, raw, vocab, _merges(path, merges), _added(path, raw.get("added_tokens") or []))
+    pairs += _merges(path, merges)
+    merges.clear()  # 100 MB for half a million of them, and each garbage collection looks through it
+    return TokenizerJson(path, raw, vocab, pairs, _added(path, raw.get("added_tokens") or []))
+
+
+def _in_blocks(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The file without its merges, and the merges; nothing when it is not printed as the tokenizers library prints it.
+
+    A line break is never inside of a text in JSON, so lines show where to cut. In one piece Gemma's 33 MB are 130 MB of
+    text, because one emoji makes each character four bytes, and as much again of objects.
+    """
+    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+        data = path.read_bytes()
+        at = data.index(_MERGES) + len(_MERGES)
+        end = data.index(b"\n    ]", at)
+        raw = _parse(data[:at] + data[end:])
+        if raw["model"]["merges"] == []:
+            between = b"," + data[at : at + 8]  # the line's indentation and how a merge begins
+            pairs: list[str] = []
+            while at < end:
+                stop = data.find(between, min(at + _BLOCK_BYTES, end), end)
+                stop = end if stop < 0 else stop
+                pairs += _merges(path, _parse(b"[" + data[at:stop] + b"]"))
+                at = stop + 1
+            return raw, tuple(pairs)
+    return {}, ()
+
+
+_MERGES = b'\n    "merges": ['
+_BLOCK_BYTES = 1 << 20
 
 
 def load(source: TokenizerJson) -> Tokenizer:
@@ -105,18 +175,36 @@ def load(source: TokenizerJson) -> Tokenizer:
     return tokenizer
 
 
+def renumbered(source: TokenizerJson, tokenizer: Tokenizer) -> TokenizerJson:
+    """With the ids that the library gives to added tokens: it numbers them itself, and drops empty ones.
+
+    They are those of the file unless the file leaves gaps between them.
+    """
+    numbers = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()}
+    kept = (token for token in source.added if token.content in numbers)
+    return replace(source, added=tuple(replace(token, id=numbers[token.content]) for token in kept))
+
+
 def _merges(path: Path, merges: list[Any]) -> tuple[str, ...]:
     """Pairs as `left right`; a space inside a part becomes U+0120, as llama.cpp expects it."""
-    if all(type(m) is str for m in merges):
+    kinds = set(map(type, merges))
+    if kinds <= {str}:
         return tuple(merges)
-    out = []
-    for merge in merges:
-        match merge:
-            case [str(left), str(right)]:
-                out.append(f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}")
-            case _:
-                raise TokenizerError(f"{path} has a merge that is no pair: {merge!r}")
-    return tuple(out)
+    if kinds == {list} and set(map(len, merges)) == {2}:
+        try:
+            out = tuple(map(" ".join, merges))
+        except TypeError:
+            out = ()  # a part is no text
+        if sum(merge.count(" ") for merge in out) == len(merges):
+            return out
+    return tuple(_merge(path, merge) for merge in merges)
+
+
+def _merge(path: Path, merge: Any) -> str:
+    match merge:
+        case [str(left), str(right)]:
+            return f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}"
+    raise TokenizerError(f"{path} has a merge that is no pair: {merge!r}")
 
 
 def _added(path: Path, tokens: list[Any]) -> tuple[AddedToken, ...]:

@@ -104,8 +104,10 @@ class HubClient:
         return self._transport.patience()
 
     @contextmanager
-    def open(self, snapshot: RepoSnapshot, file: RemoteFile, offset: int) -> Iterator[httpx.Response]:
-        """The file's bytes from `offset` on, for one try: 206, 200 (from the beginning) or 416.
+    def open(
+        self, snapshot: RepoSnapshot, file: RemoteFile, offset: int, stop: int | None = None
+    ) -> Iterator[httpx.Response]:
+        """The file's bytes from `offset` on, up to `stop`, for one try: 206, 200 (the whole file) or 416.
 
         Raises `PassingError` for what may go away by itself, and the `HubError`s.
         """
@@ -115,7 +117,8 @@ class HubClient:
                 hint=f"without `--offline` and HF_HUB_OFFLINE: `slmkit pull {snapshot.repo}`",
             )
         url = f"{self.endpoint}/{snapshot.repo}/resolve/{snapshot.commit}/{quote(file.path)}"
-        headers = {"Range": f"bytes={offset}-"} if offset else None
+        last = "" if stop is None else stop - 1
+        headers = {"Range": f"bytes={offset}-{last}"} if offset or stop is not None else None
         wanted = Wanted(self.endpoint, snapshot.repo, snapshot.revision, file.path)
         with self._transport.stream(url, wanted, headers) as response:
             yield response

@@ -31,19 +31,22 @@ def adopt(path: Path, registry: Registry, progress: Progress, model: str | None 
     return artifact
 
 
-def describe(path: Path, progress: Progress, model: str | None = None) -> Artifact:
-    """The artifact that a local path is, without registering it."""
+def describe(path: Path, progress: Progress, model: str | None = None, *, hashed: bool = True) -> Artifact:
+    """The artifact that a local path is, without registering it.
+
+    Without `hashed` a checkpoint has no files and so no digest: enough for work that registers nothing.
+    """
     path = path.expanduser().absolute()
     if not path.exists():
         raise UsageError(f"no such file or folder: {path}", hint="for a model on the Hub type `org/name`")
     if path.is_dir():
-        return _checkpoint(path, progress, model)
+        return _checkpoint(path, progress, model, hashed)
     if path.suffix.lower() == ".gguf":
         return _gguf(path, progress, model)
     raise UsageError(f"{path} is neither a .gguf file nor a checkpoint folder", hint="adopt a folder with config.json")
 
 
-def _checkpoint(folder: Path, progress: Progress, model: str | None) -> Artifact:
+def _checkpoint(folder: Path, progress: Progress, model: str | None, hashed: bool) -> Artifact:
     if not (folder / "config.json").is_file():
         raise UsageError(f"{folder} is no checkpoint: it has no config.json", hint="give a .gguf file of it, if any")
     if not any(p.suffix in _WEIGHTS for p in folder.iterdir()):
@@ -55,7 +58,7 @@ def _checkpoint(folder: Path, progress: Progress, model: str | None) -> Artifact
         model=model or local_model(folder.name),
         variant=None,
         root=folder,
-        files=_hash(files, progress),
+        files=_hash(files, progress) if hashed else (),
         owned=False,
         provenance=Provenance("adopt", tools={"slmkit": __version__}),
         created=now(),

@@ -22,23 +22,21 @@ _ORDER = {name: i for i, name in enumerate(("F32", "F16", "BF16"))}
 def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
     """Size, reduction, bpw and the newest comparable measurement of each artifact.
 
-    Measurements stand side by side only when machine, engine build and every setting are the same; those of the newest
-    run that measured any of the artifacts are the ones that count. Raises `UsageError` for nothing to compare.
+    Measurements stand side by side only when machine, engine build and every setting are the same. Those conditions
+    count under which most of the artifacts were measured, the newest of several. Raises `UsageError` for nothing to
+    compare.
     """
     if not artifacts:
         raise UsageError("nothing to compare", hint="`slmkit list` shows what there is")
     measured = list(_measured({a.digest for a in artifacts}, registry))
-    conditions = _conditions(*measured[0]) if measured else None
-    newest: dict[str, BenchRow] = {}
-    others = 0
+    groups: dict[tuple[Any, ...], dict[str, BenchRow]] = {}  # the newest first, and in each row by digest
     for run, row in measured:
-        if _conditions(run, row) == conditions:
-            newest.setdefault(row.digest, row)
-        else:
-            others += 1
-    rows = tuple(_row(a, newest.get(a.digest), registry) for a in sorted(artifacts, key=_order))
-    spec = measured[0][1].spec if measured else None
-    notes = (f"{others} older measurements were made under other conditions and are left out",) if others else ()
+        groups.setdefault(_conditions(run, row), {}).setdefault(row.digest, row)
+    conditions, chosen = max(groups.items(), key=lambda group: len(group[1]), default=(None, {}))
+    others = sum(_conditions(run, row) != conditions for run, row in measured)
+    rows = tuple(_row(a, chosen.get(a.digest), registry) for a in sorted(artifacts, key=_order))
+    spec = next((row.spec for row in chosen.values()), None)
+    notes = (f"{others} measurements were made under other conditions and are left out",) if others else ()
     return Comparison(rows, spec, tuple(_missing(rows, spec, registry)), notes)
 
 

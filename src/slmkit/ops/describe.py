@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slmkit.formats.gguf.header import check_structure, shards
+from slmkit.formats.gguf.types import GgmlType
 
 
 def gguf_facts(path: Path) -> dict[str, Any]:
     """Architecture, parameters, bpw and types of a GGUF with all its shards; raises `GgufError` for a damaged one."""
     headers = [check_structure(p) for p in shards(path)]
-    n_params = sum(h.n_params for h in headers)
-    tensor_bytes = sum(h.tensor_bytes for h in headers)
-    by_type: dict[str, int] = {}
-    for header in headers:
-        for name, n in header.params_by_type.items():
-            by_type[name] = by_type.get(name, 0) + n
+    tensors = [(t.type, t.n_elements) for h in headers for t in h.tensors]
+    return facts(headers[0].architecture, headers[0].hyper("context_length"), tensors)
+
+
+def facts(architecture: str, context_length: int | None, tensors: Iterable[tuple[GgmlType, int]]) -> dict[str, Any]:
+    """The same from its parts: of each tensor its type and number of weights."""
+    by_type: Counter[GgmlType] = Counter()
+    n_tensors = 0
+    for kind, n_elements in tensors:
+        by_type[kind] += n_elements
+        n_tensors += 1
+    n_params = by_type.total()
+    size_bytes = sum(kind.size_bytes(n) for kind, n in by_type.items())
     return {
-        "architecture": headers[0].architecture,
+        "architecture": architecture,
         "n_params": n_params,
-        "n_tensors": sum(len(h.tensors) for h in headers),
-        "bpw": tensor_bytes * 8 / n_params if n_params else None,
-        "params_by_type": dict(sorted(by_type.items(), key=lambda item: -item[1])),
-        "context_length": headers[0].hyper("context_length"),
+        "n_tensors": n_tensors,
+        "bpw": size_bytes * 8 / n_params if n_params else None,
+        "params_by_type": {kind.name: n for kind, n in by_type.most_common()},
+        "context_length": context_length,
     }
 
 

@@ -23,11 +23,11 @@ def expand(ref: ModelRef) -> ModelRef:
     return ModelRef("hub", entry.repo, ref.revision, ref.variant)
 
 
-def checkpoint(ref: ModelRef, registry: Registry, progress: Progress) -> Artifact | None:
-    """The checkpoint that a reference names, if it is here."""
+def checkpoint(ref: ModelRef, registry: Registry, progress: Progress, *, hashed: bool = True) -> Artifact | None:
+    """The checkpoint that a reference names, if it is here; see `adopt.describe` for `hashed`."""
     ref = expand(ref)
     if ref.kind == "path":
-        found = adopt.describe(Path(ref.name), progress)
+        found = adopt.describe(Path(ref.name), progress, hashed=hashed)
         return found if found.is_checkpoint else None
     known = registry.find(ref.model, None)
     return known if known and is_whole(known) else None  # the Hugging Face cache is cleaned by others, too

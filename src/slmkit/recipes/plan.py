@@ -79,6 +79,8 @@ def _make_steps(model: RecipeModel, ref: ModelRef, source: Artifact | None, regi
     name = source.model if source else ref.model
     file = source if source and not source.is_checkpoint else None  # a GGUF that a path names is quantized itself
     base = file or best_float(name, source, registry)
+    if base and not model.convert.is_met_by(base):
+        base = None
     for quant in model.types:
         verb, parent = ("convert", source) if quant.is_float and not file else ("quantize", base)
         found = file if file and quant.name == file.variant else registry.find(name, quant.name)
@@ -86,6 +88,8 @@ def _make_steps(model: RecipeModel, ref: ModelRef, source: Artifact | None, regi
             step = Step(verb, f"{name}:{quant}", True, "not made yet")
         elif found != base and (parent is None or not is_current(found, parent.digest)):
             step = Step(verb, f"{name}:{quant}", True, "made from other bytes, or damaged")
+        elif quant.is_float and not model.convert.is_met_by(found):
+            step = Step(verb, f"{name}:{quant}", True, "converted in another way than the recipe's")
         else:
             step = Step(verb, f"{name}:{quant}", False, "made already")
         steps.append(step)

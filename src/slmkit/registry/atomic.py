@@ -38,6 +38,36 @@ def partial(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, for it or its shards under their final names.
+
+    When the block ends well its files move to where `target` belongs, all of them or none (what they replace is gone);
+    when it does not, they vanish. Raises `DiskFullError`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{os.getpid()}-", dir=target.parent))
+    moved: list[Path] = []
+    try:
+        yield folder
+        files = sorted(folder.iterdir())
+        for path in files:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        for path in files:
+            moved.append(path.replace(target.parent / path.name))
+        _sync_folder(target.parent)
+        moved.clear()
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(target) from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in moved:
+            path.unlink(missing_ok=True)
+
+
 def write_text(target: Path, text: str) -> None:
     """Replace `target` with `text`; raises `DiskFullError`."""
     with partial(target) as temporary:

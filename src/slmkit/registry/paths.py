@@ -14,13 +14,15 @@ import os
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-import platformdirs
-
 
 def home() -> Path:
     """`SLMKIT_HOME`, or the platform's folder for user data."""
     chosen = os.environ.get("SLMKIT_HOME")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("slmkit", appauthor=False))
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("slmkit", appauthor=False))
 
 
 def model_dir(home: Path, model: str) -> Path:

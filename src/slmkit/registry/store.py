@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from slmkit.core.artifact import Artifact
 from slmkit.errors import LockedError, RegistryError
+from slmkit.formats.gguf.header import SHARD
 from slmkit.registry import atomic, manifests, paths
 
 
@@ -70,12 +70,24 @@ class Registry:
         return found if found and is_current(found, source.digest) else None
 
     def publish(self, artifact: Artifact) -> None:
-        """Make a complete artifact known. Its files are in place already; the manifest is the last thing written."""
+        """Make a complete artifact known. Its files are in place already; the manifest is the last thing written.
+
+        A GGUF made here takes the place of an earlier one of the variant: files of that which are not its own go.
+        """
         manifests.write(paths.manifest_path(self.home, artifact.model, artifact.variant), artifact)
+        if artifact.owned and artifact.variant is not None:
+            whole = paths.gguf_path(self.home, artifact.model, artifact.variant)
+            kept = {artifact.root / f.name for f in artifact.files}
+            for path in {whole, *whole.parent.glob(f"{glob.escape(whole.stem)}-*.gguf")} - kept:
+                match = SHARD.fullmatch(path.name)
+                if path == whole or (match and match["prefix"] == whole.stem):
+                    path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, model: str) -> Iterator[None]:
         """Be the only writer of a model; raises `LockedError` when another process is. Clears what a dead one left."""
+        from filelock import FileLock, Timeout  # 5 ms, which looking need not wait for
+
         path = paths.lock_path(self.home, model)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

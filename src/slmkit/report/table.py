@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import html
-import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +94,9 @@ def _one_line(text: str) -> str:
 
 def comma_separated(table: Table) -> str:
     """RFC 4180 with the machine's keys and values; unknown is empty."""
+    import csv
+    import io
+
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([c.key for c in table.columns])
@@ -127,6 +127,7 @@ th { border-bottom: 2px solid #888 } .r { text-align: right } p { color: #555 }
 
 def html_page(table: Table) -> str:
     """A page that needs nothing else."""
+    import html
 
     def cells(tag: str, texts: list[str]) -> str:
         return "".join(

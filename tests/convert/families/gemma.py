@@ -19,15 +19,15 @@ from tests.factories import PIECES, as_dtype, weights, write_json
 Shapes = dict[str, tuple[int, ...]]
 
 CONTROLS = ("<pad>", "<eos>", "<bos>", "<unk>")
-RUN = "\u2581" * 4
-"""A user-defined piece: Gemma has its runs of spaces as such."""
+RUNS = tuple("\u2581" * n for n in (4, 3, 2))
+"""User-defined pieces: Gemma has its runs of spaces as such, and merges that make them before any other."""
 IMAGE = "<image_soft_token>"
 
 
 def _pieces() -> list[Piece]:
-    """The specials in Gemma's order, 100 unused pieces that put the turns where Gemma 1 has them, then the usual."""
+    """The specials in Gemma's order, unused pieces that put the turns where Gemma 1 has them, then the usual."""
     head = [Piece(text, 0.0, PieceType.UNKNOWN if text == "<unk>" else PieceType.CONTROL) for text in CONTROLS]
-    user = ["<mask>", RUN, *(f"<unused{i}>" for i in range(100)), "<start_of_turn>", "<end_of_turn>"]
+    user = ["<mask>", *RUNS, *(f"<unused{i}>" for i in range(98)), "<start_of_turn>", "<end_of_turn>"]
     return head + [Piece(text, 0.0, PieceType.USER_DEFINED) for text in user] + PIECES[3:]
 
 
@@ -44,7 +44,7 @@ def gemma_tokenizer_json() -> dict[str, Any]:
     """The same as the tokenizers library has it: merges in the order of the scores, every way to make a token."""
     vocab = {piece.text: i for i, piece in enumerate(GEMMA_PIECES)}
     ranked = sorted((p for p in GEMMA_PIECES if p.type is PieceType.NORMAL), key=lambda p: -p.score)
-    pairs = [(p.text[:i], p.text[i:]) for p in ranked for i in range(1, len(p.text))]
+    pairs = [(text[:i], text[i:]) for text in (*RUNS, *(p.text for p in ranked)) for i in range(1, len(text))]
     merges = [[left, right] for left, right in pairs if left in vocab and right in vocab]
     bos, first, second = {"id": "<bos>", "type_id": 0}, {"id": "A", "type_id": 0}, {"id": "B", "type_id": 1}
     template = {

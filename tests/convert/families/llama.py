@@ -89,6 +89,12 @@ def _llama3_bpe(folder: Path) -> Path:
     return make_checkpoint(folder, "LlamaForCausalLM", "llama", {**config, "rope_scaling": rope}, tokenizer=False)
 
 
+def _falcon3(folder: Path) -> Path:
+    """Falcon 3: Llama with wide heads and byte-level BPE."""
+    config = {**SMALL, "head_dim": 32, "rope_theta": 1000042.0, "vocab_size": 49160, "eos_token_id": 11}
+    return make_checkpoint(folder, "LlamaForCausalLM", "llama", config, tokenizer=False)
+
+
 class Llama3(Decoder):
     """Frequencies divided by Llama 3.1's factors."""
 
@@ -110,5 +116,6 @@ CASES = {
     "padded-vocab": Case(lambda folder: _llama(folder, vocab_size=520, head_dim=32), ("auto",)),
     "odd-rows": Case(lambda folder: _llama(folder, hidden_size=72, intermediate_size=100), ("q8_0",)),
     "padded-bpe": Case(_padded_bpe, tokenizer="smollm2"),
+    "Falcon3-tiny-Instruct": Case(_falcon3, tokenizer="smollm2", forward=Decoder),
     "llama3-bpe": Case(_llama3_bpe, tokenizer="smollm2"),
 }

@@ -16,6 +16,7 @@ from slmkit.backends.llamacpp.child import llama_cpp_commit
 
 Pointer = Any
 """An opaque pointer of the C library."""
+Floats = NDArray[np.float32]
 
 
 class NativeError(Exception):
@@ -142,6 +143,15 @@ class Decoder:
         self.n_vocab = int(ll.llama_vocab_n_tokens(self._vocab))
         self.bos = int(ll.llama_vocab_bos(self._vocab)) if ll.llama_vocab_get_add_bos(self._vocab) else None
 
+    def tokenize(self, text: str) -> NDArray[np.int32]:
+        """The ids of a text, with BOS where the vocabulary wants it; raises `NativeError`."""
+        data = text.encode()
+        ids = (ll.llama_token * (4 * len(data) + 16))()  # a space may become three bytes
+        n = ll.llama_tokenize(self._vocab, data, len(data), ids, len(ids), True, False)
+        if n < 0:
+            raise NativeError(f"llama.cpp cannot tokenize {text!r} (code {n})")
+        return np.array(ids[:n], np.int32)
+
     def clear(self) -> None:
         """Forget the context's tokens (not their bytes), as llama-bench does before each repetition."""
         ll.llama_memory_clear(self._memory, False)
@@ -160,7 +170,7 @@ class Decoder:
         self._check(ll.llama_decode(self._context, self._single))
         ll.llama_synchronize(self._context)
 
-    def logits(self) -> NDArray[np.float32]:
+    def logits(self) -> Floats:
         """Of the last decoded token: a copy, shape (n_vocab,)."""
         pointer = ll.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()

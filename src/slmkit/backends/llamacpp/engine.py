@@ -35,7 +35,7 @@ class QuantizeResult:
 
 @dataclass(frozen=True)
 class SmokeResult:
-    """What the model said, greedily, to nothing."""
+    """What the model said, greedily, to a few words."""
 
     text: str
     build: Mapping[str, str]

@@ -14,6 +14,13 @@ from slmkit.backends.llamacpp.channel import Channel
 # llama-bench warms generation up with one token, too few for models under 1B (its first repetitions are then slow).
 WARMUP_TOKENS = 16
 
+SMOKE_PROMPT = "The quick brown fox"
+SAME = 5e-3
+"""Logits after two tokens count as the same when none differs by more than this share of their range.
+
+The KV cache and sums in 16 bits make 2e-3 of it where nothing differs but the position.
+"""
+
 
 def probe(channel: Channel) -> dict[str, Any]:
     """Which engine is this?"""
@@ -28,26 +35,41 @@ def quantize(channel: Channel, source: str, target: str, **options: Any) -> dict
 
 
 def smoke(channel: Channel, path: str, n_tokens: int, n_gpu_layers: int, n_threads: int) -> dict[str, Any]:
-    """Load a file, check its numbers and decode a few tokens greedily: `{"tokens": [...], "text": "..."}`."""
+    """Load a file, check its numbers, decode a short prompt and then a few tokens: `{"tokens": [...], "text": ...}`.
+
+    Output that is not finite, the same for every token, the same after different tokens, or no text is an error.
+    """
     _forward_log(channel)
     with (
         bindings.model(path, n_gpu_layers=n_gpu_layers, check_tensors=True) as model,
         bindings.context(model, n_ctx=64, n_batch=64, n_ubatch=64, n_threads=n_threads) as context,
     ):
         decoder = bindings.Decoder(model, context, 64)
-        token = decoder.bos if decoder.bos is not None else decoder.n_vocab // 2
-        tokens = []
+        prompt = decoder.tokenize(SMOKE_PROMPT)[:32]
+        if not len(prompt):
+            raise bindings.NativeError(f"its tokenizer makes no token of {SMOKE_PROMPT!r}")
+        decoder.prompt(prompt)
+        logits, last = _sound(decoder.logits()), int(prompt[-1])
+        tokens: list[int] = []
         for _ in range(n_tokens):
-            decoder.step(token)
-            logits = decoder.logits()
-            if not np.isfinite(logits).all():
-                raise bindings.NativeError("the model's output is not finite (NaN or infinity)")
-            if logits.min() == logits.max():
-                raise bindings.NativeError("the model's output is the same for every token")
-            token = int(logits.argmax())
-            tokens.append(token)
+            tokens.append(int(logits.argmax()))
+            decoder.step(tokens[-1])
+            following = _sound(decoder.logits())
+            if tokens[-1] != last and np.abs(following - logits).max() <= SAME * np.ptp(logits):
+                raise bindings.NativeError("the model's output is the same whatever its input is")
+            logits, last = following, tokens[-1]
         text = b"".join(decoder.piece(t) for t in tokens).decode("utf-8", "replace")
+        if not text:
+            raise bindings.NativeError("the model's output is empty: none of its tokens has a text")
         return {"tokens": tokens, "text": text, "build": bindings.build()}
+
+
+def _sound(logits: bindings.Floats) -> bindings.Floats:
+    if not np.isfinite(logits).all():
+        raise bindings.NativeError("the model's output is not finite (NaN or infinity)")
+    if logits.min() == logits.max():
+        raise bindings.NativeError("the model's output is the same for every token")
+    return logits
 
 
 def speed(

@@ -6,19 +6,17 @@ The bytes are those that gguf-py's `GGUFWriter` makes of the same keys and tenso
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from slmkit.errors import GgufError
+from slmkit.formats.gguf.output import Chunk, Output
 from slmkit.formats.gguf.types import GgmlType, ValueType
-
-Chunk = bytes | memoryview
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -46,6 +44,20 @@ class Value:
     type: ValueType
     value: Any
     element: ValueType | None = None
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """Type and value as they stand in the file; kept, because the file's size is asked for more than once."""
+        head = struct.pack("<I", self.type)
+        if self.type is ValueType.STRING:
+            return head + _text(self.value)
+        if self.type is not ValueType.ARRAY:
+            return head + struct.pack("<" + _FORMATS[self.type], self.value)
+        assert self.element is not None
+        head += struct.pack("<IQ", self.element, len(self.value))
+        if self.element is ValueType.STRING:
+            return head + _texts(self.value)
+        return head + struct.pack(f"<{len(self.value)}{_FORMATS[self.element]}", *self.value)
 
 
 def u32(value: int) -> Value:
@@ -119,8 +131,7 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
     """
     head = _head(metadata, entries)
     source = iter(chunks)
-    with path.open("wb", buffering=0) as file:
-        out = _Hashing(file)
+    with path.open("wb", buffering=0) as file, Output(file) as out:
         out.write(head)
         for entry in entries:
             end = out.size_bytes + entry.size_bytes
@@ -132,29 +143,12 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
             out.write(_padding(out.size_bytes))
         if next(source, None) is not None:
             raise GgufError("there is more data than tensors")
-        os.fsync(file.fileno())
-    return Written(out.size_bytes, out.sha256.hexdigest())
+        return Written(out.size_bytes, out.finish())
 
 
 def file_size(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> int:
     """Bytes that `write_gguf` will write, known before it starts."""
     return len(_head(metadata, entries)) + sum(_padded(entry.size_bytes) for entry in entries)
-
-
-class _Hashing:
-    """A raw file whose bytes are hashed and counted as they go by."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.sha256 = hashlib.sha256()
-        self.size_bytes = 0
-
-    def write(self, data: Chunk) -> None:
-        view = memoryview(data).cast("B")
-        self.sha256.update(view)
-        self.size_bytes += len(view)
-        while view:
-            view = view[self.file.write(view) :]
 
 
 def _padded(n: int) -> int:
@@ -170,7 +164,7 @@ def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
     for key, value in metadata.items():
         out += _text(key)
         try:
-            out += _value(value)
+            out += value.encoded
         except (struct.error, TypeError, AttributeError, UnicodeEncodeError) as error:
             raise GgufError(f"`{key}` cannot be stored as {value.type.name.lower()}: {error}") from error
     offset = 0
@@ -182,19 +176,17 @@ def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
     return bytes(out + _padding(len(out)))
 
 
-def _value(value: Value) -> bytes:
-    head = struct.pack("<I", value.type)
-    if value.type is ValueType.STRING:
-        return head + _text(value.value)
-    if value.type is not ValueType.ARRAY:
-        return head + struct.pack("<" + _FORMATS[value.type], value.value)
-    assert value.element is not None
-    head += struct.pack("<IQ", value.element, len(value.value))
-    if value.element is ValueType.STRING:
-        return head + b"".join(map(_text, value.value))
-    return head + struct.pack(f"<{len(value.value)}{_FORMATS[value.element]}", *value.value)
+def _texts(texts: Sequence[str]) -> bytes:
+    """Like `_text` one after the other, but for a vocabulary in a fifth of the time."""
+    out = [b""] * (2 * len(texts))
+    out[1::2] = data = [text.encode("utf-8") for text in texts]
+    out[::2] = [_SIZES[len(item)] if len(item) < len(_SIZES) else struct.pack("<Q", len(item)) for item in data]
+    return b"".join(out)
 
 
 def _text(text: str) -> bytes:
     data = text.encode("utf-8")
     return struct.pack("<Q", len(data)) + data
+
+
+_SIZES = [struct.pack("<Q", n) for n in range(256)]

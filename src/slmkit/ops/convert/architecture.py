@@ -21,7 +21,9 @@ from slmkit.errors import ConvertError, UnclaimedTensorsError, UnsupportedArchEr
 from slmkit.formats.gguf.rope import llama3_factors
 from slmkit.formats.gguf.writer import Value, boolean, f32, i32s, u32
 from slmkit.ops.convert.config import Config, read_config
+from slmkit.ops.convert.origin import described
 from slmkit.ops.convert.rope import Rope
+from slmkit.ops.convert.shapes import Shape, standard_shapes
 from slmkit.ops.convert.vocab import Vocab, read_vocab
 from slmkit.ops.convert.weights import Generated, Weights
 
@@ -78,12 +80,16 @@ class Architecture(ABC):
     """GGUF names whose absence is no error."""
     biases: ClassVar[frozenset[str] | None] = None
     """The values of `names` whose bias llama.cpp loads; `None` for all."""
+    needed_biases: ClassVar[frozenset[str]] = frozenset()
+    """Those whose bias it cannot do without."""
     ignored: ClassVar[tuple[str, ...]] = BUFFERS
     """Patterns (whole names) of tensors that carry no weights of the model."""
     left_out: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Patterns (whole names) of tensors that llama.cpp has no use for, and what they are: the user is told."""
     scalings: ClassVar[frozenset[str | None]] = frozenset({None, "linear", "yarn"})
     """Kinds of rope scaling that llama.cpp can express for this architecture."""
+    writes_file_type: ClassVar[bool] = True
+    """Whether llama.cpp's converter writes `general.file_type` for it."""
 
     def __init__(self, config: Config) -> None:
         self.config = config.filled(self.defaults(config))
@@ -118,6 +124,11 @@ class Architecture(ABC):
         return self.config.integer("head_dim", default=self.n_embd // self.n_heads)
 
     @property
+    def n_ff(self) -> int:
+        """Width of the MLP."""
+        return self.config.integer("intermediate_size", "n_inner", "hidden_dim")
+
+    @property
     def n_vocab(self) -> int:
         """Tokens, which are rows of the embedding."""
         return self.config.integer("vocab_size")
@@ -128,6 +139,7 @@ class Architecture(ABC):
             raise ConvertError(f"{self.config.folder} is a sentence embedding model; slmkit converts generating models")
         if self.rope.kind not in self.scalings:
             raise ConvertError(f"{self.config.path}: llama.cpp has no `{self.rope.kind}` rope scaling for {self.name}")
+        self.rope.check()
 
     def metadata(self) -> dict[str, Value]:
         """Hyper-parameters, in the order llama.cpp's converter writes them; `general.file_type` comes after these.
@@ -196,6 +208,13 @@ class Architecture(ABC):
         if self.rope.kind == "llama3":
             yield NamedWeights("rope_freqs.weight", Generated(llama3_factors(self.rope.main, self.head_dim)))
 
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """The shape of each weight by the name GGUF has for it, `{}` being the layer; `None` where any is right.
+
+        What is not here is not checked. A bias is as long as its weight has rows.
+        """
+        return standard_shapes(self)
+
     def rename(self, name: str) -> str:
         """The usual name of a tensor that this checkpoint calls otherwise."""
         return name
@@ -223,6 +242,8 @@ class Architecture(ABC):
         for name, weights in stored.items():
             if any(re.fullmatch(pattern, name) for pattern in (*self.ignored, *self.left_out)):
                 continue
+            if 0 in weights.shape or not weights.shape:
+                raise ConvertError(f"{described(weights, name)} has no rows of weights: {list(weights.shape)}")
             placed = self.place(self.rename(name), weights)
             if placed is None:
                 unclaimed.append(name)
@@ -265,6 +286,8 @@ class Architecture(ABC):
             if template not in self.optional:
                 for layer in range(self.n_layers if "{}" in template else 1):
                     yield f"{template.format(layer)}.weight"
+                    if template in self.needed_biases:
+                        yield f"{template.format(layer)}.bias"
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """What the user should know about the result."""
@@ -311,7 +334,8 @@ def open_architecture(config: Config) -> Architecture:
     if wanted not in architectures():
         raise UnsupportedArchError(
             f"{config.path}: the architecture {wanted} cannot be converted yet",
-            hint=f"supported: {', '.join(architectures())}; many models have a GGUF on the Hub that can be pulled",
+            hint="llama.cpp's own converter may know it: `slmkit convert REF --converter upstream`; many models have a "
+            f"GGUF on the Hub that can be pulled; supported here: {', '.join(architectures())}",
         )
     architecture = architectures()[wanted](config)
     architecture.check()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from slmkit._version import __version__
-from slmkit.core.artifact import Artifact, File, Provenance
+from slmkit.backends.llamacpp import upstream
+from slmkit.core.artifact import JSON, Artifact, File, Provenance
+from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
+from slmkit.formats.pretokenizer_names import check_name
+from slmkit.formats.safetensors import read_checkpoint
 from slmkit.ops.convert.pipeline import convert
-from slmkit.ops.convert.plan import resolve_type
+from slmkit.ops.convert.plan import resolve_type, wanted_type
+from slmkit.ops.convert.verify import verify
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
@@ -21,45 +29,113 @@ def convert_artifact(
     progress: Progress,
     *,
     outtype: str = "f16",
+    spec: ConvertSpec | None = None,
     target: Path | None = None,
     force: bool = False,
 ) -> Artifact:
     """Convert and register; with `target` write there instead, registering nothing.
 
-    Raises the converter's errors, `DiskFullError`, `LockedError`. Whatever goes wrong, nothing half made is registered.
+    The file appears only after it was loaded and has decoded tokens, unless `spec` says otherwise. One that is there
+    already, made from these bytes and in all that `spec` asks for, is not made again.
+
+    Raises the converter's errors, `EngineError` for a file that does not work, `DiskFullError`, `LockedError`. Whatever
+    goes wrong, nothing half made is registered or left.
     """
-    resolved = resolve_type(source.root, outtype)
+    spec = spec or ConvertSpec()
+    check_spec(spec)
+    resolved = _type(source.root, outtype, spec)
     variant = resolved.upper()
-    if target is None and not force and (found := registry.find_current(source, variant)):
+    if target is None and not force and (found := registry.find_current(source, variant)) and spec.is_met_by(found):
         progress.say(f"{found.ref} is there already")
-        return found
+        return found if found.facts.get("verified") or not spec.verify else _verified(found, registry, progress)
     final = target.absolute() if target else paths.gguf_path(registry.home, source.model, variant)
     with ExitStack() as stack:
         if target is None:
             stack.enter_context(registry.locked(source.model))
-        with atomic.partial(final) as temporary:
-            report = convert(source.root, temporary, outtype=resolved, model_id=source.repo_id, progress=progress)
-            facts = gguf_facts(temporary)
+        with atomic.staged(final) as folder:
+            files, facts, tools = _make(source, folder / final.name, resolved, spec, progress)
+            verified = spec.verify and verify(folder / files[0].name, progress)
             if target is None:  # an old manifest must not describe the new file for even a moment
                 paths.manifest_path(registry.home, source.model, variant).unlink(missing_ok=True)
         artifact = Artifact(
             model=source.model,
             variant=variant,
             root=final.parent,
-            files=(File(final.name, report.size_bytes, report.sha256),),
+            files=files,
             owned=True,
             provenance=Provenance(
                 "convert",
                 repo=source.provenance.repo,
                 commit=source.provenance.commit,
-                parents=(source.digest,),
-                parameters={"type": variant, "source": source.ref},
-                tools={"slmkit": __version__},
+                parents=(source.digest,) if source.files else (),
+                parameters={"type": variant, "source": source.ref, **spec.parameters},
+                tools={"slmkit": __version__, **tools},
                 notes=source.provenance.notes,
             ),
             created=now(),
-            facts=facts,
+            facts={**facts, "verified": verified},
         )
         if target is None:
             registry.publish(artifact)
     return artifact
+
+
+def check_spec(spec: ConvertSpec) -> None:
+    """Raise now what would stop the conversion later: a name that llama.cpp does not know, no converter of its own."""
+    if spec.pre is not None:
+        check_name(spec.pre)
+    if spec.converter == "upstream":
+        upstream.find(spec.llama_cpp)
+
+
+def _type(checkpoint: Path, outtype: str, spec: ConvertSpec) -> str:
+    if spec.converter == "upstream" and outtype.lower() == "auto":  # of any architecture, quantized or not
+        return wanted_type(outtype, read_checkpoint(checkpoint))
+    return resolve_type(checkpoint, outtype)
+
+
+def _verified(found: Artifact, registry: Registry, progress: Progress) -> Artifact:
+    """One that was made when it could not be tried."""
+    if not verify(found.path, progress):
+        return found
+    artifact = replace(found, facts={**found.facts, "verified": True})
+    with registry.locked(found.model):
+        registry.publish(artifact)
+    return artifact
+
+
+def _make(
+    source: Artifact, target: Path, outtype: str, spec: ConvertSpec, progress: Progress
+) -> tuple[tuple[File, ...], Mapping[str, JSON], Mapping[str, str]]:
+    """The files, all beside `target`, their facts, and what else made them than slmkit."""
+    if spec.converter == "slmkit":
+        report = convert(
+            source.root,
+            target,
+            outtype=outtype,
+            model_id=source.repo_id,
+            pre=spec.pre,
+            split_max_bytes=spec.split_max_bytes,
+            progress=progress,
+        )
+        return report.files, report.facts, {}
+    found = upstream.find(spec.llama_cpp)
+    with _named(source) as checkpoint:
+        made = upstream.convert(
+            found, checkpoint, target, outtype=outtype, split_max_bytes=spec.split_max_bytes, progress=progress
+        )
+    files = tuple(File(path.name, path.stat().st_size, atomic.sha256(path)) for path in made)
+    return files, gguf_facts(made[0]), found.tools
+
+
+@contextmanager
+def _named(source: Artifact) -> Iterator[Path]:
+    """The checkpoint under its own name: the converter reads it off the folder, which in a cache is a commit."""
+    name = source.repo_id.partition("/")[2]
+    if source.root.name == name:
+        yield source.root
+        return
+    with tempfile.TemporaryDirectory(prefix="slmkit-") as folder:
+        link = Path(folder) / name
+        link.symlink_to(source.root.absolute(), target_is_directory=True)
+        yield link

@@ -9,6 +9,7 @@ from typing import Any
 
 from slmkit.errors import ConvertError, TokenizerError
 from slmkit.formats.tokenizer_json import read_json
+from slmkit.ops.convert.folder import check_folder
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,14 @@ class Config:
 
 
 def read_config(folder: Path) -> Config:
-    """Read config.json; raises `ConvertError` when it is missing or no JSON object."""
+    """Read config.json; raises `ConvertError` when it is missing or no JSON object.
+
+    So it does for a folder with files that lie elsewhere: see `check_folder`.
+    """
     path = folder / "config.json"
     if not folder.is_dir():
         raise ConvertError(f"{folder} is not a folder", hint="a checkpoint is a folder with config.json in it")
+    check_folder(folder)
     try:
         raw = read_json(path)
     except TokenizerError as error:

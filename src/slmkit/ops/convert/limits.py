@@ -18,6 +18,10 @@ SILU = ("silu", "swish")
 GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 """LLM_FFN_GELU: the approximation by tanh, not the exact function that transformers calls `gelu`."""
 
+GELU = (*GELU_TANH, "gelu")
+"""For models that were trained with the exact function: the approximation is within 0.0005 of it everywhere, and what
+llama.cpp has always run them with."""
+
 
 def only(config: Config, model: str, key: str, *known: Any) -> None:
     """Raise `ConvertError` when `key` is there with another value than llama.cpp's graph of `model` assumes."""
@@ -40,6 +44,32 @@ def whole_heads(config: Config, n_heads: int, n_kv_heads: int, head_dim: int) ->
     """Raise `ConvertError` when heads cannot be halved for the rotary embedding, or shared out among those of k."""
     if head_dim % 2 or n_heads % n_kv_heads:
         raise ConvertError(f"{config.path}: {n_heads} heads of {head_dim} for {n_kv_heads} of k make no sense")
+
+
+def heads_of_width(config: Config, model: str, n_heads: int, head_dim: int, n_embd: int) -> None:
+    """Raise `ConvertError` when the heads together are not as wide as the embedding."""
+    if head_dim * n_heads != n_embd:
+        raise ConvertError(
+            f"{config.path}: llama.cpp runs no {model} of width {n_embd} with {n_heads} heads of {head_dim}"
+        )
+
+
+def full_width(config: Config, model: str, n_embd: int, n_heads: int, n_kv_heads: int, head_dim: int) -> None:
+    """`whole_heads` and `heads_of_width`."""
+    whole_heads(config, n_heads, n_kv_heads, head_dim)
+    heads_of_width(config, model, n_heads, head_dim, n_embd)
+
+
+def rotated(config: Config, rope: Rope, n_heads: int, n_embd: int) -> int:
+    """Dimensions of each head that are rotated, where it may be a part.
+
+    Raises `ConvertError` when llama.cpp's converter and transformers would not count the same, or for an odd number.
+    """
+    share = 1.0 if rope.partial_factor is None else rope.partial_factor
+    found = int(share * n_embd) // n_heads
+    if found < 2 or found % 2 or found != int(share * (n_embd // n_heads)):
+        raise ConvertError(f"{config.path}: a `partial_rotary_factor` of {share} splits no head")
+    return found
 
 
 def without_window(config: Config, window: Any) -> list[str]:

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from slmkit.core.progress import SILENT, Progress
-from slmkit.errors import ConvertError, UnknownTypeError
+from slmkit.errors import ConvertError, UnknownTypeError, UsageError
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
-from slmkit.formats.gguf.writer import Entry, Value, file_size, u32
+from slmkit.formats.gguf.writer import Entry, Value, file_size, string, u32
 from slmkit.ops.convert.architecture import Architecture, NamedWeights, open_architecture
 from slmkit.ops.convert.config import read_config
+from slmkit.ops.convert.dequantize import remarks
 from slmkit.ops.convert.metadata import ParamCounts, general_metadata
+from slmkit.ops.convert.shapes import check_shapes
 from slmkit.ops.convert.stored import read_weights
+from slmkit.ops.convert.ternary import Ternarized, Unpacked
 from slmkit.ops.convert.weights import Weights
 
 ConvertType = Literal["auto", "f16", "bf16", "f32", "q8_0", "tq1_0", "tq2_0"]
 TYPES: tuple[str, ...] = get_args(ConvertType)
+TERNARY = ("tq1_0", "tq2_0")
 
 FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32, "TQ1_0": 36, "TQ2_0": 37}
 """`general.file_type`, enum llama_ftype of llama.h."""
@@ -91,15 +95,25 @@ def make_plan(
     wanted = wanted_type(outtype, stored)
     tensors = architecture.tensors(stored)
     _check_vocab(checkpoint, tensors, architecture.n_vocab)
+    check_shapes(architecture, tensors)
     general = general_metadata(
         checkpoint, architecture.name, config.raw, _counts(tensors), name=name, model_id=model_id, progress=progress
     )
     first = {"general.architecture": general["general.architecture"]}
     metadata = first | architecture.early_metadata() | general | architecture.metadata()
-    metadata |= {"general.file_type": u32(FILE_TYPES[wanted.upper()])} | architecture.late_metadata()
+    if architecture.writes_file_type:
+        metadata["general.file_type"] = u32(FILE_TYPES[wanted.upper()])
+    metadata |= architecture.late_metadata()
     metadata["general.quantization_version"] = u32(QUANTIZATION_VERSION)
     metadata |= architecture.vocab(checkpoint, pre)
-    return Plan(architecture, wanted, metadata, tuple(tensors), tuple(architecture.remarks(stored)))
+    if pre is not None and metadata.get("tokenizer.ggml.pre") != string(pre):
+        raise UsageError(
+            f"the tokenizer of {checkpoint} is no byte-level BPE", hint="it needs no `--pre`: leave it out"
+        )
+    said = [*architecture.remarks(stored), *remarks(config)]
+    if wanted in TERNARY and not any(isinstance(t.weights, Ternarized | Unpacked) for t in tensors):
+        said.append(f"{wanted} keeps three values for each weight: that suits only models that were trained so")
+    return Plan(architecture, wanted, metadata, tuple(tensors), tuple(said))
 
 
 def resolve_type(checkpoint: Path, outtype: str) -> str:
@@ -147,7 +161,7 @@ def _counts(tensors: Sequence[NamedWeights]) -> ParamCounts:
 
 
 def _check_vocab(checkpoint: Path, tensors: Sequence[NamedWeights], n_vocab: int) -> None:
-    rows = next(t.weights.shape[0] for t in tensors if t.name == "token_embd.weight")
+    rows = next((t.weights.shape[0] for t in tensors if t.name == "token_embd.weight"), n_vocab)
     if rows != n_vocab:
         raise ConvertError(
             f"{checkpoint}: `vocab_size` in config.json is {n_vocab}, but the embedding has {rows} rows",

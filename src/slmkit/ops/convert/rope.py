@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from slmkit.errors import ConvertError
@@ -58,6 +59,25 @@ class Rope:
         value = self.main.get("partial_rotary_factor")
         return None if value is None else float(value)
 
+    def check(self) -> None:
+        """Raise `ConvertError` for a YaRN scaling that llama.cpp would compute with other numbers.
+
+        It reads the factor and the original context; the rest is as `llama_context` has it built in:
+        https://github.com/ggml-org/llama.cpp/blob/0c1e57098/src/llama-context.cpp (Grok and Mistral 3 aside).
+        """
+        if self.kind != "yarn":
+            return
+        factor = float(self.main.get("factor") or 1.0)
+        built_in = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
+        built_in |= dict.fromkeys(("attention_factor", "attn_factor"), 1 + 0.1 * math.log(max(factor, 1.0)))
+        for key, value in built_in.items():
+            found = self.main.get(key)
+            if found is None or (isinstance(found, int | float) and math.isclose(found, value, rel_tol=1e-3)):
+                continue
+            raise ConvertError(f"{self._path}: llama.cpp has YaRN with `{key}` {value:g} only, not {found!r}")
+        if self.main.get("mscale") and self.main.get("mscale_all_dim"):
+            raise ConvertError(f"{self._path}: llama.cpp has YaRN without `mscale` only")
+
     def metadata(self, arch: str) -> dict[str, Value]:
         """Scaling and frequency bases; llama3 scaling and the factors of longrope are tensors instead."""
         out = self._scaling(f"{arch}.rope.scaling.")
@@ -65,6 +85,11 @@ class Rope:
             if where.get("rope_theta") is not None:
                 out[f"{arch}.rope.{key}"] = f32(where["rope_theta"])
         return out
+
+    def other_base(self, arch: str) -> dict[str, Value]:
+        """The frequency base alone, and only when it is not the one that llama.cpp assumes."""
+        theta = self.main.get("rope_theta")
+        return {} if theta in (None, 10000) else {f"{arch}.rope.freq_base": f32(theta)}
 
     def _scaling(self, p: str) -> dict[str, Value]:
         factor = self.main.get("factor")

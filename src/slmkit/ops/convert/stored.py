@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from slmkit.errors import ConvertError
 from slmkit.formats.safetensors import INDEX_NAME, Tensor, read_checkpoint
 from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.dequantize import dequantized
 from slmkit.ops.convert.encode import FLOATS
-from slmkit.ops.convert.ternary import unpack
+from slmkit.ops.convert.origin import described
 from slmkit.ops.convert.weights import Weights
 
 
@@ -33,22 +34,11 @@ def read_weights(config: Config) -> Mapping[str, Weights]:
 
 def plain(config: Config, stored: Mapping[str, Tensor]) -> Mapping[str, Weights]:
     """The tensors of a checkpoint as floating point, dequantized where needed; raises `ConvertError`."""
-    if config.has("quantization_config"):
-        match config.raw["quantization_config"]:
-            case {"quant_method": "bitnet"}:
-                return unpack(config, stored)
-            case {"quant_method": str(method)}:
-                how = method
-            case _:
-                how = "in some way"
-        raise ConvertError(
-            f"{config.folder} is already quantized ({how}), its weights are not plain numbers",
-            hint="convert the original checkpoint, then quantize it here",
-        )
-    for tensor in stored.values():
-        if tensor.dtype not in FLOATS and not tensor.name.endswith(".inv_freq"):
+    found = dequantized(config, stored)
+    for name, weights in found.items():
+        if weights.dtype not in FLOATS and not name.endswith(".inv_freq"):
             raise ConvertError(
-                f"{tensor.path}: tensor `{tensor.name}` has type {tensor.dtype}, which is no plain floating point",
+                f"{described(weights, name)} has type {weights.dtype}, which is no plain floating point",
                 hint="convert the original, unquantized checkpoint",
             )
-    return stored
+    return found

@@ -20,12 +20,11 @@ from slmkit.formats.chat_template import DEFAULT, chat_templates
 from slmkit.formats.gguf.writer import Value, boolean, f32s, i32s, string, strings
 from slmkit.formats.metaspace import space_prefix
 from slmkit.formats.sentencepiece import PieceType, read_pieces
-from slmkit.formats.tokenizer_json import AddedToken, TokenizerJson, read_json, read_tokenizer_json
+from slmkit.formats.tokenizer_json import AddedToken, TokenizerJson, read_json, read_sections, read_tokenizer_json
 from slmkit.ops.convert.added import all_added, beyond_remark, legacy, listed, strip_remark
 from slmkit.ops.convert.special import SpecialTokens, special_tokens
 
 _SPACE = "\u2581"
-_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
 
 
@@ -93,10 +92,11 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
     folder = source.path.parent
     settings = read_json(folder / "tokenizer_config.json")
     tokens, types = _padding(n_vocab)
+    _check_ids(source, n_vocab)
     for text, i in source.vocab.items():
-        _check_id(source.path, i, n_vocab, text)
         tokens[i], types[i] = text, PieceType.NORMAL
     tokenizer = tokenizer_json.load(source)
+    source = tokenizer_json.renumbered(source, tokenizer)
     name, remark = (pre, None) if pre else pretokenizers.identify(source, tokenizer)
     added, beyond = _split(all_added(source, settings), n_vocab)
     published = {token.content for token in source.added}
@@ -129,11 +129,11 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
 
 
 def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
-    tokens, types = _padding(n_vocab)
-    scores = [-10000.0] * n_vocab
-    for i, piece in enumerate(read_pieces(folder / "tokenizer.model")[:n_vocab]):
-        user = piece.type is PieceType.USER_DEFINED
-        tokens[i], types[i], scores[i] = piece.text, PieceType.NORMAL if user else piece.type, piece.score
+    pieces = read_pieces(folder / "tokenizer.model")
+    tokens, types = _padding(n_vocab, len(pieces.texts))
+    tokens[:0] = pieces.texts[:n_vocab]
+    types[:0] = [PieceType.NORMAL if kind == PieceType.USER_DEFINED else kind for kind in pieces.types[:n_vocab]]
+    scores = pieces.scores[:n_vocab] + [-10000.0] * max(0, n_vocab - len(pieces.scores))
     settings = read_json(folder / "tokenizer_config.json")
     older, _ = _split(legacy(folder), n_vocab)
     for token in older:
@@ -148,16 +148,16 @@ def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Voc
 
 def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre: str | None = None) -> Vocab:
     """Scores are minus the rank of the merge that makes the token: llama.cpp then merges in the same order."""
-    ranks: dict[str, int] = {}
-    for rank, merge in enumerate(source.merges):
-        left, _, right = merge.partition(" ")
-        ranks.setdefault(left + right, rank)
+    made = (merge.replace(" ", "") for merge in reversed(source.merges))  # of several ways the first counts
+    ranks = dict(zip(made, range(1 - len(source.merges), 1), strict=True))
     tokens, types = _padding(n_vocab)
     scores = [-10000.0] * n_vocab
+    _check_ids(source, n_vocab)
     for text, i in source.vocab.items():
-        _check_id(source.path, i, n_vocab, text)
-        kind = PieceType.BYTE if _BYTE.fullmatch(text) else PieceType.NORMAL
-        tokens[i], types[i], scores[i] = text, kind, float(-ranks.get(text, len(ranks)))
+        tokens[i], types[i], scores[i] = text, PieceType.NORMAL, float(ranks.get(text, -len(source.merges)))
+    for byte in (f"<0x{number:02X}>" for number in range(256)):
+        if byte in source.vocab:
+            types[source.vocab[byte]] = PieceType.BYTE
     unknown = source.model.get("unk_token")
     if unknown in source.vocab:
         types[source.vocab[unknown]] = PieceType.UNKNOWN
@@ -182,7 +182,7 @@ def _spm_vocab(
     scores: list[float],
     remarks: tuple[str, ...],
 ) -> Vocab:
-    raw = read_json(folder / "tokenizer.json")
+    raw = read_sections(folder / "tokenizer.json")
     special = special_tokens(raw, settings, config, len(tokens))
     return Vocab(
         model="llama",
@@ -207,9 +207,10 @@ def _remarks(*found: str | None) -> tuple[str, ...]:
     return tuple(remark for remark in found if remark)
 
 
-def _padding(n_vocab: int) -> tuple[list[str], list[int]]:
-    """Rows of the embedding that no token names."""
-    return [f"[PAD{i}]" for i in range(n_vocab)], [PieceType.UNUSED] * n_vocab
+def _padding(n_vocab: int, first: int = 0) -> tuple[list[str], list[int]]:
+    """Rows of the embedding that no token names, from `first` on."""
+    numbers = range(first, n_vocab)
+    return [f"[PAD{i}]" for i in numbers], [PieceType.UNUSED] * len(numbers)
 
 
 def _added(text: str, special: bool) -> tuple[str, PieceType]:
@@ -217,6 +218,11 @@ def _added(text: str, special: bool) -> tuple[str, PieceType]:
     if special or _LOOKS_SPECIAL.fullmatch(text):
         return text, PieceType.CONTROL
     return text.replace(_SPACE, " "), PieceType.USER_DEFINED
+
+
+def _check_ids(source: TokenizerJson, n_vocab: int) -> None:
+    text = max(source.vocab, key=lambda text: source.vocab[text], default="")
+    _check_id(source.path, source.vocab.get(text, 0), n_vocab, text)
 
 
 def _check_id(path: Path, i: int, n_vocab: int, text: str) -> None:

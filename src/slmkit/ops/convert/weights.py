@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from slmkit.errors import ConvertError
 from slmkit.ops.convert.encode import to_f32
+from slmkit.ops.convert.origin import described
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -75,7 +77,8 @@ class Reshaped:
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        assert math.prod(self.shape) == n_elements(self.source), (self.shape, self.source.shape)
+        if math.prod(self.shape) != n_elements(self.source):
+            raise contradiction(self.source, f"cannot be {list(self.shape)}")
 
     @property
     def dtype(self) -> str:
@@ -94,6 +97,10 @@ class Sliced:
     source: Weights
     first: int
     last: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.last <= self.source.shape[0]:
+            raise contradiction(self.source, f"has no rows {self.first} to {self.last}")
 
     @property
     def dtype(self) -> str:
@@ -117,6 +124,9 @@ class Stacked:
 
     sources: Sequence[Weights]
 
+    def __post_init__(self) -> None:
+        _check_alike([(s, s.dtype, s.shape) for s in self.sources])
+
     @property
     def dtype(self) -> str:
         """Of all sources."""
@@ -138,6 +148,9 @@ class Concatenated:
 
     sources: Sequence[Weights]
 
+    def __post_init__(self) -> None:
+        _check_alike([(s, s.dtype, s.shape[1:]) for s in self.sources])
+
     @property
     def dtype(self) -> str:
         """Of all sources."""
@@ -151,6 +164,20 @@ class Concatenated:
     def read(self, start: int, stop: int) -> Array:
         """See `Weights`."""
         return _joined([n_elements(s) for s in self.sources], self.sources, start, stop)
+
+
+def contradiction(weights: Weights, what: str) -> ConvertError:
+    """The error for a tensor whose shape does not allow what config.json makes of it."""
+    return ConvertError(
+        f"{described(weights, 'a tensor')} has shape {list(weights.shape)} and {what}",
+        hint="config.json and weights belong to different versions of the model",
+    )
+
+
+def _check_alike(sources: Sequence[tuple[Weights, str, tuple[int, ...]]]) -> None:
+    for weights, *kind in sources[1:]:
+        if kind != list(sources[0][1:]):
+            raise contradiction(weights, f"type {weights.dtype}, unlike {described(sources[0][0], 'the first')}")
 
 
 def _joined(sizes: Sequence[int], sources: Sequence[Weights], start: int, stop: int) -> Array:
@@ -203,6 +230,7 @@ class Transposed:
     """Rows and columns exchanged (Conv1D of GPT-2). Columns are gathered, so each part reads the whole source."""
 
     source: Weights
+    gathered: ClassVar[bool] = True
 
     @property
     def dtype(self) -> str:

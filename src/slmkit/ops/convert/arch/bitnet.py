@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, f32, string
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, only, whole_heads, whole_rotary
+from slmkit.ops.convert.limits import SILU, heads_of_width, only, whole_heads, whole_rotary
 from slmkit.ops.convert.ternary import Ternarized, Unpacked
 from slmkit.ops.convert.weights import Weights
 
@@ -57,10 +56,7 @@ class Bitnet(Architecture):
         only(self.config, self.name, "weight_bits", 1)
         whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
         whole_rotary(self.config, self.name, self.rope)
-        if self.head_dim * self.n_heads != self.n_embd:
-            raise ConvertError(
-                f"{self.config.path}: llama.cpp runs no bitnet with {self.n_heads} heads of {self.head_dim}"
-            )
+        heads_of_width(self.config, self.name, self.n_heads, self.head_dim, self.n_embd)
 
     def late_metadata(self) -> dict[str, Value]:
         """Without effect, and written by llama.cpp's converter (`BitnetModel` in conversion/bitnet.py, 0c1e57098)."""

@@ -38,7 +38,7 @@ class Gemma2(Gemma):
     n_layers_27b: ClassVar[int] = 46
     """By this number of layers llama.cpp knows the 27B, whose scale of attention is another one."""
     every: ClassVar[int] = 2
-    """llama.cpp takes every so manieth layer for one that sees everything."""
+    """Of this many layers llama.cpp takes the last for one that sees everything."""
 
     def check(self) -> None:
         """The scale of attention is not stored in GGUF, and soft caps cannot be switched off."""

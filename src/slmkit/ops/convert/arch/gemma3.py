@@ -87,6 +87,6 @@ class Gemma3(Gemma2):
 
     def data(self, name: str, weights: Weights) -> Weights:
         """Rows of the embedding that no token names are cut off."""
-        if name in ("token_embd.weight", "output.weight") and weights.shape[0] > self.n_vocab:
+        if name in ("token_embd.weight", "output.weight") and weights.shape[:1] > (self.n_vocab,):
             return Sliced(weights, 0, self.n_vocab)
         return super().data(name, weights)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, bools, f32, f32s, i32s, u32
 from slmkit.formats.safetensors import DTYPES
 from slmkit.ops.convert.arch.gemma3 import Gemma3
@@ -87,7 +88,7 @@ class Gemma3n(Gemma3):
         for key, value in _FIXED.items():
             found = self.config.find(key)
             self.refuse(found != value, f"`{key}` {found} (it assumes {value})")
-        n, shared = self.n_layers, self.config.raw["num_kv_shared_layers"]
+        n, shared = self.n_layers, self.n_shared
         self.refuse(
             n - shared != _FIRST_SHARED and (shared or n > _FIRST_SHARED),
             f"{shared} of {n} layers that share keys and values (it shares from layer {_FIRST_SHARED} on)",
@@ -99,6 +100,11 @@ class Gemma3n(Gemma3):
             f"another `activation_sparsity_pattern` than {_SPARSE} in the first {_N_SPARSE} layers",
         )
         self.refuse(len(set(self.widths())) > 1, "layers of different `intermediate_size`")
+
+    @property
+    def n_shared(self) -> int:
+        """Layers at the end that see the keys and values of earlier ones."""
+        return int(self.config.number("num_kv_shared_layers"))
 
     def check_scale(self) -> None:
         """Both do without."""
@@ -130,10 +136,10 @@ class Gemma3n(Gemma3):
         return {
             f"{a}.final_logit_softcapping": f32(c.number("final_logit_softcapping")),
             f"{a}.attention.sliding_window": u32(c.integer("sliding_window")),
-            f"{a}.altup.active_idx": u32(c.raw["altup_active_idx"]),
-            f"{a}.altup.num_inputs": u32(c.raw["altup_num_inputs"]),
-            f"{a}.embedding_length_per_layer_input": u32(c.raw["hidden_size_per_layer_input"]),
-            f"{a}.attention.shared_kv_layers": u32(c.raw["num_kv_shared_layers"]),
+            f"{a}.altup.active_idx": u32(_FIXED["altup_active_idx"]),
+            f"{a}.altup.num_inputs": u32(_FIXED["altup_num_inputs"]),
+            f"{a}.embedding_length_per_layer_input": u32(_FIXED["hidden_size_per_layer_input"]),
+            f"{a}.attention.shared_kv_layers": u32(self.n_shared),
             f"{a}.activation_sparsity_scale": f32s([deviations(share) for share in self.sparsity()]),
             f"{a}.attention.sliding_window_pattern": bools(self.slides()),
         }
@@ -148,21 +154,27 @@ class Gemma3n(Gemma3):
         target = self.gguf_name(name)
         if target not in ("altup_proj.weight", "altup_unembd_proj.weight"):
             return super().place(name, weights)
+        number, n = int(name.split(".")[-2]), _FIXED["altup_num_inputs"] - 1
         parts = self.stacks.setdefault(target, {})
-        parts[int(name.split(".")[-2])] = weights
+        parts[number] = weights
         first = next(iter(parts.values()))
-        if parts.keys() - {0, 1, 2} or (weights.shape, weights.dtype) != (first.shape, first.dtype):
+        if (weights.shape, weights.dtype) != (first.shape, first.dtype):
+            raise ConvertError(f"{self.config.folder}: tensor `{name}` has another shape or type than its neighbours")
+        if number >= n:
             return None
-        return [NamedWeights(target, Stacked([parts[i] for i in range(3)]))] if len(parts) == 3 else []
+        if len(parts) < n:
+            return []
+        del self.stacks[target]
+        return [NamedWeights(target, Stacked([parts[i] for i in range(n)]))]
 
     def data(self, name: str, weights: Weights) -> Weights:
         """Tokens of images and sound have no rows of their own: zeros."""
-        if name not in ("token_embd.weight", "per_layer_token_embd.weight"):
+        if name not in ("token_embd.weight", "per_layer_token_embd.weight") or len(weights.shape) != 2:
             return weights
-        rows = weights.shape[0]
+        rows, columns = weights.shape
         if rows >= self.n_vocab:
             return Sliced(weights, 0, self.n_vocab)
-        return Concatenated([weights, Zeros((self.n_vocab - rows, *weights.shape[1:]), weights.dtype)])
+        return Concatenated([weights, Zeros((self.n_vocab - rows, columns), weights.dtype)])
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, boolean, f32, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import GELU_TANH, only, whole_heads
+from slmkit.ops.convert.limits import GELU_TANH, heads_of_width, only, rotated, whole_heads
 
 _THETA = 10000.0
 """What llama.cpp takes when the file names no other base."""
@@ -51,7 +50,7 @@ class Phi2(Architecture):
     @property
     def n_rotated(self) -> int:
         """Rotated dimensions of each head."""
-        return int((self.rope.partial_factor or 1.0) * self.n_embd) // self.n_heads
+        return rotated(self.config, self.rope, self.n_heads, self.n_embd)
 
     def check(self) -> None:
         """What src/models/phi2.cpp cannot do."""
@@ -60,14 +59,8 @@ class Phi2(Architecture):
         only(self.config, self.name, "qk_layernorm", False)
         only(self.config, self.name, "tie_word_embeddings", False)
         whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
-        if self.head_dim * self.n_heads != self.n_embd:
-            raise ConvertError(
-                f"{self.config.path}: llama.cpp runs no phi2 with {self.n_heads} heads of {self.head_dim}"
-            )
-        if self.n_rotated % 2 or self.n_rotated != int((self.rope.partial_factor or 1.0) * self.head_dim):
-            raise ConvertError(
-                f"{self.config.path}: a `partial_rotary_factor` of {self.rope.partial_factor} splits no head"
-            )
+        heads_of_width(self.config, self.name, self.n_heads, self.head_dim, self.n_embd)
+        rotated(self.config, self.rope, self.n_heads, self.n_embd)
 
     def metadata(self) -> dict[str, Value]:
         """In the order of `Phi2Model` in conversion/phi.py at llama.cpp 0c1e57098, which writes no base of the rope."""
@@ -92,7 +85,7 @@ class Phi2(Architecture):
     def required(self) -> Iterator[str]:
         """llama.cpp insists on the biases, too; only those of q, k and v may be absent."""
         yield from super().required()
-        for template in self.biases or ():
+        for template in sorted(self.biases or ()):
             if not template.endswith(("attn_q", "attn_k", "attn_v")):
                 for layer in range(self.n_layers if "{}" in template else 1):
                     yield f"{template.format(layer)}.bias"

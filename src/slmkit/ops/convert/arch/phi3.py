@@ -9,17 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from slmkit.errors import ConvertError
+from slmkit.errors import ConvertError, TokenizerError
 from slmkit.formats.gguf.writer import Value, f32, u32
 from slmkit.formats.sentencepiece import PieceType
 from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.architecture import Architecture, NamedWeights
 from slmkit.ops.convert.config import Config
-from slmkit.ops.convert.limits import SILU, only, whole_heads, without_window
+from slmkit.ops.convert.limits import SILU, heads_of_width, only, rotated, whole_heads, without_window
+from slmkit.ops.convert.shapes import Shape, with_fused_gate
 from slmkit.ops.convert.vocab import Vocab
 from slmkit.ops.convert.weights import Generated, Weights
-
-_LONG = ("longrope", "su")
 
 
 class Phi3(Architecture):
@@ -40,7 +39,7 @@ class Phi3(Architecture):
         "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
     }
     biases: ClassVar[frozenset[str] | None] = frozenset()
-    scalings: ClassVar[frozenset[str | None]] = frozenset({None, *_LONG, "yarn"})
+    scalings: ClassVar[frozenset[str | None]] = frozenset({None, "longrope", "su", "yarn"})
 
     def defaults(self, config: Config) -> dict[str, Any]:
         """Of Phi3Config in transformers 4.57."""
@@ -57,35 +56,30 @@ class Phi3(Architecture):
     @property
     def n_rotated(self) -> int:
         """Rotated dimensions of each head."""
-        return int((self.rope.partial_factor or 1.0) * self.n_embd) // self.n_heads
+        return rotated(self.config, self.rope, self.n_heads, self.n_embd)
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """Gate and up are one tensor."""
+        return with_fused_gate(self)
 
     def check(self) -> None:
         """What src/models/phi3.cpp cannot do."""
         super().check()
         only(self.config, self.name, "hidden_act", *SILU)
         whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
-        if self.head_dim * self.n_heads != self.n_embd:
-            raise ConvertError(
-                f"{self.config.path}: llama.cpp runs no phi3 with {self.n_heads} heads of {self.head_dim}"
-            )
-        factor = self.rope.partial_factor or 1.0
-        if self.n_rotated % 2 or self.n_rotated != int(factor * self.head_dim):
-            raise ConvertError(f"{self.config.path}: a `partial_rotary_factor` of {factor} splits no head")
-        if self.rope.kind is not None:
-            self._factors("long_factor")
-            self._factors("short_factor")
+        heads_of_width(self.config, self.name, self.n_heads, self.head_dim, self.n_embd)
+        rotated(self.config, self.rope, self.n_heads, self.n_embd)
+        list(self.generated())
 
     def early_metadata(self) -> dict[str, Value]:
-        """What is done to the attention of a model whose context was made longer; https://arxiv.org/abs/2402.13753."""
+        """What LongRoPE multiplies q and k with, https://arxiv.org/abs/2402.13753; `yarn` is that of early releases."""
         if self.rope.kind is None:
             return {}
-        context, original = self.config.integer("max_position_embeddings"), self.rope.original_context
-        scale = max(1.0, context / original)
-        if self.rope.kind in _LONG:
-            factor = math.sqrt(1 + math.log(scale) / math.log(original))
-        else:  # as Phi-3's first releases had it
-            factor = 0.1 * math.log(scale) + 1.0
-        return {f"{self.name}.rope.scaling.attn_factor": f32(self.rope.main.get("attention_factor") or factor)}
+        original = max(2, self.rope.original_context)
+        scale = math.log(max(1.0, self.config.integer("max_position_embeddings") / original))
+        factor = 1.0 + 0.1 * scale if self.rope.kind == "yarn" else math.sqrt(1.0 + scale / math.log(original))
+        given = Config(self.config.path, self.rope.main).number("attention_factor", default=factor)
+        return {f"{self.name}.rope.scaling.attn_factor": f32(given)}
 
     def metadata(self) -> dict[str, Value]:
         """In the order of `Phi3MiniModel` in conversion/phi.py at llama.cpp 0c1e57098."""
@@ -105,32 +99,24 @@ class Phi3(Architecture):
 
     def late_metadata(self) -> dict[str, Value]:
         """Zero where there is none (Phi-4)."""
-        window = self.config.find("sliding_window")
-        return {
-            f"{self.name}.attention.sliding_window": u32(0 if window is None else self.config.integer("sliding_window"))
-        }
+        window = self.config.integer("sliding_window") if self.config.find("sliding_window") else 0
+        return {f"{self.name}.attention.sliding_window": u32(window)}
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """llama.cpp switches the window of this architecture off: https://github.com/ggml-org/llama.cpp/pull/13676."""
         return super().remarks(stored) + without_window(self.config, self.config.find("sliding_window"))
 
     def generated(self) -> Iterator[NamedWeights]:
-        """Divisors of the frequencies, for contexts beyond the original one and for shorter ones."""
-        if self.rope.kind is not None:
-            yield NamedWeights("rope_factors_long.weight", Generated(self._factors("long_factor")))
-            yield NamedWeights("rope_factors_short.weight", Generated(self._factors("short_factor")))
-
-    def _factors(self, key: str) -> Any:
-        """One divisor for each rotated pair; raises `ConvertError`."""
-        values = self.rope.main.get(key)
-        if not isinstance(values, list) or len(values) != self.n_rotated // 2:
-            raise ConvertError(
-                f"{self.config.path}: `{key}` of the rope scaling must have {self.n_rotated // 2} numbers"
-            )
-        try:
-            return np.array(values, np.float32)
-        except (TypeError, ValueError) as error:
-            raise ConvertError(f"{self.config.path}: `{key}` of the rope scaling must be numbers") from error
+        """Divisors of the frequencies, one for each rotated pair: beyond the original context, and within it."""
+        for which in ("long", "short") if self.rope.kind is not None else ():
+            values, n = self.rope.main.get(f"{which}_factor"), self.n_rotated // 2
+            try:
+                factors = np.array(values, np.float32)
+            except (TypeError, ValueError):
+                factors = np.zeros(0, np.float32)
+            if factors.shape != (n,):
+                raise ConvertError(f"{self.config.path}: `{which}_factor` of the rope scaling must be {n} numbers")
+            yield NamedWeights(f"rope_factors_{which}.weight", Generated(factors))
 
     def read_vocab(self, folder: Path, pre: str | None) -> Vocab:
         """In a SentencePiece vocabulary, added tokens stand as they are and are control tokens where marked special.
@@ -138,13 +124,22 @@ class Phi3(Architecture):
         `Phi3MiniModel.set_vocab` of conversion/phi.py at llama.cpp 0c1e57098. tokenizer.json has the last word.
         """
         found = super().read_vocab(folder, pre)
-        if found.model != "llama":
+        if found.scores is None:
             return found
-        decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
-        added = [(int(i), token) for i, token in decoder.items()]
-        added += [(token["id"], token) for token in read_json(folder / "tokenizer.json").get("added_tokens") or []]
-        for i, token in added:
+        for i, text, special in _added_tokens(folder):
             if i < len(found.tokens):
-                found.tokens[i] = token["content"]
-                found.types[i] = PieceType.CONTROL if token.get("special") else PieceType.USER_DEFINED
+                found.tokens[i], found.scores[i] = text, -1000.0
+                found.types[i] = PieceType.CONTROL if special else PieceType.USER_DEFINED
         return found
+
+
+def _added_tokens(folder: Path) -> Iterator[tuple[int, str, bool]]:
+    """Id, text and whether it is special; raises `TokenizerError`."""
+    decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
+    entries = [{**token, "id": int(i)} for i, token in decoder.items()]
+    for entry in entries + (read_json(folder / "tokenizer.json").get("added_tokens") or []):
+        match entry:
+            case {"id": int(i), "content": str(text)}:
+                yield i, text, bool(entry.get("special"))
+            case _:
+                raise TokenizerError(f"{folder} has an added token that makes no sense: {entry!r}")

@@ -32,6 +32,9 @@ class Qwen3Moe(Qwen3):
         "model.layers.{}.mlp.experts.down_proj": "blk.{}.ffn_down_exps",
     }
 
+    shares_add_up: ClassVar[bool] = True
+    """Whether llama.cpp's graph makes the shares of the chosen experts add up to 1."""
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._experts: dict[str, dict[str, Weights]] = {}
@@ -42,9 +45,9 @@ class Qwen3Moe(Qwen3):
         return {**{key: value for key, value in super().defaults(config).items() if key != "head_dim"}, **own}
 
     def check(self) -> None:
-        """Each layer must have experts, and what the router gives to the chosen ones must add up to 1."""
+        """Each layer must have experts, and their shares be what the graph makes of them."""
         super().check()
-        only(self.config, self.name, "norm_topk_prob", True)
+        only(self.config, self.name, "norm_topk_prob", self.shares_add_up)
         only(self.config, self.name, "decoder_sparse_step", 1)
         only(self.config, self.name, "mlp_only_layers", [])
 
