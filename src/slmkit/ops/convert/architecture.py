@@ -193,7 +193,8 @@ class Architecture(ABC):
     def _count(self, key: str, value: Any) -> Value:
         """One number, or one for each layer."""
         values = value if isinstance(value, list) else [value]
-        if not all(type(n) is int and 0 <= n < 1 << 32 for n in values) or value == 0:
+        good = all(type(n) is int and 0 <= n < 1 << 31 for n in values) and value != 0
+        if not good or (isinstance(value, list) and len(value) != self.n_layers):
             raise ConvertError(f"{self.config.path}: the {key.replace('_', ' ')} must be a positive whole number")
         return i32s(value) if isinstance(value, list) else u32(value)
 

@@ -12,6 +12,7 @@ from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.folder import check_folder
 
 _LARGEST = 3.4e38
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ class Config:
         """A count or size, 1 or more, under the first of `keys` that is there; raises `ConvertError`."""
         value = self._value(keys, default)
         if type(value) is not int or not 0 < value < 1 << 32:
-            raise ConvertError(f"{self.path}: `{keys[0]}` must be a positive whole number, not {value!r}")
+            raise ConvertError(f"{self.path}: `{self._key(keys)}` must be a positive whole number, not {shown(value)}")
         return value
 
     def number(self, *keys: str, default: float | None = None) -> float:
         """A number under the first of `keys` that is there; raises `ConvertError`."""
         value = self._value(keys, default)
         if not is_number(value):
-            raise ConvertError(f"{self.path}: `{keys[0]}` must be a number, not {value!r}")
+            raise ConvertError(f"{self.path}: `{self._key(keys)}` must be a number, not {shown(value)}")
         return float(value)
 
     def numbers(self, key: str, n: int) -> list[float]:
@@ -66,6 +67,10 @@ class Config:
         """With `defaults` where a key is absent: what transformers assumes for the architecture."""
         return replace(self, raw={**self.raw, **{k: v for k, v in defaults.items() if not self.has(k)}})
 
+    def _key(self, keys: tuple[str, ...]) -> str:
+        """Which of the names for a thing this file uses."""
+        return next((key for key in keys if self.has(key)), keys[0])
+
     def _value(self, keys: tuple[str, ...], default: float | None) -> Any:
         value = self.find(*keys)
         if value is None:
@@ -73,6 +78,12 @@ class Config:
         if value is None:
             raise ConvertError(f"{self.path} lacks `{keys[0]}`", hint="the file is incomplete: download it again")
         return value
+
+
+def shown(value: Any) -> str:
+    """A value of the file, cut to what fits into a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def is_number(value: Any) -> bool:
