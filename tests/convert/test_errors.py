@@ -230,3 +230,12 @@ def test_names(tmp_path: Path) -> None:
     assert convert(folder, target).name == "0a1b2c3d"
     assert convert(folder, target, model_id="Qwen/Qwen2.5-0.5B-Instruct").name == "Qwen2.5 0.5B Instruct"
     assert convert(folder, target, model_id="a/b", name="My model").name == "My model"
+
+
+def test_a_model_of_the_hub_names_its_source(llama: Path) -> None:
+    from gguf import GGUFReader
+
+    convert(llama, llama / "out.gguf", model_id="org/name", commit="0a1b2c")
+    fields = GGUFReader(llama / "out.gguf").fields
+    assert fields["general.source.url"].contents() == "https://huggingface.co/org/name/tree/0a1b2c"
+    assert fields["general.source.repo_url"].contents() == "https://huggingface.co/org/name"

@@ -17,6 +17,9 @@ from slmkit.formats.gguf.types import ValueType
 from slmkit.formats.gguf.writer import Value, string
 from slmkit.formats.tokenizer_json import read_json
 
+HUB = "https://huggingface.co"
+"""Where a source is looked up, whatever mirror it came from."""
+
 SAMPLING = {
     "sampling_sequence": ("sequence",),
     "sampling_top_k": ("top_k",),
@@ -56,12 +59,14 @@ def general_metadata(
     *,
     name: str | None,
     model_id: str | None,
+    commit: str | None,
     progress: Progress,
 ) -> dict[str, Value]:
     """`general.architecture`, `general.type` and what is known beyond, in upstream's order.
 
     `model_id` (`org/name`) stands in for the folder's name, which in a cache is a commit; `name` overrides both as
-    `general.name`. A model card that is no YAML is left out with a warning.
+    `general.name`. With `commit` it is a repository of the Hub, and named as the source. A model card that is no YAML
+    is left out with a warning.
     """
     import gguf
     import yaml
@@ -77,6 +82,9 @@ def general_metadata(
         for field, value in sampling.items():
             setattr(found, field, value)
         found.name = name or found.name or title.name
+        if model_id and commit:
+            found.source_repo_url = f"{HUB}/{model_id}"
+            found.source_url = f"{HUB}/{model_id}/tree/{commit}"
         counts = (params.total, params.shared, params.expert, params.n_experts)
         found.size_label = found.size_label or gguf.size_label(*counts)
         # The writer has no file: it only puts the fields into keys, types and order.

@@ -81,6 +81,7 @@ def make_plan(
     outtype: str = "auto",
     name: str | None = None,
     model_id: str | None = None,
+    commit: str | None = None,
     pre: str | None = None,
     stored: Mapping[str, Weights] | None = None,
     progress: Progress = SILENT,
@@ -97,7 +98,14 @@ def make_plan(
     _check_vocab(checkpoint, tensors, architecture.n_vocab)
     check_shapes(architecture, tensors)
     general = general_metadata(
-        checkpoint, architecture.name, config.raw, _counts(tensors), name=name, model_id=model_id, progress=progress
+        checkpoint,
+        architecture.name,
+        config.raw,
+        _counts(tensors),
+        name=name,
+        model_id=model_id,
+        commit=commit,
+        progress=progress,
     )
     first = {"general.architecture": general["general.architecture"]}
     metadata = first | architecture.early_metadata() | general | architecture.metadata()

@@ -159,7 +159,7 @@ def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre
     scores = [-10000.0] * n_vocab
     _check_ids(source, n_vocab)
     for text, i in source.vocab.items():
-        tokens[i], types[i], scores[i] = text, PieceType.NORMAL, float(ranks.get(text, -len(ranks)))
+        tokens[i], types[i], scores[i] = text, PieceType.NORMAL, float(ranks.get(text, -len(source.merges)))
     for byte in (f"<0x{number:02X}>" for number in range(256)):
         if byte in source.vocab:
             types[source.vocab[byte]] = PieceType.BYTE
