@@ -52,9 +52,9 @@ REFUSED: list[tuple[Callable[..., Path], dict[str, Any], str]] = [
     (make_phi2, {"tie_word_embeddings": True}, "`tie_word_embeddings` is True"),
     (make_phi2, {"partial_rotary_factor": 0.05}, "a `partial_rotary_factor` of 0.05 splits no head"),
     (make_phi2, {"rope_scaling": LINEAR}, "`linear` rope scaling for phi2"),
-    (make_phi2, {"head_dim": 32}, "runs no phi2 with 2 heads of 32"),
+    (make_phi2, {"head_dim": 32}, "runs no phi2 of width 128 with 2 heads of 32"),
     (make_phi3, {"hidden_act": "gelu"}, GELU),
-    (make_phi3, {"head_dim": 32}, "runs no phi3 with 4 heads of 32"),
+    (make_phi3, {"head_dim": 32}, "runs no phi3 of width 256 with 4 heads of 32"),
     (make_phi3, {"partial_rotary_factor": 0.27}, "a `partial_rotary_factor` of 0.27 splits no head"),
     (make_phi3, {"rope_scaling": LINEAR}, "`linear` rope scaling for phi3"),
     (
@@ -71,7 +71,7 @@ REFUSED: list[tuple[Callable[..., Path], dict[str, Any], str]] = [
     (make_bitnet, {"hidden_act": "relu2"}, "`hidden_act` is 'relu2'"),
     (make_bitnet, {"weight_bits": 2}, "`weight_bits` is 2"),
     (make_bitnet, {"rope_scaling": LINEAR}, "`linear` rope scaling for bitnet"),
-    (make_bitnet, {"head_dim": 32}, "runs no bitnet with 4 heads of 32"),
+    (make_bitnet, {"head_dim": 32}, "runs no bitnet of width 256 with 4 heads of 32"),
 ]
 
 
