@@ -167,7 +167,9 @@ def test_windows_are_told(tmp_path: Path) -> None:
         warnings = Warnings()
         convert(folder, folder / "out.gguf", progress=warnings)
         wanted = [f"llama.cpp attends to everything: the sliding window of {said} tokens is not applied"]
-        assert warnings.texts == (wanted if said else [])
+        about_tokens = "llama.cpp keeps the spaces beside"  # Phi-3's
+        found = [text for text in warnings.texts if not text.startswith(about_tokens)]
+        assert found == (wanted if said else [])
 
 
 def test_a_base_that_phi2_does_not_have_by_itself(make_case: Callable[[str], Path], tmp_path: Path) -> None:
