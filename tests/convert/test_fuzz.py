@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from slmkit.core.progress import SILENT
 from slmkit.errors import SlmkitError
 from slmkit.ops.convert.plan import make_plan
+from tests.convert.families import cases
 from tests.convert.fuzz import VALUES, as_json, damaged_bytes, read, several
 from tests.factories import PIECES, make_llama, write_json
 
@@ -140,6 +143,23 @@ def test_undamaged(spm: Path, bpe: Path, spm_json: Path) -> None:
 @given(data=st.data())
 def test_small_files(spm: Path, name: str, data: st.DataObject) -> None:
     check(spm, name, as_json(data.draw(several(read(spm / name)))))
+
+
+FAMILIES = [name for name, case in cases().items() if case.tokenizer == "own" and (case.forward or "tiny" in name)]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The tiny checkpoint of a case, made once."""
+    parent = tmp_path_factory.mktemp("families")
+    return cache(lambda name: cases()[name].make(parent / name))
+
+
+@MANY
+@given(data=st.data(), name=st.sampled_from(FAMILIES))
+def test_config_of_every_family(family: Callable[[str], Path], name: str, data: st.DataObject) -> None:
+    folder = family(name)
+    check(folder, "config.json", as_json(data.draw(several(read(folder / "config.json")))))
 
 
 @MANY
