@@ -21,6 +21,28 @@ from tests import factories
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--real", action="store_true", help="also test real models that must be downloaded (320 MB, kept)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real: needs a real model that must be downloaded; `--real` runs it")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "real models: " + ("all" if config.getoption("--real") else "SmolLM2 only; `--real` adds those to download")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `real`; pytest counts it as deselected."""
+    if config.getoption("--real"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("real")]
+    items[:] = [item for item in items if not item.get_closest_marker("real")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's models, cache or token, and none reaches the network."""

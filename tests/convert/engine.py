@@ -1,6 +1,6 @@
-"""llama.cpp's view of a converted file, from a child process: logits of every position, and ids of a text.
+"""llama.cpp's view of a converted file, from a child process: logits, ids of a text, what comes after it.
 
-Weights, KV cache and sums stay in float32 where the engine allows it, so that small differences mean something.
+For logits, weights, KV cache and sums stay in float32 where the engine allows it: small differences mean something.
 """
 
 from __future__ import annotations
@@ -38,6 +38,29 @@ if request["job"] == "tokenize":
         n = ll.llama_tokenize(vocab, data, len(data), ids, len(ids), request["special"], True)
         out.append(list(ids[:n]))
     json.dump(out, sys.stdout)
+elif request["job"] == "continue":
+    data = request["text"].encode()
+    ids = (ll.llama_token * (len(data) + 16))()
+    n = ll.llama_tokenize(vocab, data, len(data), ids, len(ids), True, True)
+    params = ll.llama_context_default_params()
+    params.n_ctx, params.n_threads, params.n_threads_batch = n + request["n_tokens"], 1, 1
+    context = ll.llama_init_from_model(model, params)
+    if not context:
+        sys.exit("".join(text[-20:]))
+    sampler = ll.llama_sampler_init_greedy()
+    piece = ctypes.create_string_buffer(256)
+    out = b""
+    batch = ll.llama_batch_get_one(ids, n)
+    for _ in range(request["n_tokens"]):
+        if ll.llama_decode(context, batch):
+            sys.exit("".join(text[-20:]))
+        token = ll.llama_sampler_sample(sampler, context, -1)
+        if ll.llama_vocab_is_eog(vocab, token):
+            break
+        n = ll.llama_token_to_piece(vocab, token, piece, len(piece), 0, False)
+        out += piece.raw[:n]
+        batch = ll.llama_batch_get_one((ll.llama_token * 1)(token), 1)
+    json.dump(out.decode("utf-8", "replace"), sys.stdout)
 else:
     tokens = request["tokens"]
     params = ll.llama_context_default_params()
@@ -81,4 +104,11 @@ def tokenize(gguf: Path, texts: Sequence[str], *, special: bool = False) -> list
     found: list[list[int]] = json.loads(
         _run({"job": "tokenize", "path": str(gguf), "texts": list(texts), "special": special})
     )
+    return found
+
+
+def continued(gguf: Path, text: str, n_tokens: int = 16) -> str:
+    """What the model says next: always the likeliest token, until an end of generation or `n_tokens`."""
+    request: dict[str, object] = {"job": "continue", "path": str(gguf), "text": text, "n_tokens": n_tokens}
+    found: str = json.loads(_run(request))
     return found

@@ -15,13 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmkit.core.progress import SILENT
-from slmkit.errors import ConvertError, SafetensorsError, UnclaimedTensorsError
+from slmkit.errors import ConvertError, SafetensorsError, SlmkitError, TokenizerError, UnclaimedTensorsError
 from slmkit.formats.safetensors import INDEX_NAME, read_checkpoint
+from slmkit.formats.sentencepiece import Piece, SpecialIds, write_pieces
 from slmkit.ops.convert import convert
 from slmkit.ops.convert.finite import is_finite
+from slmkit.ops.convert.plan import make_plan
 from slmkit.ops.convert.weights import Concatenated, Generated, Reshaped, Sliced, Stacked, Weights
 from tests.convert.test_errors import configure, refused, rewrite
-from tests.factories import make_llama, make_qwen2, split_shards
+from tests.factories import PIECES, make_llama, make_qwen2, split_shards
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 
@@ -188,6 +190,94 @@ def test_a_file_that_vanishes(llama: Path) -> None:
     (llama / "model.safetensors").unlink()
     with pytest.raises(SafetensorsError, match=rf"cannot read tensor `{Q}` of .*model\.safetensors"):
         tensor.read(0, 1)
+
+
+# ------------------------------------------------------------------ vocabulary and config
+
+
+def test_more_pieces_than_rows(llama: Path) -> None:
+    write_pieces(llama / "tokenizer.model", [*PIECES, Piece("more", -1.0)], SpecialIds())
+    refused(llama, TokenizerError, r"tokenizer\.model has token 512 \('more'\), but the embedding has 512 rows")
+
+
+def test_fewer_pieces_than_rows_are_padding(llama: Path) -> None:
+    write_pieces(llama / "tokenizer.model", PIECES[:500], SpecialIds())
+    tokens = make_plan(llama).metadata["tokenizer.ggml.tokens"].value
+    assert (len(tokens), tokens[499:501]) == (512, [PIECES[499].text, "[PAD500]"])
+
+
+def test_too_many_layers_for_llama_cpp(llama: Path) -> None:
+    refused(configure(llama, num_hidden_layers=(1 << 32) - 1), ConvertError, "4294967295 layers are more than")
+
+
+KEYS = (
+    "architectures",
+    "attention_bias",
+    "bos_token_id",
+    "eos_token_id",
+    "head_dim",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "is_causal",
+    "max_position_embeddings",
+    "model_type",
+    "num_attention_heads",
+    "num_experts",
+    "num_experts_per_tok",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "quantization_config",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "rope_local_base_freq",
+    "sliding_window",
+    "text_config",
+    "tie_word_embeddings",
+    "torch_dtype",
+    "vocab_size",
+    "_name_or_path",
+)
+BAD = ["64", "x", "", -1, 0, 1.5, 1 << 31, 1 << 70, 10**400, 1e308, float("nan"), True, False, [], [64], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_config_of_wrong_types(llama: Path, key: str) -> None:
+    """A plan or an error, whatever stands there; which of the two is a matter of the key."""
+    for value in BAD:
+        configure(llama, **{key: value})
+        try:
+            make_plan(llama).size_bytes()
+        except SlmkitError as error:
+            assert error.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"hidden_size": "64"}, "`hidden_size` must be a positive whole number, not '64'"),
+        ({"hidden_size": -64}, "`hidden_size` must be a positive whole number, not -64"),
+        ({"intermediate_size": [128, 128]}, "the feed forward length must be a positive whole number"),
+        ({"vocab_size": 512.0}, r"`vocab_size` must be a positive whole number, not 512\.0"),
+        ({"rms_norm_eps": "1e-5"}, "`rms_norm_eps` must be a number, not '1e-5'"),
+        ({"rms_norm_eps": float("nan")}, "`rms_norm_eps` must be a number, not nan"),
+        ({"rope_theta": 10**400}, "`rope_theta` must be a number"),
+        ({"rope_theta": -1.0}, r"`rope_theta` of the rope must be a positive number, not -1\.0"),
+        ({"rope_scaling": [1]}, r"`rope_scaling` must be an object, not \[1\]"),
+        ({"rope_parameters": {"full_attention": 3}}, "`rope_parameters` must have objects, not 3"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": "4"}}, "`factor` of the rope must be a positive number"),
+        ({"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4.0}}, "makes no sense"),
+        ({"head_dim": 1 << 31, "rope_scaling": {"rope_type": "llama3"}}, "heads of 2147483648 make no sense"),
+        ({"architectures": "LlamaForCausalLM"}, "lacks `architectures`"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "lacks `architectures`"),
+    ],
+)
+def test_what_is_said_of_a_config(llama: Path, changes: dict[str, Any], match: str) -> None:
+    refused(configure(llama, **changes), ConvertError, match)
 
 
 # ------------------------------------------------------------------ numbers that are none

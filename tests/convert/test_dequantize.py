@@ -6,6 +6,7 @@ The formats that it reads are in `families/quantized.py`, with golden data.
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmkit.errors import ConvertError
+from slmkit.formats.safetensors import Entry, read_file, write_file
 from slmkit.ops.convert import convert
-from slmkit.ops.convert.config import read_config
+from slmkit.ops.convert.config import Config, read_config
+from slmkit.ops.convert.dequantize import dequantized
 from slmkit.ops.convert.dequantize.sources import Packed, float8_values
 from slmkit.ops.convert.stored import read_weights
 from slmkit.ops.convert.weights import Generated, Weights, floats
@@ -29,6 +32,7 @@ from tests.convert.families.quantized import (
     Parts,
     compressed,
     float8,
+    fp8_blocks,
     gptq,
     int8,
     make_quantized,
@@ -251,6 +255,33 @@ def test_any_tile_of_packed_numbers(data: st.DataObject, axis: int, bits: int) -
     start = data.draw(st.integers(0, wanted.size - 1))
     stop = data.draw(st.integers(start + 1, wanted.size))
     assert np.array_equal(source.read(start, stop), wanted.reshape(-1)[start:stop])
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({**FP8, "weight_block_size": [64, 64]}, fp8_blocks),
+        ({**GPTQ, "bits": 4}, gptq(4, False)),
+        (compressed("pack-quantized", strategy="group", num_bits=4, **INTS), packed(4, True)),
+        (NF4, four_bits(True)),
+    ],
+)
+def test_memory_is_bounded(tmp_path: Path, settings: Mapping[str, Any], parts: Make) -> None:
+    """A matrix of 16 million weights, 64 MiB as float32, read as the converter reads it."""
+    rows = columns = 4096
+    path, rng = tmp_path / "a.safetensors", np.random.default_rng(0)
+    made = parts((rows, columns), rng).items()
+    write_file(path, [Entry(f"m.{suffix}", dtype, data.shape, [data]) for suffix, (dtype, data) in made])
+    config = Config(tmp_path / "config.json", {"quantization_config": dict(settings)})
+    found = dequantized(config, read_file(path))["m.weight"]
+    assert found.shape == (rows, columns)
+    found.read(0, 1)
+    tracemalloc.start()
+    for start in range(0, rows * columns, 1 << 20):
+        found.read(start, start + (1 << 20))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 << 20
 
 
 # ------------------------------------------------------------------ what is refused

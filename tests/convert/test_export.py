@@ -30,6 +30,7 @@ ROUND_TRIPS = [
     "linear",
     "yarn",
     "padded-vocab",
+    "tiny-gemma3",
 ]
 PROVENANCE = ("general.tags", "general.license")
 

@@ -52,9 +52,9 @@ REFUSED: list[tuple[Callable[..., Path], dict[str, Any], str]] = [
     (make_phi2, {"tie_word_embeddings": True}, "`tie_word_embeddings` is True"),
     (make_phi2, {"partial_rotary_factor": 0.05}, "a `partial_rotary_factor` of 0.05 splits no head"),
     (make_phi2, {"rope_scaling": LINEAR}, "`linear` rope scaling for phi2"),
-    (make_phi2, {"head_dim": 32}, "runs no phi2 with 2 heads of 32"),
+    (make_phi2, {"head_dim": 32}, "runs no phi2 of width 128 with 2 heads of 32"),
     (make_phi3, {"hidden_act": "gelu"}, GELU),
-    (make_phi3, {"head_dim": 32}, "runs no phi3 with 4 heads of 32"),
+    (make_phi3, {"head_dim": 32}, "runs no phi3 of width 256 with 4 heads of 32"),
     (make_phi3, {"partial_rotary_factor": 0.27}, "a `partial_rotary_factor` of 0.27 splits no head"),
     (make_phi3, {"rope_scaling": LINEAR}, "`linear` rope scaling for phi3"),
     (
@@ -71,7 +71,7 @@ REFUSED: list[tuple[Callable[..., Path], dict[str, Any], str]] = [
     (make_bitnet, {"hidden_act": "relu2"}, "`hidden_act` is 'relu2'"),
     (make_bitnet, {"weight_bits": 2}, "`weight_bits` is 2"),
     (make_bitnet, {"rope_scaling": LINEAR}, "`linear` rope scaling for bitnet"),
-    (make_bitnet, {"head_dim": 32}, "runs no bitnet with 4 heads of 32"),
+    (make_bitnet, {"head_dim": 32}, "runs no bitnet of width 256 with 4 heads of 32"),
 ]
 
 
@@ -167,7 +167,9 @@ def test_windows_are_told(tmp_path: Path) -> None:
         warnings = Warnings()
         convert(folder, folder / "out.gguf", progress=warnings)
         wanted = [f"llama.cpp attends to everything: the sliding window of {said} tokens is not applied"]
-        assert warnings.texts == (wanted if said else [])
+        about_tokens = "llama.cpp keeps the spaces beside"  # Phi-3's
+        found = [text for text in warnings.texts if not text.startswith(about_tokens)]
+        assert found == (wanted if said else [])
 
 
 def test_a_base_that_phi2_does_not_have_by_itself(make_case: Callable[[str], Path], tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from slmkit.ops.convert import convert
 from tests.convert.engine import tokenize
+from tests.convert.families.gemma import SHARP, plain
+from tests.convert.families.phi3 import make_phi3
+from tests.convert.families.qwen3 import make_qwen3
 from tests.convert.published import published_tokenizer
 from tests.factories import make_checkpoint
 from tests.fetch import FetchError
@@ -38,22 +41,32 @@ def changed_by_nfc(text: str) -> bool:
     return unicodedata.normalize("NFC", text) != text
 
 
+def make_plain_llama(folder: Path, *, tokenizer: bool, **config: Any) -> Path:
+    return make_checkpoint(folder, "LlamaForCausalLM", "llama", config, tokenizer=tokenizer)
+
+
+def make_gemma3(folder: Path, *, vocab_size: int, **_: Any) -> Path:
+    """Without tokenizer.model."""
+    plain("Gemma3ForCausalLM", "gemma3_text", vocab_size=vocab_size, num_hidden_layers=1, **SHARP)(folder)
+    (folder / "tokenizer.model").unlink()
+    return folder
+
+
 @dataclass(frozen=True)
 class Published:
-    """A tokenizer, a family that uses it, and which texts are beyond llama.cpp (docs/convert.md lists them, too)."""
+    """A tokenizer on a checkpoint of its family, and which texts are beyond llama.cpp (docs/convert.md lists them)."""
 
-    architecture: str
-    model_type: str
+    make: Callable[..., Path]
     vocab_size: int
     beyond: Callable[[str], bool] = lambda _: False
 
 
 TOKENIZERS = {
-    "smollm2": Published("LlamaForCausalLM", "llama", 49152),
-    "llama3_1": Published("LlamaForCausalLM", "llama", 128256),
-    "qwen3": Published("Qwen2ForCausalLM", "qwen2", 151936, lambda t: changed_by_nfc(t) or "</s>" in t),
-    "gpt4o": Published("LlamaForCausalLM", "llama", 200064, has_mark),
-    "gemma3": Published("LlamaForCausalLM", "llama", 262208, lambda t: "\u2581" in t),
+    "smollm2": Published(make_plain_llama, 49152),
+    "llama3_1": Published(make_plain_llama, 128256),
+    "qwen3": Published(make_qwen3, 151936, lambda t: changed_by_nfc(t) or "</s>" in t),
+    "gpt4o": Published(make_phi3, 200064, has_mark),
+    "gemma3": Published(make_gemma3, 262208, lambda t: "\u2581" in t),
 }
 LIMITS = {
     "qwen3": ["cafe\u0301", "\u1112\u1161\u11ab", "one </s> two"],
@@ -104,11 +117,11 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             source = published_tokenizer(request.param)
         except FetchError as error:
             pytest.fail(str(error), pytrace=False)
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(source / file, folder / file)
     body = TOKENIZERS[request.param]
     config = {**SMALL, "vocab_size": body.vocab_size, "bos_token_id": None, "eos_token_id": None}
-    make_checkpoint(folder, body.architecture, body.model_type, config, tokenizer=False)
+    body.make(folder, tokenizer=False, **config)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(source / file, folder / file)
     convert(folder, folder / "out.gguf")
     return Pair(request.param, folder)
 

@@ -35,7 +35,7 @@ def configured(folder: Path, case: str, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("case", "changes", "match"),
     [
-        ("tiny-granite", {"head_dim": 32}, "no granite with 4 heads of 32"),
+        ("tiny-granite", {"head_dim": 32}, "no granite of width 64 with 4 heads of 32"),
         ("tiny-granite", {"residual_multiplier": 0.0}, "`residual_multiplier` 0"),
         ("tiny-granite", {"hidden_act": "gelu"}, "`hidden_act` is 'gelu', and llama.cpp runs granite only with `silu`"),
         ("tiny-granitemoe", {"position_embedding_type": "nope"}, "`position_embedding_type` is 'nope'"),
@@ -57,7 +57,7 @@ def configured(folder: Path, case: str, **changes: Any) -> Path:
         ("tiny-stablelm", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "no `linear` rope scaling"),
         ("tiny-gpt2", {"activation_function": "relu"}, "`activation_function`"),
         ("tiny-gpt2", {"scale_attn_by_inverse_layer_idx": True}, "`scale_attn_by_inverse_layer_idx`"),
-        ("tiny-gpt2", {"n_head": 5}, "no gpt2 with 5 heads of 12"),
+        ("tiny-gpt2", {"n_head": 5}, "no gpt2 of width 64 with 5 heads of 12"),
         ("tiny-gptneox", {"attention_bias": False}, "`attention_bias`"),
         ("tiny-exaone4", {"sliding_window": 8}, "never gives an exaone4 of 2 layers a sliding window"),
         ("tiny-exaone4", {"sliding_window": ...}, "has `sliding_window` 4096"),

@@ -247,9 +247,9 @@ print(pull(ModelRef.parse("org/model"), Registry()).digest)
 
 def test_a_model_that_cannot_be_converted_costs_only_its_config(bench: Bench) -> None:
     """Nobody wants to download gigabytes to be told that they are of no use."""
-    config = b'{"architectures": ["Qwen3ForCausalLM"]}'
+    config = b'{"architectures": ["NobodyHasItForCausalLM"]}'
     bench.hub.add("org/model", {**CHECKPOINT, "config.json": config})
-    with pytest.raises(errors.UnsupportedArchError, match="Qwen3ForCausalLM"):
+    with pytest.raises(errors.UnsupportedArchError, match="NobodyHasItForCausalLM"):
         bench.pull(inspect=check_supported)
     assert {path.rpartition("/")[2] for path in bench.transfers() if "/resolve/" in path} == {"config.json"}
     assert bench.registry.find("org/model", None) is None

@@ -116,12 +116,17 @@ class Output:
     def _print(self, stream: TextIO, *parts: tuple[str, str]) -> None:
         """One line of texts with their styles, however long."""
         if _plain(stream):
-            stream.write("".join(text for text, _ in parts) + "\n")
+            stream.write("".join(_harmless(text) for text, _ in parts) + "\n")
             return
         from rich.text import Text
 
         console = self._out if stream is sys.stdout else self.errors
-        console.print(Text.assemble(*parts), soft_wrap=True)
+        console.print(Text.assemble(*((_harmless(text), style) for text, style in parts)), soft_wrap=True)
+
+
+def _harmless(text: str) -> str:
+    """With names and values of other people's files escaped, lest they command the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def write_report(table: Table, path: Path) -> None:

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import UnknownPreTokenizerError
-from slmkit.formats.tokenizer_json import TokenizerJson
+from slmkit.formats.tokenizer_json import TokenizerJson, refusals
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -93,8 +93,10 @@ def _canonical(step: Any) -> Any:
                 "use_regex": step.get("use_regex", True),
             }
         case {"type": "Sequence"}:
-            steps = [_canonical(part) for part in step.get("pretokenizers") or step.get("normalizers") or ()]
-            return steps[0] if len(steps) == 1 else steps
+            parts = step.get("pretokenizers") or step.get("normalizers") or ()
+            if isinstance(parts, list | tuple):
+                steps = [_canonical(part) for part in parts]
+                return steps[0] if len(steps) == 1 else steps
     return step
 
 
@@ -103,7 +105,8 @@ def identify(source: TokenizerJson, tokenizer: Tokenizer) -> tuple[str, str | No
 
     Raises `UnknownPreTokenizerError`, naming the file.
     """
-    found = fingerprint(tokenizer)
+    with refusals(source.path):
+        found = fingerprint(tokenizer)
     if found in known():
         return known()[found], None
     similar = known_sections().get(sections_digest(source))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from os import SEEK_END
 from pathlib import Path
@@ -63,8 +63,10 @@ class TokenizerJson:
     @property
     def is_spm_bpe(self) -> bool:
         """A SentencePiece BPE model in other clothes (Llama 2, Mistral): falls back to bytes, does not split words."""
-        decoder = self.raw.get("decoder") or {}
-        return bool(self.model.get("byte_fallback")) and decoder.get("type") == "Sequence"
+        match self.raw.get("decoder"):
+            case {"type": "Sequence"}:
+                return bool(self.model.get("byte_fallback"))
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def read_tokenizer_json(path: Path) -> TokenizerJson:
         raise TokenizerError(f"{path} has a token without an id")
     pairs += _merges(path, merges)
     merges.clear()  # 100 MB for half a million of them, and each garbage collection looks through it
-    return TokenizerJson(path, raw, vocab, pairs, _added(path, raw.get("added_tokens") or []))
+    return TokenizerJson(path, raw, vocab, pairs, _added(path, raw.get("added_tokens") or ()))
 
 
 def _in_blocks(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -166,12 +168,10 @@ def load(source: TokenizerJson) -> Tokenizer:
     """The tokenizer itself, without truncation and padding; raises `TokenizerError` when the library refuses it."""
     from tokenizers import Tokenizer
 
-    try:
+    with refusals(source.path):
         tokenizer = Tokenizer.from_file(str(source.path))
-    except Exception as error:  # the library raises bare Exception and nothing else
-        raise TokenizerError(f"{source.path} is refused by the tokenizers library: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
     return tokenizer
 
 
@@ -183,6 +183,20 @@ def renumbered(source: TokenizerJson, tokenizer: Tokenizer) -> TokenizerJson:
     numbers = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items()}
     kept = (token for token in source.added if token.content in numbers)
     return replace(source, added=tuple(replace(token, id=numbers[token.content]) for token in kept))
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """For calls of the tokenizers library: what it raises becomes a `TokenizerError` that names the file.
+
+    That is bare `Exception`, and for what its authors thought impossible the panic of Rust, which is none.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{path} is refused by the tokenizers library: {error}") from error
 
 
 def _merges(path: Path, merges: list[Any]) -> tuple[str, ...]:
@@ -207,11 +221,11 @@ def _merge(path: Path, merge: Any) -> str:
     raise TokenizerError(f"{path} has a merge that is no pair: {merge!r}")
 
 
-def _added(path: Path, tokens: list[Any]) -> tuple[AddedToken, ...]:
+def _added(path: Path, tokens: Any) -> tuple[AddedToken, ...]:
     out = []
-    for token in tokens:
+    for token in tokens if isinstance(tokens, list | tuple) else [tokens]:
         match token:
-            case {"id": int(number), "content": str(content)}:
+            case {"id": int(number), "content": str(content)} if number >= 0:
                 out.append(AddedToken.of(number, content, token))
             case _:
                 raise TokenizerError(f"{path} has an added token that makes no sense: {token!r}")

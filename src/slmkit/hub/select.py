@@ -20,6 +20,7 @@ from slmkit.errors import HubFileNotFoundError
 _BESIDE_WEIGHTS = (
     "config.json",
     "generation_config.json",
+    "hf_quant_config.json",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",

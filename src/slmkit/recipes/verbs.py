@@ -128,7 +128,10 @@ def check_convert(ref: ModelRef, session: Session, *, pre: str | None = None) ->
         return check_folder(str(ref), folder, model_id=model, pre=pre, progress=session.progress)
     known = session.registry.find(ref.model, None)
     if known and is_whole(known):
-        return check_folder(known.ref, known.root, model_id=known.repo_id, pre=pre, progress=session.progress)
+        commit = known.provenance.commit
+        return check_folder(
+            known.ref, known.root, model_id=known.repo_id, commit=commit, pre=pre, progress=session.progress
+        )
     if not session.may_pull or ref.name.startswith(f"{adopt.LOCAL_ORG}/"):
         raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
     return check_hub(ref.name, ref.revision, pre=pre, offline=session.offline, progress=session.progress)

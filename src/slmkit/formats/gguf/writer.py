@@ -165,7 +165,7 @@ def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
         out += _text(key)
         try:
             out += value.encoded
-        except (struct.error, TypeError, AttributeError, UnicodeEncodeError) as error:
+        except (struct.error, TypeError, AttributeError, UnicodeEncodeError, OverflowError) as error:
             raise GgufError(f"`{key}` cannot be stored as {value.type.name.lower()}: {error}") from error
     offset = 0
     for entry in entries:

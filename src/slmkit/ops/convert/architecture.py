@@ -47,6 +47,12 @@ STANDARD_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """The pre-norm decoder with a gated MLP, as most checkpoints name it."""
 
+MAX_LAYERS = 512
+"""LLAMA_MAX_LAYERS of src/llama-hparams.h at llama.cpp 0c1e57098."""
+
+MAX_HEAD_DIM = 1 << 16
+"""Far more than any head has: beyond it, config.json is damaged."""
+
 BUFFERS = (r".*\.attention\.masked_bias", r".*\.attention\.bias", r".*\.rotary_emb\.inv_freq")
 """Tensors that old checkpoints carry and that are computed anew by whoever runs the model."""
 
@@ -94,6 +100,8 @@ class Architecture(ABC):
     def __init__(self, config: Config) -> None:
         self.config = config.filled(self.defaults(config))
         self.n_layers = self.config.integer("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+        if self.n_layers > MAX_LAYERS:
+            raise ConvertError(f"{config.path}: {self.n_layers} layers are more than llama.cpp can run ({MAX_LAYERS})")
         self.rope = Rope(self.config)
         self.vocab_remarks: tuple[str, ...] = ()
 
@@ -185,7 +193,8 @@ class Architecture(ABC):
     def _count(self, key: str, value: Any) -> Value:
         """One number, or one for each layer."""
         values = value if isinstance(value, list) else [value]
-        if not all(type(n) is int and 0 <= n < 1 << 32 for n in values) or value == 0:
+        good = all(type(n) is int and 0 <= n < 1 << 31 for n in values) and value != 0
+        if not good or (isinstance(value, list) and len(value) != self.n_layers):
             raise ConvertError(f"{self.config.path}: the {key.replace('_', ' ')} must be a positive whole number")
         return i32s(value) if isinstance(value, list) else u32(value)
 
@@ -206,6 +215,8 @@ class Architecture(ABC):
     def generated(self) -> Iterator[NamedWeights]:
         """Tensors that the checkpoint does not have; they come first."""
         if self.rope.kind == "llama3":
+            if self.head_dim > MAX_HEAD_DIM:
+                raise ConvertError(f"{self.config.path}: heads of {self.head_dim} make no sense")
             yield NamedWeights("rope_freqs.weight", Generated(llama3_factors(self.rope.main, self.head_dim)))
 
     def shapes(self) -> Mapping[str, Shape | None]:
@@ -281,9 +292,10 @@ class Architecture(ABC):
         return f"{template.format(*layers)}.{suffix}"
 
     def required(self) -> Iterator[str]:
-        """The tensors without which the model is not whole."""
+        """The tensors without which the model is not whole; an output that config.json does not tie is one."""
+        untied = {"output"} if self.config.find("tie_word_embeddings") is False else set()
         for template in self.names.values():
-            if template not in self.optional:
+            if template not in self.optional - untied:
                 for layer in range(self.n_layers if "{}" in template else 1):
                     yield f"{template.format(layer)}.weight"
                     if template in self.needed_biases:
@@ -332,10 +344,11 @@ def open_architecture(config: Config) -> Architecture:
             why, hint = found.refused[wanted]
             raise UnsupportedArchError(f"{config.path}: {why}", hint=hint)
     if wanted not in architectures():
+        names = sorted({found.name for found in architectures().values()})
         raise UnsupportedArchError(
             f"{config.path}: the architecture {wanted} cannot be converted yet",
             hint="llama.cpp's own converter may know it: `slmkit convert REF --converter upstream`; many models have a "
-            f"GGUF on the Hub that can be pulled; supported here: {', '.join(architectures())}",
+            f"GGUF on the Hub that can be pulled; supported here: {', '.join(names)}",
         )
     architecture = architectures()[wanted](config)
     architecture.check()

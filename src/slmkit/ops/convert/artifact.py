@@ -114,6 +114,7 @@ def _make(
             target,
             outtype=outtype,
             model_id=source.repo_id,
+            commit=source.provenance.commit,
             pre=spec.pre,
             split_max_bytes=spec.split_max_bytes,
             progress=progress,

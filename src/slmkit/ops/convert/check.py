@@ -61,13 +61,14 @@ def check_folder(
     folder: Path,
     *,
     model_id: str,
+    commit: str | None = None,
     pre: str | None = None,
     remote: Mapping[str, Mapping[str, Tensor]] | None = None,
     progress: Progress = SILENT,
 ) -> ConvertCheck:
     """The answer for a checkpoint's folder, of which `remote` has the weights' headers when they are not in it.
 
-    `model_id` and `pre` are those of `convert`, and the sizes are exact only with the same.
+    `model_id`, `commit` and `pre` are those of `convert`, and the sizes are exact only with the same.
     """
     hf_name = None
     try:
@@ -76,7 +77,9 @@ def check_folder(
             case [str(first), *_]:
                 hf_name = first
         stored = None if remote is None else plain(config, read_checkpoint(folder, remote))
-        plan = make_plan(folder, outtype="auto", model_id=model_id, pre=pre, stored=stored, progress=progress)
+        plan = make_plan(
+            folder, outtype="auto", model_id=model_id, commit=commit, pre=pre, stored=stored, progress=progress
+        )
     except NO as error:
         return ConvertCheck(ref, error, hf_architecture=hf_name)
     a, values = plan.architecture.name, {key: value.value for key, value in plan.metadata.items()}
@@ -132,7 +135,9 @@ def check_hub(
             headers = _fetch(hub, snapshot, small, weights, progress)
         except FormatError as error:
             return ConvertCheck(ref, error)
-        return check_folder(ref, folder, model_id=repo, pre=pre, remote=headers, progress=progress)
+        return check_folder(
+            ref, folder, model_id=repo, commit=snapshot.commit, pre=pre, remote=headers, progress=progress
+        )
 
 
 def _fetch(

@@ -11,6 +11,9 @@ from slmkit.errors import ConvertError, TokenizerError
 from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.folder import check_folder
 
+_LARGEST = 3.4e38
+_SHOWN = 60
+
 
 @dataclass(frozen=True)
 class Config:
@@ -36,21 +39,20 @@ class Config:
         """A count or size, 1 or more, under the first of `keys` that is there; raises `ConvertError`."""
         value = self._value(keys, default)
         if type(value) is not int or not 0 < value < 1 << 32:
-            raise ConvertError(f"{self.path}: `{keys[0]}` must be a positive whole number, not {value!r}")
+            raise ConvertError(f"{self.path}: `{self._key(keys)}` must be a positive whole number, not {shown(value)}")
         return value
 
     def number(self, *keys: str, default: float | None = None) -> float:
         """A number under the first of `keys` that is there; raises `ConvertError`."""
         value = self._value(keys, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConvertError(f"{self.path}: `{keys[0]}` must be a number, not {value!r}")
+        if not is_number(value):
+            raise ConvertError(f"{self.path}: `{self._key(keys)}` must be a number, not {shown(value)}")
         return float(value)
 
     def numbers(self, key: str, n: int) -> list[float]:
         """A list of `n` numbers; raises `ConvertError`."""
         value = self._value((key,), None)
-        good = isinstance(value, list) and all(isinstance(x, int | float) and type(x) is not bool for x in value)
-        if not good or len(value) != n:
+        if not isinstance(value, list) or len(value) != n or not all(is_number(x) for x in value):
             raise ConvertError(f"{self.path}: `{key}` must be a list of {n} numbers")
         return [float(x) for x in value]
 
@@ -65,6 +67,10 @@ class Config:
         """With `defaults` where a key is absent: what transformers assumes for the architecture."""
         return replace(self, raw={**self.raw, **{k: v for k, v in defaults.items() if not self.has(k)}})
 
+    def _key(self, keys: tuple[str, ...]) -> str:
+        """Which of the names for a thing this file uses."""
+        return next((key for key in keys if self.has(key)), keys[0])
+
     def _value(self, keys: tuple[str, ...], default: float | None) -> Any:
         value = self.find(*keys)
         if value is None:
@@ -72,6 +78,17 @@ class Config:
         if value is None:
             raise ConvertError(f"{self.path} lacks `{keys[0]}`", hint="the file is incomplete: download it again")
         return value
+
+
+def shown(value: Any) -> str:
+    """A value of the file, cut to what fits into a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one that a 32-bit float can hold."""
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST
 
 
 def read_config(folder: Path) -> Config:

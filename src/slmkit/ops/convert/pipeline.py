@@ -58,21 +58,25 @@ def convert(
     outtype: str = "auto",
     name: str | None = None,
     model_id: str | None = None,
+    commit: str | None = None,
     pre: str | None = None,
     split_max_bytes: int | None = None,
     progress: Progress = SILENT,
 ) -> ConvertReport:
     """Convert the checkpoint folder to one GGUF file, written exactly to `target`, or to shards beside it.
 
-    `outtype` is one of `ConvertType`; see `resolve_type` for `auto`. `model_id` (`org/name`) is used where
-    llama.cpp's converter uses the folder's name; `name` overrides `general.name`; `pre` is llama.cpp's name for the way
-    the tokenizer splits text, when it is not to be recognized. With more than `split_max_bytes` of weights the files
-    are `<target's stem>-00001-of-00003.gguf` and so on. When it fails, none is left; the caller gives a temporary place
-    and renames. Weights that are no numbers, or none any more in the type, are warned of.
+    `outtype` is one of `ConvertType`; see `resolve_type` for `auto`. `model_id` (`org/name`) is used where llama.cpp's
+    converter uses the folder's name, `commit` says that it is of the Hub, and which; `name` overrides `general.name`;
+    `pre` is llama.cpp's name for the way the tokenizer splits text, when it is not to be recognized. With more than
+    `split_max_bytes` of weights the files are `<target's stem>-00001-of-00003.gguf` and so on. When it fails, none is
+    left; the caller gives a temporary place and renames. Weights that are no numbers, or none any more in the type, are
+    warned of.
 
     Raises `ConvertError` and its kin, `SafetensorsError`, `TokenizerError`, `DiskFullError`.
     """
-    plan = make_plan(checkpoint, outtype=outtype, name=name, model_id=model_id, pre=pre, progress=progress)
+    plan = make_plan(
+        checkpoint, outtype=outtype, name=name, model_id=model_id, commit=commit, pre=pre, progress=progress
+    )
     for remark in plan.remarks:
         progress.warn(remark)
     entries, watch = plan.entries(), Watch()

@@ -81,6 +81,7 @@ def make_plan(
     outtype: str = "auto",
     name: str | None = None,
     model_id: str | None = None,
+    commit: str | None = None,
     pre: str | None = None,
     stored: Mapping[str, Weights] | None = None,
     progress: Progress = SILENT,
@@ -97,7 +98,14 @@ def make_plan(
     _check_vocab(checkpoint, tensors, architecture.n_vocab)
     check_shapes(architecture, tensors)
     general = general_metadata(
-        checkpoint, architecture.name, config.raw, _counts(tensors), name=name, model_id=model_id, progress=progress
+        checkpoint,
+        architecture.name,
+        config.raw,
+        _counts(tensors),
+        name=name,
+        model_id=model_id,
+        commit=commit,
+        progress=progress,
     )
     first = {"general.architecture": general["general.architecture"]}
     metadata = first | architecture.early_metadata() | general | architecture.metadata()
@@ -111,6 +119,9 @@ def make_plan(
             f"the tokenizer of {checkpoint} is no byte-level BPE", hint="it needs no `--pre`: leave it out"
         )
     said = [*architecture.remarks(stored), *remarks(config)]
+    own_output = "lm_head.weight" in stored and any(t.name == "output.weight" for t in tensors)
+    if own_output and config.find("tie_word_embeddings") is True:
+        said.append("config.json ties the output to the embedding, but `lm_head.weight` is there, and used")
     if wanted in TERNARY and not any(isinstance(t.weights, Ternarized | Unpacked) for t in tensors):
         said.append(f"{wanted} keeps three values for each weight: that suits only models that were trained so")
     return Plan(architecture, wanted, metadata, tuple(tensors), tuple(said))

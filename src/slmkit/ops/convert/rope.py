@@ -7,12 +7,18 @@ from typing import Any
 
 from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, f32, string, u32
-from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.config import Config, is_number, shown
 
 _THETA = ("global_rope_theta", "rope_global_theta", "rope_theta_global", "rope_theta", "rotary_emb_base")
 _LOCAL_THETA = ("local_rope_theta", "rope_local_theta", "rope_theta_local", "swa_rope_theta", "rope_local_base_freq")
 _PARTIAL = ("partial_rotary_factor", "rope_pct", "rope_percent")
 _ORIGINAL = ("original_max_position_embeddings",)
+_POSITIVE = frozenset(
+    {"rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
+)
+_NUMBERS = frozenset(
+    {"partial_rotary_factor", "extrapolation_factor", "attention_factor", "attn_factor", "beta_fast", "beta_slow"}
+)
 
 
 class Rope:
@@ -27,11 +33,11 @@ class Rope:
         self._path, self._context = config.path, config.find("max_position_embeddings")
         found = config.find("rope_parameters", "rope_scaling") or {}
         if not isinstance(found, dict):
-            raise ConvertError(f"{config.path}: `rope_scaling` must be an object, not {found!r}")
+            raise ConvertError(f"{config.path}: `rope_scaling` must be an object, not {shown(found)}")
         whole = dict(found)
         if "full_attention" in whole or "sliding_attention" in whole:
-            self.main = dict(whole.get("full_attention") or {})
-            self.local = dict(whole.get("sliding_attention") or {})
+            self.main = self._checked(whole.get("full_attention"))
+            self.local = self._checked(whole.get("sliding_attention"))
             return
         self.main = whole
         self.local = {"rope_theta": config.number(*_LOCAL_THETA)} if config.find(*_LOCAL_THETA) is not None else {}
@@ -46,6 +52,24 @@ class Rope:
                 whole[key] = config.number(*names)
                 if key == "original_max_position_embeddings":
                     whole[key] = config.integer(*names)
+        self._checked(whole)
+
+    def _checked(self, found: Any) -> dict[str, Any]:
+        """A copy; raises `ConvertError` where numbers are expected and something else is there."""
+        out = found or {}
+        if not isinstance(out, dict):
+            raise ConvertError(f"{self._path}: `rope_parameters` must have objects, not {shown(found)}")
+        for key, value in out.items():
+            if key not in _POSITIVE | _NUMBERS or value is None:
+                continue
+            if not is_number(value) or (key in _POSITIVE and value <= 0):
+                what = "positive number" if key in _POSITIVE else "number"
+                raise ConvertError(f"{self._path}: `{key}` of the rope must be a {what}, not {shown(value)}")
+        if out.get("rope_type") == "llama3":
+            low, high = (out.get(f"{name}_freq_factor", usual) for name, usual in (("low", 1.0), ("high", 4.0)))
+            if out.get("rope_theta") is None or low is None or high is None or low >= high:
+                raise ConvertError(f"{self._path}: this `llama3` rope scaling makes no sense: {shown(out)}")
+        return dict(out)
 
     @property
     def kind(self) -> str | None:

@@ -54,8 +54,9 @@ def special_tokens(
     """
     found = SpecialTokens(dict(tokenizer_config))
     if tokenizer_json:
-        _post_processor(found, tokenizer_json.get("post_processor") or {})
-    ids = {token.get("content"): token.get("id") for token in reversed(tokenizer_json.get("added_tokens") or [])}
+        _post_processor(found, _object(tokenizer_json.get("post_processor")))
+    added = _objects(tokenizer_json.get("added_tokens"))
+    ids = {_content(token): token.get("id") for token in reversed(added) if _content(token) is not None}
     for kind in found.kinds if found.names else ():
         add = found.names.get(f"add_{kind}_token")
         if isinstance(add, bool):
@@ -82,7 +83,7 @@ def _post_processor(found: SpecialTokens, post: Mapping[str, Any]) -> None:
     if names:
         names["bos_token"] = names.get("bos_token") or names.get("cls_token")
         names["eos_token"] = names.get("eos_token") or names.get("sep_token")
-    for step in post.get("processors", [post]):
+    for step in _objects(post.get("processors", [post])):
         match step.get("type"):
             case "ByteLevel":
                 found.adds.setdefault("bos", False)
@@ -90,11 +91,21 @@ def _post_processor(found: SpecialTokens, post: Mapping[str, Any]) -> None:
             case "RobertaProcessing":
                 found.adds |= {"bos": True, "eos": True, "sep": True}
             case "TemplateProcessing":
-                _template(found, step.get("single") or [], step.get("pair") or [])
+                _template(found, _objects(step.get("single")), _objects(step.get("pair")))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Of a hand-made file: what is no object counts as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [_object(item) for item in value] if isinstance(value, list) else []
 
 
 def _special(step: Mapping[str, Any]) -> str | None:
-    return (step.get("SpecialToken") or {}).get("id")
+    name = _object(step.get("SpecialToken")).get("id")
+    return name if isinstance(name, str) else None
 
 
 def _template(found: SpecialTokens, single: list[Any], pair: list[Any]) -> None:
@@ -124,7 +135,7 @@ def _template(found: SpecialTokens, single: list[Any], pair: list[Any]) -> None:
     begin = 1 if first and _special(pair[0]) == first else 0
     end = -1 if last and _special(pair[-1]) == last else None
     inner = pair[begin:end][1:-1]
-    parts = [(part.get("Sequence") or {}).get("id") for part in (pair[begin:end] or [{}])]
+    parts = [_object(part.get("Sequence")).get("id") for part in (pair[begin:end] or [{}])]
     if parts[0] != "A" or parts[-1] != "B" or not inner:
         return
     separators = (names.get("sep_token"), names.get("eos_token"))

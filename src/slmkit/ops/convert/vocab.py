@@ -107,7 +107,9 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
         text = token.content
         if not token.normalized and text in published:
             # llama.cpp matches added tokens as they are stored: store what the normalizer would make of them.
-            decoded = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+            with tokenizer_json.refusals(source.path):
+                ids = tokenizer.encode(text, add_special_tokens=False).ids
+                decoded = tokenizer.decode(ids, skip_special_tokens=False)
             # The decoder takes letters such as U+00E8 for bytes: then the text as it stands is right.
             text = text if "\ufffd" in decoded else decoded
         tokens[token.id], types[token.id] = _added(text, token.special)
@@ -129,11 +131,14 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
 
 
 def _sentencepiece(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocab:
-    pieces = read_pieces(folder / "tokenizer.model")
+    path = folder / "tokenizer.model"
+    pieces = read_pieces(path)
+    if len(pieces.texts) > n_vocab:
+        _check_id(path, n_vocab, n_vocab, pieces.texts[n_vocab])
     tokens, types = _padding(n_vocab, len(pieces.texts))
-    tokens[:0] = pieces.texts[:n_vocab]
-    types[:0] = [PieceType.NORMAL if kind == PieceType.USER_DEFINED else kind for kind in pieces.types[:n_vocab]]
-    scores = pieces.scores[:n_vocab] + [-10000.0] * max(0, n_vocab - len(pieces.scores))
+    tokens[:0] = pieces.texts
+    types[:0] = [PieceType.NORMAL if kind == PieceType.USER_DEFINED else kind for kind in pieces.types]
+    scores = pieces.scores + [-10000.0] * (n_vocab - len(pieces.scores))
     settings = read_json(folder / "tokenizer_config.json")
     older, _ = _split(legacy(folder), n_vocab)
     for token in older:
@@ -154,12 +159,12 @@ def _spm_bpe(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, pre
     scores = [-10000.0] * n_vocab
     _check_ids(source, n_vocab)
     for text, i in source.vocab.items():
-        tokens[i], types[i], scores[i] = text, PieceType.NORMAL, float(ranks.get(text, -len(ranks)))
+        tokens[i], types[i], scores[i] = text, PieceType.NORMAL, float(ranks.get(text, -len(source.merges)))
     for byte in (f"<0x{number:02X}>" for number in range(256)):
         if byte in source.vocab:
             types[source.vocab[byte]] = PieceType.BYTE
     unknown = source.model.get("unk_token")
-    if unknown in source.vocab:
+    if isinstance(unknown, str) and unknown in source.vocab:
         types[source.vocab[unknown]] = PieceType.UNKNOWN
     settings = read_json(source.path.parent / "tokenizer_config.json")
     added, beyond = _split(all_added(source, settings), n_vocab)

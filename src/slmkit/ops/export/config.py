@@ -115,7 +115,9 @@ def model_config(header: GgufHeader, dtype: str, factors: npt.NDArray[np.float32
         del config["hidden_act"]
     elif head_dim and head_dim != n_embd // heads:
         config["head_dim"] = head_dim
-    return dict(sorted(config.items()))
+    if header.metadata.get("tokenizer.ggml.model") == "llama":  # no tokenizer.json will say it
+        config["unk_token_id"] = header.metadata.get("tokenizer.ggml.unknown_token_id")
+    return {key: value for key, value in sorted(config.items()) if value is not None}
 
 
 def _gemma3(header: GgufHeader) -> dict[str, Any]:

@@ -233,5 +233,5 @@ def _write_spm(source: _Source, folder: Path) -> JSON:
     prefix = source.get("add_space_prefix")
     write_pieces(folder / "tokenizer.model", pieces, special, add_space_prefix=prefix is not False)
     out: JSON = {"added_tokens_decoder": decoder, "tokenizer_class": "LlamaTokenizer"}
-    adds = {f"add_{kind}_token": source.get(f"add_{kind}_token") for kind in ("bos", "eos")}
+    adds = {f"add_{kind}_token": source.get(f"add_{kind}_token") for kind in ("bos", "eos", "sep")}
     return out | {key: value for key, value in (adds | {"add_prefix_space": prefix}).items() if value is not None}
