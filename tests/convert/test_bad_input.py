@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,15 @@ from slmkit.errors import ConvertError, SafetensorsError, SlmkitError, Tokenizer
 from slmkit.formats.safetensors import INDEX_NAME, read_checkpoint
 from slmkit.formats.sentencepiece import Piece, SpecialIds, write_pieces
 from slmkit.ops.convert import convert
+from slmkit.ops.convert.architecture import open_architecture
+from slmkit.ops.convert.config import read_config
 from slmkit.ops.convert.finite import is_finite
+from slmkit.ops.convert.origin import origins
 from slmkit.ops.convert.plan import make_plan
+from slmkit.ops.convert.shapes import check_shapes
+from slmkit.ops.convert.stored import plain
 from slmkit.ops.convert.weights import Concatenated, Generated, Reshaped, Sliced, Stacked, Weights
+from tests.convert.families import cases
 from tests.convert.test_errors import configure, refused, rewrite
 from tests.factories import PIECES, make_llama, make_qwen2, split_shards
 
@@ -81,6 +90,46 @@ def test_a_bias_of_another_length(tmp_path: Path) -> None:
 )
 def test_a_config_of_another_model(llama: Path, changes: dict[str, int]) -> None:
     refused(configure(llama, **changes), ConvertError, r"has shape .*, but config\.json makes it")
+
+
+FAMILIES = [name for name, case in cases().items() if case.forward or name.startswith("tiny")]
+
+
+def others(shape: tuple[int, ...]) -> set[tuple[int, ...]]:
+    """Shapes that are wrong in one way or another."""
+    first, *rest = shape
+    changed = {(first + 1, *rest), (2 * first, *rest), (*shape[:-1], 2 * shape[-1]), shape[::-1]}
+    return (changed | {(*shape, 1), (1, *shape), (math.prod(shape),)}) - {shape}
+
+
+def is_right(name: str, shape: tuple[int, ...], stored: tuple[int, ...]) -> bool:
+    """Shapes that are as good as the stored one: a kernel with other ones in it, an embedding that is cut."""
+    if ".conv" in name or math.prod(stored) == 1:
+        return [n for n in shape if n != 1] == [n for n in stored if n != 1]
+    table = "embed_tokens" in name or name.startswith("lm_head")
+    return table and len(shape) == 2 and shape[0] > stored[0] and shape[1] == stored[1]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_shape_of_every_family(make_case: Callable[[str], Path], name: str) -> None:
+    """No other is taken, and none is a traceback. Layer 0 stands for all."""
+    folder = make_case(name)
+    config, stored = read_config(folder), read_checkpoint(folder)
+    used = origins([t.weights for t in open_architecture(config).tensors(plain(config, stored))])
+    taken = []
+    for tensor in used:
+        if re.search(r"\.[1-9]\d*\.", tensor.name):
+            continue
+        for shape in others(tensor.shape):
+            architecture = open_architecture(config)
+            try:
+                tensors = architecture.tensors(plain(config, {**stored, tensor.name: replace(tensor, shape=shape)}))
+                check_shapes(architecture, tensors)
+            except SlmkitError:
+                continue
+            if not is_right(tensor.name, shape, tensor.shape):
+                taken.append((tensor.name, tensor.shape, shape))
+    assert taken == []
 
 
 def test_parts_of_tensors_that_have_none() -> None:

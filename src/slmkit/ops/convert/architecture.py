@@ -47,6 +47,8 @@ STANDARD_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """The pre-norm decoder with a gated MLP, as most checkpoints name it."""
 
+_N_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+
 MAX_LAYERS = 512
 """LLAMA_MAX_LAYERS of src/llama-hparams.h at llama.cpp 0c1e57098."""
 
@@ -98,10 +100,11 @@ class Architecture(ABC):
     """Whether llama.cpp's converter writes `general.file_type` for it."""
 
     def __init__(self, config: Config) -> None:
+        n_layers = config.find(*_N_LAYERS)
+        if type(n_layers) is int and n_layers > MAX_LAYERS:
+            raise ConvertError(f"{config.path}: {n_layers} layers are more than llama.cpp can run ({MAX_LAYERS})")
         self.config = config.filled(self.defaults(config))
-        self.n_layers = self.config.integer("num_hidden_layers", "n_layers", "n_layer", "num_layers")
-        if self.n_layers > MAX_LAYERS:
-            raise ConvertError(f"{config.path}: {self.n_layers} layers are more than llama.cpp can run ({MAX_LAYERS})")
+        self.n_layers = self.config.integer(*_N_LAYERS)
         self.rope = Rope(self.config)
         self.vocab_remarks: tuple[str, ...] = ()
 

@@ -29,29 +29,42 @@ def standard_shapes(architecture: Architecture) -> dict[str, Shape]:
     a = architecture
     width, vocabulary = _size(lambda: a.n_embd), _size(lambda: a.n_vocab)
     q, kv = _size(lambda: a.n_heads * a.head_dim), _size(lambda: a.n_kv_heads * a.head_dim)
-    inner = _size(lambda: a.n_ff)
+    inner, head = _size(lambda: a.n_ff), _size(lambda: a.head_dim)
+    context = _size(lambda: a.config.integer("n_positions", "n_ctx", "max_position_embeddings"))
     experts = _size(lambda: a.config.integer("num_local_experts", "num_experts", "n_routed_experts"))
-    one_expert = _size(lambda: a.config.integer("moe_intermediate_size"))
+    one_expert = _size(lambda: a.config.integer("moe_intermediate_size", default=a.n_ff))
+    shared = _size(lambda: a.config.integer("shared_expert_intermediate_size", "shared_intermediate_size"))
     layer: dict[str, Shape] = {
         "attn_norm": (width,),
+        "attn_norm_2": (width,),
         "attn_q": (q, width),
+        "attn_q_norm": (head,),
+        "attn_k_norm": (head,),
         "attn_k": (kv, width),
         "attn_v": (kv, width),
         "attn_qkv": (None if q is None or kv is None else q + 2 * kv, width),
         "attn_output": (width, q),
+        "attn_sub_norm": (q,),
         "post_attention_norm": (width,),
         "ffn_norm": (width,),
         "ffn_gate": (inner, width),
         "ffn_up": (inner, width),
         "ffn_down": (width, inner),
+        "ffn_sub_norm": (inner,),
         "post_ffw_norm": (width,),
         "ffn_gate_inp": (experts, width),
         "ffn_gate_exps": (experts, one_expert, width),
         "ffn_up_exps": (experts, one_expert, width),
         "ffn_down_exps": (experts, width, one_expert),
+        "ffn_gate_inp_shexp": (1, width),
+        "ffn_gate_shexp": (shared, width),
+        "ffn_up_shexp": (shared, width),
+        "ffn_down_shexp": (width, shared),
     }
     whole: dict[str, Shape] = {
         "token_embd": (vocabulary, width),
+        "token_embd_norm": (width,),
+        "position_embd": (context, width),
         "output_norm": (width,),
         "output": (vocabulary, width),
     }
@@ -67,8 +80,9 @@ def check_shapes(architecture: Architecture, tensors: Iterable[NamedWeights]) ->
     """Raise `ConvertError` for the first tensor whose shape is not what config.json makes it."""
     expected: Mapping[str, Shape | None] = architecture.shapes()
     for tensor in tensors:
-        base, _, suffix = tensor.name.rpartition(".")
-        wanted = expected.get(_LAYER.sub("{}", base + ".", count=1).removesuffix("."))
+        name = _LAYER.sub("{}", tensor.name + ".", count=1).removesuffix(".")
+        base, _, suffix = name.rpartition(".")
+        wanted = expected.get(base, expected.get(name))  # some tensors are called neither weight nor bias
         if wanted is None:
             continue
         if suffix == "bias":

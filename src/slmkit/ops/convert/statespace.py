@@ -6,7 +6,7 @@ llama.cpp's converter computes in half precision where the checkpoint has it, an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, f32, u32
 from slmkit.ops.convert.architecture import Architecture
+from slmkit.ops.convert.shapes import Shape
 from slmkit.ops.convert.weights import Computed, Floats, Reshaped, Weights
 
 _BARE = (".ssm_a", ".ssm_d")
@@ -77,6 +78,21 @@ class StateSpace(Architecture):
             f"{self.name}.ssm.state_size": u32(n_states),
             f"{self.name}.ssm.time_step_rank": u32(rank),
         }
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """By what `ssm_metadata` says. With groups the time step goes by heads, without by channels (Mamba)."""
+        ssm = {key.rpartition(".ssm.")[2]: value.value for key, value in self.metadata().items() if ".ssm." in key}
+        width, inner, kernel = self.n_embd, self.n_inner, ssm["conv_kernel"]
+        states, rank, groups = ssm["state_size"], ssm["time_step_rank"], ssm.get("group_count")
+        out: dict[str, Shape] = {"ssm_out": (width, inner)}
+        if groups is None:
+            out |= {"ssm_in": (2 * inner, width), "ssm_conv1d": (inner, kernel), "ssm_dt": (inner, rank)}
+            out |= {"ssm_x": (rank + 2 * states, inner), "ssm_a": (inner, states), "ssm_d": (inner,)}
+        else:
+            mixed = inner + 2 * groups * states
+            out |= {"ssm_in": (inner + mixed + rank, width), "ssm_conv1d": (mixed, kernel), "ssm_dt": (rank,)}
+            out |= {"ssm_a": (rank, 1), "ssm_d": (rank, 1), "ssm_norm": (groups, inner // groups)}
+        return {**super().shapes(), **{f"blk.{{}}.{name}": shape for name, shape in out.items()}}
 
     def eps_metadata(self) -> dict[str, Value]:
         """Of all norms."""

@@ -74,13 +74,18 @@ class Falcon(Architecture):
         if self.n_embd % self.n_heads or self.n_heads % self.n_kv_heads:
             raise ConvertError(f"{self.config.path}: {self.n_heads} heads in {self.n_kv_heads} groups make no sense")
 
+    @property
+    def n_ff(self) -> int:
+        """Width of the MLP."""
+        return self.config.integer("ffn_hidden_size", default=4 * self.n_embd)
+
     def metadata(self) -> dict[str, Value]:
         """Upstream leaves out the base of the rotary embedding; so do we, where it is the usual one."""
         out = {
             "context_length": u32(self.config.integer("max_position_embeddings")),
             "tensor_data_layout": string("jploski"),
             "embedding_length": u32(self.n_embd),
-            "feed_forward_length": u32(self.config.integer("ffn_hidden_size", default=4 * self.n_embd)),
+            "feed_forward_length": u32(self.n_ff),
             "block_count": u32(self.n_layers),
             "attention.head_count": u32(self.n_heads),
             "attention.head_count_kv": u32(self.n_kv_heads),

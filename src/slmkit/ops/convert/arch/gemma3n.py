@@ -16,6 +16,7 @@ from slmkit.formats.safetensors import DTYPES
 from slmkit.ops.convert.arch.gemma3 import Gemma3
 from slmkit.ops.convert.architecture import NamedWeights
 from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.shapes import Shape
 from slmkit.ops.convert.weights import Array, Concatenated, Sliced, Stacked, Weights
 
 _PER_LAYER = {
@@ -126,6 +127,11 @@ class Gemma3n(Gemma3):
             return [int(n) for n in self.config.numbers("intermediate_size", self.n_layers)]
         return [self.config.integer("intermediate_size")] * self.n_layers
 
+    @property
+    def n_ff(self) -> int:
+        """The same for all layers, see `check`."""
+        return self.widths()[0]
+
     def metadata(self) -> dict[str, Value]:
         """One width for each layer, as transformers has it."""
         return super().metadata() | {f"{self.name}.feed_forward_length": i32s(self.widths())}
@@ -143,6 +149,32 @@ class Gemma3n(Gemma3):
             f"{a}.activation_sparsity_scale": f32s([deviations(share) for share in self.sparsity()]),
             f"{a}.attention.sliding_window_pattern": bools(self.slides()),
         }
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """With the sizes that the graph has built in."""
+        width, n, rank = self.n_embd, _FIXED["altup_num_inputs"], _FIXED["laurel_rank"]
+        own = _FIXED["hidden_size_per_layer_input"]
+        layer: dict[str, Shape] = {
+            "inp_gate": (own, width),
+            "proj": (width, own),
+            "post_norm": (width,),
+            "altup_correct_coef": (n, n),
+            "altup_correct_scale": (width,),
+            "altup_predict_coef": (n * n, n),
+            "altup_router": (n, width),
+            "altup_router_norm": (width,),
+            "laurel_l": (rank, width),
+            "laurel_r": (width, rank),
+            "laurel_post_norm": (width,),
+        }
+        whole: dict[str, Shape] = {
+            "per_layer_token_embd": (self.n_vocab, self.n_layers * own),
+            "per_layer_model_proj": (self.n_layers * own, width),
+            "per_layer_proj_norm": (own,),
+            "altup_proj": (n - 1, width, width),
+            "altup_unembd_proj": (n - 1, width, width),
+        }
+        return {**super().shapes(), **whole, **{f"blk.{{}}.{name}": shape for name, shape in layer.items()}}
 
     def rename(self, name: str) -> str:
         """A scale is a parameter without a layer of its own."""
@@ -172,6 +204,8 @@ class Gemma3n(Gemma3):
         if name not in ("token_embd.weight", "per_layer_token_embd.weight") or len(weights.shape) != 2:
             return weights
         rows, columns = weights.shape
+        if self.n_vocab > 2 * rows:
+            raise ConvertError(f"{self.config.path}: `vocab_size` is {self.n_vocab}, but `{name}` has {rows} rows")
         if rows >= self.n_vocab:
             return Sliced(weights, 0, self.n_vocab)
         return Concatenated([weights, Zeros((self.n_vocab - rows, columns), weights.dtype)])

@@ -11,6 +11,7 @@ from slmkit.errors import ConvertError
 from slmkit.formats.gguf.writer import Value, u32
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.shapes import Shape
 from slmkit.ops.convert.statespace import squeezed
 from slmkit.ops.convert.weights import Weights
 
@@ -70,6 +71,16 @@ class Lfm2(Architecture):
             "block_ffn_dim_multiplier": 1.0,
             "block_auto_adjust_ff_dim": True,
             "layer_types": ["full_attention" if i in full else "conv" for i in layers],
+        }
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """Convolutions have a gate before and after, one kernel for each channel."""
+        n, kernel = self.n_embd, self.config.integer("conv_L_cache")
+        return {
+            **super().shapes(),
+            "blk.{}.shortconv.in_proj": (3 * n, n),
+            "blk.{}.shortconv.conv": (n, kernel),
+            "blk.{}.shortconv.out_proj": (n, n),
         }
 
     @property

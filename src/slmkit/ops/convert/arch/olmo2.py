@@ -10,6 +10,7 @@ from slmkit.formats.gguf.writer import Value, bools, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture
 from slmkit.ops.convert.config import Config
 from slmkit.ops.convert.limits import SILU, full_width, only
+from slmkit.ops.convert.shapes import Shape
 
 POST_NORM_NAMES: Mapping[str, str] = MappingProxyType(
     {name: target for name, target in STANDARD_NAMES.items() if not name.endswith("layernorm")}
@@ -41,6 +42,11 @@ class Olmo2(Architecture):
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
         }
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """One norm for all heads."""
+        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        return {**super().shapes(), "blk.{}.attn_q_norm": (q,), "blk.{}.attn_k_norm": (kv,)}
 
     def check(self) -> None:
         """The graph has no bias on the way out of attention."""

@@ -112,7 +112,7 @@ class Phi3(Architecture):
             values, n = self.rope.main.get(f"{which}_factor"), self.n_rotated // 2
             try:
                 factors = np.array(values, np.float32)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 factors = np.zeros(0, np.float32)
             if factors.shape != (n,):
                 raise ConvertError(f"{self.config.path}: `{which}_factor` of the rope scaling must be {n} numbers")

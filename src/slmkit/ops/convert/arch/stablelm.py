@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from slmkit.formats.gguf.writer import Value, boolean, f32, u32
 from slmkit.ops.convert.architecture import STANDARD_NAMES, Architecture, NamedWeights
 from slmkit.ops.convert.config import Config
 from slmkit.ops.convert.limits import SILU, full_width, only
+from slmkit.ops.convert.shapes import Shape
 from slmkit.ops.convert.weights import Stacked, Weights
 
 _HEAD_NORM = re.compile(r"model\.layers\.(\d+)\.self_attn\.([qk])_layernorm\.norms\.(\d+)\.weight")
@@ -67,6 +68,11 @@ class StableLm(Architecture):
             f"{a}.attention.layer_norm_epsilon": f32(self.config.number("layer_norm_eps")),
         }
         return out | self.rope.other_base(a)
+
+    def shapes(self) -> Mapping[str, Shape | None]:
+        """A norm for each head."""
+        q, k = (self.n_heads, self.head_dim), (self.n_kv_heads, self.head_dim)
+        return {**super().shapes(), "blk.{}.attn_q_norm": q, "blk.{}.attn_k_norm": k}
 
     def place(self, name: str, weights: Weights) -> list[NamedWeights] | None:
         """The norms of all heads go on top of each other."""
