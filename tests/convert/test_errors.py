@@ -24,6 +24,7 @@ from slmkit.errors import (
 )
 from slmkit.formats.safetensors import Entry, read_checkpoint, write_file
 from slmkit.ops.convert import architectures, convert, resolve_type
+from slmkit.ops.convert.plan import make_plan
 from tests.factories import make_llama, make_qwen2, write_json
 
 
@@ -59,7 +60,7 @@ def refused(folder: Path, error: type[SlmkitError], match: str) -> SlmkitError:
 def test_another_architecture(llama: Path) -> None:
     error = refused(configure(llama, architectures=["BertModel"]), UnsupportedArchError, "BertModel")
     assert error.hint is not None
-    assert all(name in error.hint for name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"))
+    assert all(name in error.hint for name in ("--converter upstream", " llama, ", " qwen2, "))
     refused(configure(llama, architectures=["MixtralForCausalLM"]), UnsupportedArchError, "MixtralForCausalLM")
 
 
@@ -108,6 +109,28 @@ def test_every_unclaimed_tensor_is_named(llama: Path) -> None:
 def test_layers_beyond_the_last(llama: Path) -> None:
     rewrite(llama, {"model.layers.1.mlp.up_proj.weight": np.zeros((2, 2), np.float32)})
     refused(llama, UnclaimedTensorsError, r"model\.layers\.1\.mlp\.up_proj\.weight")
+
+
+def test_an_output_of_its_own_or_tied(llama: Path) -> None:
+    """config.json says which; where it does not, what is there decides."""
+    assert "output.weight" in [t.name for t in make_plan(llama).tensors]
+    rewrite(llama, {}, drop="lm_head")
+    refused(llama, ConvertError, r"lacks 1 tensors: output\.weight")
+    assert convert(configure(llama, tie_word_embeddings=...), llama / "out.gguf").n_tensors == 11
+    rewrite(llama, {"lm_head.weight": np.zeros((512, 64), np.float32)})
+    (remark,) = make_plan(configure(llama, tie_word_embeddings=True)).remarks
+    assert "`lm_head.weight` is there, and used" in remark
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"hidden_act": "gelu"}, "`hidden_act` is 'gelu', and llama.cpp runs llama only with `silu`"),
+        ({"partial_rotary_factor": 0.5}, "`partial_rotary_factor` is 0.5"),
+    ],
+)
+def test_what_llamas_graph_cannot_do(llama: Path, changes: dict[str, Any], match: str) -> None:
+    refused(configure(llama, **changes), ConvertError, match)
 
 
 def test_rotary_buffers_are_left_out(llama: Path) -> None:

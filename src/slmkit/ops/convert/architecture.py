@@ -295,9 +295,10 @@ class Architecture(ABC):
         return f"{template.format(*layers)}.{suffix}"
 
     def required(self) -> Iterator[str]:
-        """The tensors without which the model is not whole."""
+        """The tensors without which the model is not whole; an output that config.json does not tie is one."""
+        untied = {"output"} if self.config.find("tie_word_embeddings") is False else set()
         for template in self.names.values():
-            if template not in self.optional:
+            if template not in self.optional - untied:
                 for layer in range(self.n_layers if "{}" in template else 1):
                     yield f"{template.format(layer)}.weight"
                     if template in self.needed_biases:
@@ -346,10 +347,11 @@ def open_architecture(config: Config) -> Architecture:
             why, hint = found.refused[wanted]
             raise UnsupportedArchError(f"{config.path}: {why}", hint=hint)
     if wanted not in architectures():
+        names = sorted({found.name for found in architectures().values()})
         raise UnsupportedArchError(
             f"{config.path}: the architecture {wanted} cannot be converted yet",
             hint="llama.cpp's own converter may know it: `slmkit convert REF --converter upstream`; many models have a "
-            f"GGUF on the Hub that can be pulled; supported here: {', '.join(architectures())}",
+            f"GGUF on the Hub that can be pulled; supported here: {', '.join(names)}",
         )
     architecture = architectures()[wanted](config)
     architecture.check()

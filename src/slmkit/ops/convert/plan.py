@@ -119,6 +119,9 @@ def make_plan(
             f"the tokenizer of {checkpoint} is no byte-level BPE", hint="it needs no `--pre`: leave it out"
         )
     said = [*architecture.remarks(stored), *remarks(config)]
+    own_output = "lm_head.weight" in stored and any(t.name == "output.weight" for t in tensors)
+    if own_output and config.find("tie_word_embeddings") is True:
+        said.append("config.json ties the output to the embedding, but `lm_head.weight` is there, and used")
     if wanted in TERNARY and not any(isinstance(t.weights, Ternarized | Unpacked) for t in tensors):
         said.append(f"{wanted} keeps three values for each weight: that suits only models that were trained so")
     return Plan(architecture, wanted, metadata, tuple(tensors), tuple(said))

@@ -11,6 +11,7 @@ from slmkit.formats.gguf.writer import Value, boolean, u32
 from slmkit.formats.tokenizer_json import read_json
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.limits import SILU, only, whole_heads, whole_rotary, without_window
 from slmkit.ops.convert.weights import Permuted, Weights
 
 
@@ -34,18 +35,16 @@ class Llama(Architecture):
         }
 
     def check(self) -> None:
-        """Heads must divide."""
+        """What src/models/llama.cpp cannot do, and most graphs that are built like it."""
         super().check()
-        if self.head_dim % 2 or self.n_heads % self.n_kv_heads:
-            raise ConvertError(f"{self.config.path}: {self.n_heads} heads of {self.head_dim} make no sense")
+        only(self.config, self.name, "hidden_act", *SILU)
+        whole_heads(self.config, self.n_heads, self.n_kv_heads, self.head_dim)
+        whole_rotary(self.config, self.name, self.rope)
 
     def remarks(self, stored: Mapping[str, Weights]) -> list[str]:
         """Sliding windows are not carried over, as upstream."""
         out = super().remarks(stored)
-        window, context = self.config.find("sliding_window"), self.config.integer("max_position_embeddings")
-        if self.name == "llama" and isinstance(window, int) and window < context:
-            out.append(f"llama.cpp attends to everything: the sliding window of {window} tokens is not applied")
-        return out
+        return out + without_window(self.config, self.config.find("sliding_window")) if self.name == "llama" else out
 
     def late_metadata(self) -> dict[str, Value]:
         """Only Llama and its children have these."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from slmkit.errors import ConvertError
 from slmkit.ops.convert.architecture import Architecture
 from slmkit.ops.convert.config import Config
+from slmkit.ops.convert.limits import SILU, full_width, only, whole_rotary
 
 
 class Qwen2(Architecture):
@@ -21,9 +21,8 @@ class Qwen2(Architecture):
         return {"max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
 
     def check(self) -> None:
-        """llama.cpp's graph has no other width of heads."""
+        """What src/models/qwen2.cpp cannot do."""
         super().check()
-        if self.head_dim * self.n_heads != self.n_embd:
-            raise ConvertError(
-                f"{self.config.path}: llama.cpp runs no qwen2 with {self.n_heads} heads of {self.head_dim}"
-            )
+        only(self.config, self.name, "hidden_act", *SILU)
+        full_width(self.config, self.name, self.n_embd, self.n_heads, self.n_kv_heads, self.head_dim)
+        whole_rotary(self.config, self.name, self.rope)
