@@ -111,10 +111,11 @@ class Phi3(Architecture):
         for which in ("long", "short") if self.rope.kind is not None else ():
             values, n = self.rope.main.get(f"{which}_factor"), self.n_rotated // 2
             try:
-                factors = np.array(values, np.float32)
+                with np.errstate(over="ignore"):
+                    factors = np.array(values, np.float32)
             except (TypeError, ValueError, OverflowError):
                 factors = np.zeros(0, np.float32)
-            if factors.shape != (n,):
+            if factors.shape != (n,) or not np.isfinite(factors).all():
                 raise ConvertError(f"{self.config.path}: `{which}_factor` of the rope scaling must be {n} numbers")
             yield NamedWeights(f"rope_factors_{which}.weight", Generated(factors))
 
