@@ -18,8 +18,8 @@ from slmkit.ops.convert.encode import encode
 from slmkit.ops.convert.finite import Watch
 from slmkit.ops.convert.weights import Weights
 
-CHUNK_ELEMENTS = 1 << 19
-"""Weights in one piece of work: 1 MiB as half precision."""
+CHUNK_ELEMENTS = 1 << 20
+"""Weights in one piece of work: 2 MiB as half precision."""
 GATHERED_ELEMENTS = 1 << 22
 """The same for sources that say they are `gathered`: each piece of them costs a walk through the whole tensor."""
 AHEAD_BYTES = 8 << 20
