@@ -17,6 +17,7 @@ from typing import Any
 from slmkit.errors import TokenizerError
 from slmkit.formats import pretokenizers, tokenizer_json
 from slmkit.formats.chat_template import DEFAULT, chat_templates
+from slmkit.formats.excerpt import load_for
 from slmkit.formats.gguf.writer import Value, boolean, f32s, i32s, string, strings
 from slmkit.formats.metaspace import space_prefix
 from slmkit.formats.sentencepiece import PieceType, read_pieces
@@ -95,7 +96,7 @@ def byte_level(source: TokenizerJson, config: Mapping[str, Any], n_vocab: int, p
     _check_ids(source, n_vocab)
     for text, i in source.vocab.items():
         tokens[i], types[i] = text, PieceType.NORMAL
-    tokenizer = tokenizer_json.load(source)
+    tokenizer = load_for(source, pretokenizers.PROBE)
     source = tokenizer_json.renumbered(source, tokenizer)
     name, remark = (pre, None) if pre else pretokenizers.identify(source, tokenizer)
     added, beyond = _split(all_added(source, settings), n_vocab)
