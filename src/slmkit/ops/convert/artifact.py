@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from slmkit._version import __version__
-from slmkit.backends.llamacpp import upstream
 from slmkit.core.artifact import JSON, Artifact, File, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
@@ -17,7 +16,6 @@ from slmkit.formats.pretokenizer_names import check_name
 from slmkit.formats.safetensors import read_checkpoint
 from slmkit.ops.convert.pipeline import convert
 from slmkit.ops.convert.plan import resolve_type, wanted_type
-from slmkit.ops.convert.verify import verify
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
@@ -54,7 +52,7 @@ def convert_artifact(
             stack.enter_context(registry.locked(source.model))
         with atomic.staged(final) as folder:
             files, facts, tools = _make(source, folder / final.name, resolved, spec, progress)
-            verified = spec.verify and verify(folder / files[0].name, progress)
+            verified = spec.verify and _works(folder / files[0].name, progress)
             if target is None:  # an old manifest must not describe the new file for even a moment
                 paths.manifest_path(registry.home, source.model, variant).unlink(missing_ok=True)
         artifact = Artifact(
@@ -85,6 +83,8 @@ def check_spec(spec: ConvertSpec) -> None:
     if spec.pre is not None:
         check_name(spec.pre)
     if spec.converter == "upstream":
+        from slmkit.backends.llamacpp import upstream
+
         upstream.find(spec.llama_cpp)
 
 
@@ -94,9 +94,15 @@ def _type(checkpoint: Path, outtype: str, spec: ConvertSpec) -> str:
     return resolve_type(checkpoint, outtype)
 
 
+def _works(path: Path, progress: Progress) -> bool:
+    from slmkit.ops.convert.verify import verify  # 10 ms of imports that `--no-verify` need not wait for
+
+    return verify(path, progress)
+
+
 def _verified(found: Artifact, registry: Registry, progress: Progress) -> Artifact:
     """One that was made when it could not be tried."""
-    if not verify(found.path, progress):
+    if not _works(found.path, progress):
         return found
     artifact = replace(found, facts={**found.facts, "verified": True})
     with registry.locked(found.model):
@@ -120,6 +126,8 @@ def _make(
             progress=progress,
         )
         return report.files, report.facts, {}
+    from slmkit.backends.llamacpp import upstream
+
     found = upstream.find(spec.llama_cpp)
     with _named(source) as checkpoint:
         made = upstream.convert(
