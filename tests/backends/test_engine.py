@@ -14,7 +14,7 @@ import llama_cpp
 import psutil
 import pytest
 
-from slmkit.backends.llamacpp import child, engine
+from slmkit.backends.llamacpp import child, engine, quantize
 from slmkit.backends.llamacpp.child import Event
 from slmkit.core.bench import BenchSpec
 from slmkit.core.progress import SILENT
@@ -47,8 +47,8 @@ def test_type_numbers_are_the_engines() -> None:
 def test_every_type_is_made_or_says_that_it_needs_an_imatrix(quant: QuantType, f16: Path, tmp_path: Path) -> None:
     target = tmp_path / "x.gguf"
 
-    def make() -> engine.QuantizeResult:
-        return engine.quantize(f16, target, quant, n_threads=1, progress=SILENT)
+    def make() -> quantize.QuantizeResult:
+        return quantize.quantize(f16, target, quant, n_threads=1, progress=SILENT)
 
     if quant.name in NEED_AN_IMATRIX:
         with pytest.raises(ImatrixNeededError, match=quant.name):

@@ -12,6 +12,7 @@ from pathlib import Path
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import engine
 from slmkit.backends.llamacpp.child import INSTALL_HINT, installed
+from slmkit.backends.llamacpp.quantize import quantize as quantize_file
 from slmkit.core import units
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import QUANT_TYPES
@@ -76,7 +77,7 @@ def _selftest(has_amx: bool) -> Finding:
             source, target = Path(folder) / "tiny-F16.gguf", Path(folder) / "tiny.gguf"
             write_tiny_llama(source)
             for name in SELFTEST_TYPES:
-                engine.quantize(source, target, QUANT_TYPES[name], n_threads=1, progress=SILENT)
+                quantize_file(source, target, QUANT_TYPES[name], n_threads=1, progress=SILENT)
                 engine.smoke(target, timeout_s=60)
     except EngineMissingError:
         raise

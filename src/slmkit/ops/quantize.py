@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import engine
+from slmkit.backends.llamacpp.quantize import quantize as quantize_file
 from slmkit.core import units
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import Progress
@@ -57,7 +58,7 @@ def quantize(
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(source, quant, registry)
         with atomic.partial(target) as temporary:
-            result = engine.quantize(source.path, temporary, quant, n_threads=threads, progress=progress)
+            result = quantize_file(source.path, temporary, quant, n_threads=threads, progress=progress)
             facts = gguf_facts(temporary)
             with progress.task(f"check {quant}", None, "steps"):
                 _decode(temporary, quant)

@@ -197,13 +197,3 @@ class Decoder:
     def _check(code: int) -> None:
         if code:
             raise NativeError(f"llama_decode failed with code {code}")
-
-
-def quantize(source: str, target: str, *, ftype: int, n_threads: int) -> None:
-    """Write `target`; raises `NativeError` (the reason is in the log)."""
-    params = ll.llama_model_quantize_default_params()
-    params.ftype = ftype
-    params.nthread = n_threads
-    code = ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params))
-    if code:
-        raise NativeError(f"llama.cpp could not quantize (code {code})")

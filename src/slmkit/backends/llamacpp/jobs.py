@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slmkit.backends.llamacpp import bindings
+from slmkit.backends.llamacpp import bindings, quantize_job
 from slmkit.backends.llamacpp.channel import Channel
 
 # llama-bench warms generation up with one token, too few for models under 1B (its first repetitions are then slow).
@@ -24,13 +24,6 @@ The KV cache and sums in 16 bits make 2e-3 of it where nothing differs but the p
 
 def probe(channel: Channel) -> dict[str, Any]:
     """Which engine is this?"""
-    return {"build": bindings.build()}
-
-
-def quantize(channel: Channel, source: str, target: str, **options: Any) -> dict[str, Any]:
-    """Write `target`; the progress is in the log."""
-    _forward_log(channel)
-    bindings.quantize(source, target, **options)
     return {"build": bindings.build()}
 
 
@@ -157,7 +150,8 @@ def _forward_log(channel: Channel) -> None:
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "probe": probe,
-    "quantize": quantize,
+    "quantize": quantize_job.quantize,
+    "dry_run": quantize_job.dry_run,
     "smoke": smoke,
     "speed": speed,
 }

@@ -1,0 +1,95 @@
+"""The child's side of quantizing: one call of `llama_model_quantize`. Imported in child processes only."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp as ll
+
+from slmkit.backends.llamacpp import bindings
+from slmkit.backends.llamacpp.bindings import NativeError
+from slmkit.backends.llamacpp.channel import Channel
+
+
+def quantize(channel: Channel, source: str, target: str, **options: Any) -> dict[str, Any]:
+    """Write `target`; the progress is in the log."""
+    bindings.on_log(lambda level, text: channel.send("log", level=level, text=text))
+    _call(source, target, **options)
+    return {"build": bindings.build()}
+
+
+def dry_run(channel: Channel, source: str, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Go through the header of `source` once for each of `requests`: `logs` has the whole log of each, or `None` where
+    the engine said no.
+    """
+    log: list[str] = []
+    bindings.on_log(lambda _, text: log.append(text))
+    logs: list[dict[str, Any]] = []
+    for options in requests:
+        log.clear()
+        try:
+            _call(source, "", dry_run=True, n_threads=1, **options)
+        except NativeError:
+            logs.append({"made": False, "log": "".join(log)})
+        else:
+            logs.append({"made": True, "log": "".join(log)})
+    return {"logs": logs}
+
+
+def _call(
+    source: str,
+    target: str,
+    *,
+    ftype: int,
+    n_threads: int,
+    rules: Sequence[tuple[str, int]] = (),
+    output_type: int | None = None,
+    embedding_type: int | None = None,
+    pure: bool = False,
+    leave_output: bool = False,
+    keep_split: bool = False,
+    prune_layers: Sequence[int] = (),
+    overrides: Sequence[tuple[str, Any]] = (),
+    allow_requantize: bool = False,
+    max_buffer_bytes: int | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Raises `NativeError`; the reason is in the log. Types are numbers of `enum ggml_type`."""
+    params = ll.llama_model_quantize_default_params()
+    params.ftype, params.nthread, params.dry_run = ftype, n_threads, dry_run
+    params.pure, params.quantize_output_tensor = pure, not leave_output
+    params.keep_split, params.allow_requantize = keep_split, allow_requantize
+    if output_type is not None:
+        params.output_tensor_type = output_type
+    if embedding_type is not None:
+        params.token_embedding_type = embedding_type
+    if max_buffer_bytes is not None:
+        params.max_buf_size = max_buffer_bytes
+    if rules:
+        override = ll.llama_model_tensor_override
+        params.tt_overrides = (override * (len(rules) + 1))(*(override(p.encode(), kind) for p, kind in rules))
+    if prune_layers:
+        ordered = sorted(set(prune_layers))
+        params.prune_layers = (ctypes.c_int32 * (len(ordered) + 1))(*ordered, -1)
+    if overrides:
+        array = (ll.llama_model_kv_override * (len(overrides) + 1))()
+        for slot, (key, value) in zip(array, overrides, strict=False):
+            _override(slot, key, value)
+        params.kv_overrides = array
+    if ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params)):
+        raise NativeError("llama.cpp could not quantize")
+
+
+def _override(slot: Any, key: str, value: Any) -> None:
+    slot.key = key.encode()
+    match value:
+        case bool():
+            slot.tag, slot.value.val_bool = ll.LLAMA_KV_OVERRIDE_TYPE_BOOL, value
+        case int():
+            slot.tag, slot.value.val_i64 = ll.LLAMA_KV_OVERRIDE_TYPE_INT, value
+        case float():
+            slot.tag, slot.value.val_f64 = ll.LLAMA_KV_OVERRIDE_TYPE_FLOAT, value
+        case _:
+            slot.tag, slot.value.val_str = ll.LLAMA_KV_OVERRIDE_TYPE_STR, str(value).encode()
