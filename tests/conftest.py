@@ -88,6 +88,14 @@ def slmkit(tmp_path: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
+def llama_tools() -> Path:
+    """The folder of llama.cpp's own programs: llama-quantize, llama-imatrix, llama-gguf-split."""
+    script = Path(__file__).parent.parent / "scripts" / "llama-tools"
+    command = [str(script), sys.executable, "llama-quantize", "llama-imatrix", "llama-gguf-split"]
+    return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+
+
+@pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny real Llama checkpoint, `tiny-llama`; read only."""
     return factories.make_llama(tmp_path_factory.mktemp("checkpoints") / "tiny-llama")
