@@ -86,3 +86,17 @@ def test_what_was_mistyped_is_said_before_anything_is_made(slmkit: Run, furnishe
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert json.loads(done.stderr)["error"].startswith("usage")
     assert [artifact.ref for artifact in furnished.artifacts()] == before
+
+
+def test_a_registry_that_cannot_be_written_still_answers_what_is_there(slmkit: Run, furnished: Registry) -> None:
+    locks = furnished.home / "locks"
+    for path in locks.iterdir():
+        path.unlink()
+    locks.rmdir()
+    locks.write_text("no folder", encoding="utf-8")
+    there = slmkit("quantize", MODEL, "-t", "Q4_0,Q8_0")
+    assert (there.returncode, there.stdout.count("there already")) == (0, 2)
+    done = slmkit("quantize", MODEL, "-t", "Q4_1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the registry cannot be written: ")
+    assert "hint: set SLMKIT_HOME" in done.stderr
