@@ -21,6 +21,7 @@ SlmkitError                     1  error
 ├── CannotWriteError            1  disk.write        a file or folder that the user named cannot be written
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
+│   ├── ImatrixError            1  format.imatrix    not an importance matrix, or a damaged one
 │   ├── SafetensorsError        1  format.safetensors
 │   └── TokenizerError          1  format.tokenizer
 ├── ConvertError                1  convert
@@ -190,6 +191,12 @@ class GgufError(FormatError):
     """Not a GGUF file, or a damaged one."""
 
     code = "format.gguf"
+
+
+class ImatrixError(FormatError):
+    """Not an importance matrix, or a damaged one."""
+
+    code = "format.imatrix"
 
 
 class SafetensorsError(FormatError):
