@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.compare import Comparison
     from slmkit.core.convert import ConvertSpec
+    from slmkit.core.quantize import Override, QuantizeSpec, Rule
     from slmkit.core.refs import ModelRef
     from slmkit.errors import SlmkitError
 
@@ -41,6 +42,9 @@ __all__ = [
     "Comparison",
     "ConvertSpec",
     "ModelRef",
+    "Override",
+    "QuantizeSpec",
+    "Rule",
     "SlmkitError",
     "__version__",
     "adopt",
@@ -66,6 +70,9 @@ _HOMES = {
     "Comparison": "core.compare",
     "ConvertSpec": "core.convert",
     "ModelRef": "core.refs",
+    "Override": "core.quantize",
+    "QuantizeSpec": "core.quantize",
+    "Rule": "core.quantize",
     "SlmkitError": "errors",
 }
 

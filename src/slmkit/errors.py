@@ -19,6 +19,7 @@ SlmkitError                     1  error
 │   └── WrongBytesError         1  hub.wrong-bytes   sha256 or size differ from what the Hub promised
 ├── DiskFullError               1  disk.full
 ├── CannotWriteError            1  disk.write        a file or folder that the user named cannot be written
+├── ChangedError                1  changed           a file has changed while it was read
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
 │   ├── ImatrixError            1  format.imatrix    not an importance matrix, or a damaged one
@@ -179,6 +180,12 @@ class CannotWriteError(SlmkitError):
     """A file or folder that the user named cannot be written."""
 
     code = "disk.write"
+
+
+class ChangedError(SlmkitError):
+    """A file has changed while it was read; what was made of it was thrown away."""
+
+    code = "changed"
 
 
 class FormatError(SlmkitError):

@@ -6,7 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from slmkit.errors import DiskFullError, is_disk_full
 
 PARTIAL = ".partial-"
 _CHUNK_BYTES = 4 * 1024 * 1024
+_UMASK = threading.Lock()
+"""It can only be read by changing it, and that for the whole process."""
 
 
 @contextmanager
@@ -25,8 +28,7 @@ def partial(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
         _sync_folder(target.parent)
@@ -52,8 +54,7 @@ def staged(target: Path) -> Iterator[Path]:
         yield folder
         files = sorted(folder.iterdir())
         for path in files:
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            flush(path)
         for path in files:
             moved.append(path.replace(target.parent / path.name))
         _sync_folder(target.parent)
@@ -74,13 +75,21 @@ def write_text(target: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def sha256(path: Path) -> str:
-    """Of a file, in constant memory."""
+def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """Of a file, in constant memory; `advance` is told how many more bytes are done, and may end it by an error."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            if advance:
+                advance(len(chunk))
     return digest.hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Bring a file's data to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def disk_full(target: Path) -> DiskFullError:
@@ -101,8 +110,9 @@ def clear_partials(folder: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
+    with _UMASK:
+        mask = os.umask(0o022)
+        os.umask(mask)
     return mask
 
 

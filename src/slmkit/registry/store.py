@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
+from slmkit.core.progress import Progress
 from slmkit.errors import LockedError, RegistryError
 from slmkit.formats.gguf.header import SHARD
 from slmkit.registry import atomic, manifests, paths
+
+_LOCK_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,29 @@ class Registry:
                     path.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self, model: str) -> Iterator[None]:
-        """Be the only writer of a model; raises `LockedError` when another process is. Clears what a dead one left."""
+    def locked(self, model: str, waiting: Progress | None = None) -> Iterator[None]:
+        """Be the only writer of a model. While another process is, `waiting` is told once and this waits; without it
+        `LockedError` is raised. Clears what a dead writer left.
+        """
         from filelock import FileLock, Timeout  # 5 ms, which looking need not wait for
 
         path = paths.lock_path(self.home, model)
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         try:
-            with FileLock(path, timeout=0):
-                atomic.clear_partials(paths.model_dir(self.home, model))
-                yield
+            lock.acquire(timeout=0)
         except Timeout as error:
-            raise LockedError(
-                f"another slmkit is working on {model}", hint="wait until it is done and run the same command again"
-            ) from error
+            if waiting is None:
+                raise LockedError(
+                    f"another slmkit is working on {model}", hint="wait until it is done and run the same command again"
+                ) from error
+            waiting.say(f"another slmkit is working on {model}: waiting")
+            lock.acquire(poll_interval=_LOCK_POLL_S)
+        try:
+            atomic.clear_partials(paths.model_dir(self.home, model))
+            yield
+        finally:
+            lock.release()
 
     def plan_removal(self, artifacts: Sequence[Artifact]) -> Removal:
         """What removing these would delete and free."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmkit.backends.llamacpp.child import Event, run
+from slmkit.backends.llamacpp.child import Children, Event, run
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.errors import DiskFullError, EngineError, ImatrixNeededError
+from slmkit.formats.gguf.header import shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 
 _DEFAULT = QuantizeSpec()
@@ -20,7 +22,7 @@ _DEFAULT = QuantizeSpec()
 # llama-quant.cpp (0c1e57098) writes one line for each tensor, in a dry run
 #   [  12/ 272] blk.0.ffn_down.weight - [ 1536,   576,     1,     1], type =    f16, size = 1.69 MiB -> 0.47 MiB (q4_0)
 # and in earnest "... type =    f16, converting to q4_0 .. size = ..."; "size = 0.002 MiB" alone for one that stays.
-_TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
+_TENSOR_LINE = re.compile(r"\[\s*\d+/\s*\d+\]\s+\S+\s+- \[(?P<shape>[^\]]*)\], type =\s*(?P<was>\w+)")
 _TENSOR = re.compile(
     r"\[\s*\d+/\s*\d+\]\s+(?P<name>\S+)\s+- \[\s*(?P<row>\d+),[^\]]*\], type =\s*(?P<was>\w+), "
     r"(?:\s*=+ \S+: did not find weights for \S+\s+)?"  # with an imatrix, of the embedding and the output
@@ -80,23 +82,31 @@ def quantize(
     n_threads: int,
     progress: Progress,
     spec: QuantizeSpec = _DEFAULT,
-    imatrix: Path | None = None,
+    children: Children | None = None,
 ) -> QuantizeResult:
-    """Write `target` in type `quant`, weighing errors by `imatrix`; raises `EngineError` with the engine's reason."""
+    """Write `target` in type `quant`; raises `EngineError` with the engine's reason.
+
+    With `spec.keep_split` the files are `<target's stem>-00001-of-00003.gguf` and so on.
+    """
     log: list[str] = []
-    with progress.task(f"quantize {quant}", None, "tensors") as task:
+    with progress.task(f"quantize {quant}", sum(path.stat().st_size for path in shards(source)), "bytes") as task:
+        reading_bytes = 0
 
         def listen(event: Event, _: int) -> None:
+            nonlocal reading_bytes
             if event["event"] != "log":
                 return
             log.append(event["text"])
-            if match := _TENSOR_LINE.match(event["text"]):
-                task.set_total(int(match[2]))
-                task.advance()
+            if match := _TENSOR_LINE.match(event["text"]):  # the engine begins with it, and is done with the last one
+                task.advance(reading_bytes)
+                n_weights = math.prod(map(int, match["shape"].split(",")))
+                reading_bytes = GGML_TYPES_BY_NAME[match["was"].upper()].size_bytes(n_weights)
 
-        options = {**_options(quant, spec, imatrix), "n_threads": n_threads}
+        options = {**_options(quant, spec), "n_threads": n_threads}
+        named = target.with_suffix("") if spec.keep_split else target  # the engine puts numbers and suffix after it
+        arguments = {"source": str(source), "target": str(named), **options}
         try:
-            result = run("quantize", {"source": str(source), "target": str(target), **options}, listen=listen)
+            result = run("quantize", arguments, listen=listen, children=children)
         except EngineError as error:
             if type(error) is not EngineError:
                 raise
@@ -106,11 +116,7 @@ def quantize(
                     f"no space left on the disk of {target.parent}", hint="free some: `slmkit list` shows sizes"
                 ) from error
             if "imatrix" in reason or "importance matrix" in reason:
-                raise ImatrixNeededError(
-                    f"{quant} of this model needs an importance matrix",
-                    hint="let it be made: `--imatrix auto`; Q2_K, Q3_K_S and IQ3_S are the smallest that do without",
-                    log=error.log,
-                ) from error
+                raise imatrix_needed(quant, error.log) from error
             raise EngineError(f"{error.message}: {reason}", hint=error.hint, log=error.log) from error
     text = "".join(log)
     types = _types(text)
@@ -119,16 +125,21 @@ def quantize(
     return QuantizeResult(types, _fallbacks(text, quant), dict(result["build"]))
 
 
-def dry_run(
-    source: Path, requests: Sequence[tuple[QuantType, QuantizeSpec]], *, imatrix: Path | None = None
-) -> list[DryRun | EngineError]:
+def imatrix_needed(quant: QuantType, log: tuple[str, ...] = ()) -> ImatrixNeededError:
+    """The error for it."""
+    return ImatrixNeededError(
+        f"{quant} of this model needs an importance matrix",
+        hint="let it be made: `--imatrix auto`; Q2_K, Q3_K_S and IQ3_S are the smallest that do without",
+        log=log,
+    )
+
+
+def dry_run(source: Path, requests: Sequence[tuple[QuantType, QuantizeSpec]]) -> list[DryRun | EngineError]:
     """What each of `requests` would make of `source`, of which only the header is read: its weights may be a hole.
 
-    With an `imatrix` some types take other types for some tensors. An entry is an error where the engine refuses. One
-    child does them all.
+    An entry is an error where the engine refuses. One child does them all.
     """
-    options = [_options(quant, spec, imatrix) for quant, spec in requests]
-    result = run("dry_run", {"source": str(source), "requests": options})
+    result = run("dry_run", {"source": str(source), "requests": [_options(quant, spec) for quant, spec in requests]})
     answers: list[DryRun | EngineError] = []
     for (quant, _), answer in zip(requests, result["logs"], strict=True):
         text = str(answer["log"])
@@ -141,7 +152,7 @@ def dry_run(
     return answers
 
 
-def _options(quant: QuantType, spec: QuantizeSpec, imatrix: Path | None) -> dict[str, Any]:
+def _options(quant: QuantType, spec: QuantizeSpec) -> dict[str, Any]:
     def number(name: str | None) -> int | None:
         return None if name is None else GGML_TYPES_BY_NAME[name].id
 
@@ -157,7 +168,7 @@ def _options(quant: QuantType, spec: QuantizeSpec, imatrix: Path | None) -> dict
         "overrides": [(override.key, override.value) for override in spec.overrides],
         "allow_requantize": spec.allow_requantize,
         "max_buffer_bytes": spec.max_buffer_bytes,
-        "imatrix": str(imatrix) if imatrix else None,
+        "imatrix": str(spec.imatrix.path) if spec.imatrix else None,
     }
 
 
