@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         convert,
         export,
         list_models,
+        plan,
         pull,
         quantize,
         rm,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.compare import Comparison
     from slmkit.core.convert import ConvertSpec
+    from slmkit.core.plan import ModelPlan
     from slmkit.core.refs import ModelRef
     from slmkit.errors import SlmkitError
 
@@ -39,6 +41,7 @@ __all__ = [
     "BenchSpec",
     "Comparison",
     "ConvertSpec",
+    "ModelPlan",
     "ModelRef",
     "SlmkitError",
     "__version__",
@@ -49,6 +52,7 @@ __all__ = [
     "convert",
     "export",
     "list_models",
+    "plan",
     "pull",
     "quantize",
     "rm",
@@ -63,6 +67,7 @@ _HOMES = {
     "BenchSpec": "core.bench",
     "Comparison": "core.compare",
     "ConvertSpec": "core.convert",
+    "ModelPlan": "core.plan",
     "ModelRef": "core.refs",
     "SlmkitError": "errors",
 }

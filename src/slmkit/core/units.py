@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
+from slmkit.errors import UsageError
+
 DASH = "–"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+_TYPED = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(I?)B?|B)?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `8GiB`, `1.5 GB`, `800M`, `4096`: KiB, MiB, ... are powers of 1024, K, KB, M, MB, ... powers of 1000.
+
+    Raises `UsageError` for anything else, and for nothing at all.
+    """
+    match = _TYPED.fullmatch(text.strip())
+    base = 1024 if match and match[3] else 1000
+    size_bytes = round(float(match[1]) * base ** _POWERS[(match[2] or "").upper()]) if match else 0
+    if not size_bytes:
+        raise UsageError(f"not a size: {text!r}", hint="a number and a unit: `8GiB` (powers of 1024), `8GB` (of 1000)")
+    return size_bytes
 
 
 def size(size_bytes: int | float | None) -> str:

@@ -50,12 +50,19 @@ def build() -> dict[str, str]:
 
 
 @contextmanager
-def model(path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False) -> Iterator[Pointer]:
-    """Load a GGUF with mmap, as llama-bench does; raises `NativeError`."""
+def model(
+    path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False, no_alloc: bool = False
+) -> Iterator[Pointer]:
+    """Load a GGUF with mmap, as llama-bench does; raises `NativeError`.
+
+    With `no_alloc` it is only worked out what loading takes: no weight is read, and no buffer has memory.
+    """
     ll.llama_backend_init()
     params = ll.llama_model_default_params()
     params.n_gpu_layers = n_gpu_layers
     params.check_tensors = check_tensors
+    if no_alloc:
+        params.no_alloc, params.load_mode = True, ll.LLAMA_LOAD_MODE_NONE  # with mmap, llama.cpp asserts
     loaded = ll.llama_model_load_from_file(path.encode(), params)
     if not loaded:
         raise NativeError(f"llama.cpp cannot load {Path(path).name}")
@@ -66,9 +73,15 @@ def model(path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False) -> 
 
 
 @contextmanager
-def context(loaded: Pointer, *, n_ctx: int, n_batch: int, n_ubatch: int, n_threads: int) -> Iterator[Pointer]:
-    """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`."""
+def context(
+    loaded: Pointer, *, n_ctx: int, n_batch: int, n_ubatch: int, n_threads: int, cache_type: int = ll.GGML_TYPE_F16
+) -> Iterator[Pointer]:
+    """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`.
+
+    `cache_type` is a number of `enum ggml_type`, for K and V.
+    """
     params = ll.llama_context_default_params()
+    params.type_k = params.type_v = cache_type
     params.n_ctx = n_ctx
     params.n_batch = n_batch
     params.n_ubatch = n_ubatch

@@ -71,6 +71,9 @@ GGML_TYPES: dict[int, GgmlType] = {
 }
 GGML_TYPES_BY_NAME: dict[str, GgmlType] = {t.name: t for t in GGML_TYPES.values()}
 
+QUANTIZATION_VERSION = 2
+"""GGML_QNT_VERSION of ggml.h, which every file here says as `general.quantization_version`."""
+
 # Types that other programs write and llama.cpp does not load.
 FOREIGN_TYPES = {36: "i2_s, Microsoft's BitNet format, which only bitnet.cpp loads"}
 

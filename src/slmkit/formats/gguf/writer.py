@@ -129,10 +129,10 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
     Raises `GgufError` for a value that its type cannot hold and for chunks that do not add up to the tensors' sizes.
     `OSError` (disk full) passes through.
     """
-    head = _head(metadata, entries)
+    before = head(metadata, entries)
     source = iter(chunks)
     with path.open("wb", buffering=0) as file, Output(file) as out:
-        out.write(head)
+        out.write(before)
         for entry in entries:
             end = out.size_bytes + entry.size_bytes
             while out.size_bytes < end:
@@ -148,18 +148,11 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
 
 def file_size(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> int:
     """Bytes that `write_gguf` will write, known before it starts."""
-    return len(_head(metadata, entries)) + sum(_padded(entry.size_bytes) for entry in entries)
+    return len(head(metadata, entries)) + sum(_padded(entry.size_bytes) for entry in entries)
 
 
-def _padded(n: int) -> int:
-    return -(-n // ALIGNMENT) * ALIGNMENT
-
-
-def _padding(n: int) -> bytes:
-    return bytes(_padded(n) - n)
-
-
-def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
+def head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
+    """All that stands before the data, padded; raises `GgufError` for a value that its type cannot hold."""
     out = bytearray(MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata)))
     for key, value in metadata.items():
         out += _text(key)
@@ -174,6 +167,14 @@ def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
         out += struct.pack("<IQ", entry.type.id, offset)
         offset += _padded(entry.size_bytes)
     return bytes(out + _padding(len(out)))
+
+
+def _padded(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+def _padding(n: int) -> bytes:
+    return bytes(_padded(n) - n)
 
 
 def _texts(texts: Sequence[str]) -> bytes:
