@@ -8,7 +8,7 @@ from slmkit.errors import UsageError
 
 DASH = "–"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
-_TYPED = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(I?)B?|B)?", re.IGNORECASE)
+_TYPED = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?(?:([KMGT])(I?)B?|B)?", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slmkit.backends.llamacpp.child import require_engine
 from slmkit.backends.llamacpp.memory import load_memory
 from slmkit.backends.llamacpp.quantize import DryRun, dry_run
-from slmkit.core.plan import Context, ContextPlan, LoadMemory, ModelPlan, TypePlan
+from slmkit.core.plan import MAPPED, Context, ContextPlan, LoadMemory, ModelPlan, TypePlan
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import QuantizeSpec
@@ -165,7 +165,20 @@ def _memories(
         path = folder / f"{candidate.variant}.gguf"
         candidate.hollow.without_vocabulary().write(path)
         paths.append(path)
-    return load_memory(paths, contexts)
+    found = load_memory(paths, contexts)
+    return [
+        [answer if isinstance(answer, EngineError) else _counted_once(answer, candidate.hollow) for answer in answers]
+        for candidate, answers in zip(candidates, found, strict=True)
+    ]
+
+
+def _counted_once(memory: LoadMemory, hollow: Hollow) -> LoadMemory:
+    """An embedding that is also the output may be in the engine's sums twice (gemma3n; where the output is repacked):
+    what is mapped from the file is there once, and the rows that are looked up are next to nothing.
+    """
+    copies = sum(size_bytes for name, size_bytes in memory.weights_bytes.items() if name != MAPPED)
+    mapped = min(memory.file_backed_bytes, max(0, hollow.data_bytes - copies))
+    return replace(memory, weights_bytes={**memory.weights_bytes, MAPPED: mapped})
 
 
 def _row(

@@ -50,6 +50,11 @@ class Hollow:
         """Of all tensors' data, without padding."""
         return sum(entry.size_bytes for entry in self.entries)
 
+    @cached_property
+    def data_bytes(self) -> int:
+        """Of all tensors' data, with padding."""
+        return file_size({}, self.entries) - len(head({}, self.entries))
+
     @property
     def bpw(self) -> float:
         """Bits per weight over all tensors."""
@@ -63,7 +68,10 @@ class Hollow:
         """The file that `quantize` makes of it when each tensor gets its type in `types`."""
         numbers = {"general.quantization_version": u32(QUANTIZATION_VERSION), "general.file_type": u32(file_type)}
         kept = {key: value for key, value in self.metadata.items() if key not in _NOT_COPIED}
-        entries = [replace(entry, type=GGML_TYPES_BY_NAME[types[entry.name]]) for entry in self.entries]
+        entries = [
+            Entry(entry.name, _without_outer_ones(entry.shape), GGML_TYPES_BY_NAME[types[entry.name]])
+            for entry in self.entries
+        ]
         return replace(self, metadata=kept | numbers, entries=entries)
 
     def without_vocabulary(self) -> Self:
@@ -78,6 +86,12 @@ class Hollow:
         with path.open("wb") as file:
             file.write(head(self.metadata, self.entries))
             file.truncate(self.size_bytes)
+
+
+def _without_outer_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """As llama.cpp writes a tensor table: `ggml_n_dims` (ggml.c) does not count them."""
+    first = next((i for i, n in enumerate(shape) if n != 1), len(shape) - 1)
+    return shape[first:]
 
 
 def read_hollow(path: Path) -> Hollow:
