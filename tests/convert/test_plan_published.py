@@ -36,8 +36,8 @@ def checkpoint(folder: Path, tokenizer: str, config: dict[str, Any], tensors: Sh
         source = published_tokenizer(tokenizer)
     except FetchError as error:
         pytest.fail(str(error), pytrace=False)
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(source / file, folder / file)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(source / name, folder / name)
     write_json(folder / "config.json", {"torch_dtype": "bfloat16", **config})
     header, end = {}, 0
     for name, shape in tensors.items():

@@ -73,7 +73,7 @@ def test_every_type_is_as_large_and_takes_as_much_as_promised(
         if quant.is_float:
             convert(checkpoint, made, outtype=row.variant.lower(), model_id="local/tiny-llama")
         elif row.needs_imatrix:
-            command = [sys.executable, "-c", WITH_IMATRIX, f16, made, str(quant.ftype)]
+            command = [sys.executable, "-c", WITH_IMATRIX, str(f16), str(made), str(quant.ftype)]
             assert subprocess.run(command, capture_output=True, check=False).returncode == 0
         else:
             result = quantize(f16, made, quant, n_threads=1, progress=SILENT)

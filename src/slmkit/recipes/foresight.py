@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def check_convert(ref: ModelRef, session: Session, *, pre: str | None = None) -> ConvertCheck:
     """Whether and to what a checkpoint would convert."""
     from slmkit.ops.convert.artifact import check_spec
-    from slmkit.ops.convert.check import ConvertCheck, check  # loads numpy and huggingface_hub
+    from slmkit.ops.convert.check import ConvertCheck, check  # loads numpy
 
     check_spec(ConvertSpec(pre=pre))
     ref = locate.expand(ref)
@@ -58,7 +58,7 @@ def plan(
 @contextmanager
 def unread(ref: ModelRef, session: Session) -> Iterator[Unread]:
     """The checkpoint that a reference (no alias) names: the folder, the registered one, or the Hub's."""
-    from slmkit.ops.convert.unread import Unread, open_hub
+    from slmkit.ops.convert.unread import Unread
 
     if ref.kind == "path":
         folder = Path(ref.name).expanduser().absolute()
@@ -72,6 +72,8 @@ def unread(ref: ModelRef, session: Session) -> Iterator[Unread]:
         return
     if not session.may_pull or ref.name.startswith(f"{adopt.LOCAL_ORG}/"):
         raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
+    from slmkit.ops.convert.remote import open_hub  # loads huggingface_hub
+
     with open_hub(ref.name, ref.revision, offline=session.offline, progress=session.progress) as source:
         yield source
 
