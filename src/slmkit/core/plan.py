@@ -30,7 +30,8 @@ class Context:
 class LoadMemory:
     """What loading takes by the engine's own sums, in bytes.
 
-    `weights_bytes` is by the name of the engine's buffer. The state of recurrent layers counts as KV cache.
+    `weights_bytes` is by the name of the engine's buffer, each weight once. The state of recurrent layers counts as KV
+    cache; `output_bytes` is what the engine's log rounds to 0.01 MiB.
     """
 
     weights_bytes: Mapping[str, int]

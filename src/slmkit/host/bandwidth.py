@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 BUFFER_BYTES = 256 * 1024 * 1024
-"""Far more than the caches of a CPU hold."""
+"""More than the caches of most CPUs hold; a large server's may hold it, and make the memory look faster."""
 
 
 def read_bytes_per_s(n_threads: int, seconds: float = 0.25) -> float:

@@ -85,8 +85,9 @@ def _notes(plan: ModelPlan) -> Iterator[str]:
         f"fits: yes up to {ROOMY_SHARE:.0%} of {units.size(plan.ram_bytes)}, tight up to all of it"
     )
     yield (
-        f"~tg: an estimate for a short context: {plan.bandwidth_bytes_per_s / 1e9:.1f} GB/s, as measured here now, "
-        "over the bytes of weights that one token needs; `slmkit bench` measures it"
+        "~tg: an estimate from above, for a short context: "
+        f"{plan.bandwidth_bytes_per_s / 1e9:.1f} GB/s, as measured here now, over the bytes of weights that one token "
+        "needs; `slmkit bench` measures it"
     )
     if any(row.fallback_share for row in plan.types):
         yield FALLBACK_NOTE
