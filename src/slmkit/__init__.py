@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         export,
         imatrix,
         list_models,
+        plan,
         pull,
         quantize,
         rm,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.compare import Comparison
     from slmkit.core.convert import ConvertSpec
+    from slmkit.core.plan import ModelPlan
     from slmkit.core.quantize import Override, QuantizeSpec, Rule
     from slmkit.core.refs import ModelRef
     from slmkit.errors import SlmkitError
@@ -41,6 +43,7 @@ __all__ = [
     "BenchSpec",
     "Comparison",
     "ConvertSpec",
+    "ModelPlan",
     "ModelRef",
     "Override",
     "QuantizeSpec",
@@ -55,6 +58,7 @@ __all__ = [
     "export",
     "imatrix",
     "list_models",
+    "plan",
     "pull",
     "quantize",
     "rm",
@@ -69,6 +73,7 @@ _HOMES = {
     "BenchSpec": "core.bench",
     "Comparison": "core.compare",
     "ConvertSpec": "core.convert",
+    "ModelPlan": "core.plan",
     "ModelRef": "core.refs",
     "Override": "core.quantize",
     "QuantizeSpec": "core.quantize",

@@ -14,6 +14,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRun, BenchSpec
 from slmkit.core.compare import Comparison
 from slmkit.core.convert import ConvertSpec
+from slmkit.core.plan import ModelPlan
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import quant_types
 from slmkit.core.quantize import QuantizeSpec
@@ -80,9 +81,32 @@ def check_convert(
     ref: Reference, *, pre: str | None = None, may_pull: bool = True, progress: Progress = SILENT
 ) -> ConvertCheck:
     """Whether a checkpoint would convert, to what and how large; no weight is read or downloaded."""
-    from slmkit.recipes import verbs
+    from slmkit.recipes import foresight
 
-    return verbs.check_convert(_ref(ref), _session(progress, may_pull), pre=pre)
+    return foresight.check_convert(_ref(ref), _session(progress, may_pull), pre=pre)
+
+
+def plan(
+    ref: Reference,
+    types: Sequence[str] = (),
+    *,
+    n_ctx: Sequence[int] = (),
+    cache_types: Sequence[str] = ("F16",),
+    ram_bytes: int | None = None,
+    may_pull: bool = True,
+    progress: Progress = SILENT,
+) -> ModelPlan:
+    """Size, memory and speed (an estimate) of every type, or of `types`; no weight is read or downloaded."""
+    from slmkit.recipes import foresight
+
+    return foresight.plan(
+        _ref(ref),
+        _session(progress, may_pull),
+        types=quant_types(types),
+        n_ctx=n_ctx,
+        cache_types=cache_types,
+        ram_bytes=ram_bytes,
+    )
 
 
 def quantize(

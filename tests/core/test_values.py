@@ -29,6 +29,41 @@ def test_other_units() -> None:
     assert {units.count(None), units.percent(None), units.number(None), units.milliseconds(None)} == {"–"}
 
 
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("8GiB", 8 * 2**30),
+        ("1.5 GB", 1_500_000_000),
+        ("800M", 800_000_000),
+        ("64 kib", 65536),
+        (" 4096 ", 4096),
+        ("1B", 1),
+        ("2TiB", 2**41),
+        ("2G", 2_000_000_000),
+    ],
+)
+def test_sizes_as_they_are_typed(text: str, size_bytes: int) -> None:
+    assert units.parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GiB", "0", "0 GiB", "-1G", "8 apples", "1e9", "8 Gi B", "1,5G", "iB", "٣G", "8\u212a", "9" * 400]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match="not a size"):
+        units.parse_size(text)
+
+
+@given(st.integers(1, 2**50), st.sampled_from(["", "K", "M", "G", "T"]), st.sampled_from(["B", "iB"]))
+def test_a_size_is_its_number_times_its_unit(n: int, prefix: str, suffix: str) -> None:
+    if not prefix and suffix == "iB":
+        suffix = "B"
+    base = 1024 if suffix == "iB" else 1000
+    assert units.parse_size(f"{n}{prefix}{suffix}") == pytest.approx(
+        n * base ** " KMGT".index(prefix or " "), rel=1e-15
+    )
+
+
 def test_statistics_of_too_little_are_none() -> None:
     assert stats.mean([]) is None
     assert stats.median([]) is None

@@ -21,6 +21,7 @@ from slmkit.cli import (
     doctor,
     export,
     imatrix,
+    plan,
     pull,
     quantize,
     recipe,
@@ -115,6 +116,7 @@ app.command("quantize", rich_help_panel=_MAKE)(quantize.quantize)
 app.command("imatrix", rich_help_panel=_MAKE)(imatrix.imatrix)
 app.command("export", rich_help_panel=_MAKE)(export.export)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
+app.command("plan", rich_help_panel=_MEASURE)(plan.plan)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
 app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)

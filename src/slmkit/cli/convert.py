@@ -69,14 +69,14 @@ def convert(
     from slmkit.cli.refs import parse, session
     from slmkit.core import units
     from slmkit.core.convert import Converter, ConvertSpec, split_size
-    from slmkit.recipes import verbs
+    from slmkit.recipes import foresight, verbs
 
     output = open_output(as_json=as_json, quiet=quiet)
     here = session(output, may_pull=not no_pull)
     if check:
         if out or force or split_max_size or converter != "slmkit":
             raise UsageError("`--check` makes nothing", hint="leave out the options that say how to make it")
-        _tell(verbs.check_convert(parse(ref), here, pre=pre), output)
+        _tell(foresight.check_convert(parse(ref), here, pre=pre), output)
         return
     split_max_bytes = None if split_max_size is None else split_size(split_max_size)
     spec = ConvertSpec(pre, split_max_bytes, cast(Converter, converter), llama_cpp, verify)  # it checks the name

@@ -8,7 +8,21 @@ from slmkit.errors import UsageError
 
 DASH = "–"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(I?)B)?", re.IGNORECASE)
+_TYPED = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?(?:([KMGT])(I?)B?|B)?", re.IGNORECASE | re.ASCII)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `8GiB`, `1.5 GB`, `800M`, `4096`: KiB, MiB, ... are powers of 1024, K, KB, M, MB, ... powers of 1000.
+
+    Raises `UsageError` for anything else, and for nothing at all.
+    """
+    match = _TYPED.fullmatch(text.strip())
+    base = 1024 if match and match[3] else 1000
+    size_bytes = round(float(match[1]) * base ** _POWERS[(match[2] or "").upper()]) if match else 0
+    if not size_bytes:
+        raise UsageError(f"not a size: {text!r}", hint="a number and a unit: `8GiB` (powers of 1024), `8GB` (of 1000)")
+    return size_bytes
 
 
 def size(size_bytes: int | float | None) -> str:
@@ -20,18 +34,6 @@ def size(size_bytes: int | float | None) -> str:
         value, unit = value / 1024, unit + 1
     digits = 0 if unit == 0 else 2 if unit >= 3 else 1
     return f"{value:.{digits}f} {_BINARY[unit]}"
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `512MiB`, `1.5 GB`, `4096`: KiB, MiB, GiB, TiB are powers of 1024, KB, MB, GB, TB of 1000.
-
-    Raises `UsageError`.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    prefix = (match[2] or "").upper() if match else ""
-    if match is None or (match[3] and not prefix):
-        raise UsageError(f"not a size: {text!r}", hint="512MiB, 2GiB, 800MB or a number of bytes")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(prefix or " "))
 
 
 def count(n: int | float | None) -> str:

@@ -69,7 +69,7 @@ def _gguf(path: Path, progress: Progress, model: str | None) -> Artifact:
     facts = gguf_facts(path)
     match = SHARD.fullmatch(path.name)
     name = match["prefix"] if match else path.stem
-    variant = _variant(name, path)
+    variant = variant_of(path)
     name = re.sub(rf"[-_.]{re.escape(variant)}$", "", name, flags=re.IGNORECASE)
     return Artifact(
         model=model or local_model(name),
@@ -89,8 +89,10 @@ def local_model(name: str) -> str:
     return f"{LOCAL_ORG}/{cleaned}"
 
 
-def _variant(stem: str, path: Path) -> str:
-    """The quant type at the end of the file's name, or else the one its header declares, or its most common one."""
+def variant_of(path: Path) -> str:
+    """The quant type at the end of a GGUF's name, or else the one its header declares, or its most common one."""
+    match = SHARD.fullmatch(path.name)
+    stem = match["prefix"] if match else path.stem
     for name in sorted(QUANT_TYPES, key=len, reverse=True):
         if re.search(rf"[-_.]{name}$", stem, re.IGNORECASE):
             return name

@@ -24,7 +24,6 @@ from slmkit.registry.store import Registry, is_current, is_whole
 if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.imatrix import Calibration, TensorStatistics
-    from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
     from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.quantize import QuantizeReport
@@ -115,30 +114,6 @@ def convert(
     return convert_artifact(
         source, session.registry, session.progress, outtype=outtype, spec=spec, target=target, force=force
     )
-
-
-def check_convert(ref: ModelRef, session: Session, *, pre: str | None = None) -> ConvertCheck:
-    """Whether and to what a checkpoint would convert, off its small files and headers; no weight is downloaded."""
-    from slmkit.ops.convert.artifact import check_spec
-    from slmkit.ops.convert.check import check_folder, check_hub  # loads numpy and huggingface_hub
-
-    check_spec(ConvertSpec(pre=pre))
-    ref = locate.expand(ref)
-    if ref.kind == "path":
-        folder = Path(ref.name).expanduser().absolute()
-        if not folder.is_dir():
-            raise UsageError(f"no such folder: {folder}", hint="a checkpoint is a folder with config.json in it")
-        model = adopt.local_model(folder.name)
-        return check_folder(str(ref), folder, model_id=model, pre=pre, progress=session.progress)
-    known = session.registry.find(ref.model, None)
-    if known and is_whole(known):
-        commit = known.provenance.commit
-        return check_folder(
-            known.ref, known.root, model_id=known.repo_id, commit=commit, pre=pre, progress=session.progress
-        )
-    if not session.may_pull or ref.name.startswith(f"{adopt.LOCAL_ORG}/"):
-        raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
-    return check_hub(ref.name, ref.revision, pre=pre, offline=session.offline, progress=session.progress)
 
 
 def quantize(

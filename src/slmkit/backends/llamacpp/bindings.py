@@ -51,12 +51,19 @@ def build() -> dict[str, str]:
 
 
 @contextmanager
-def model(path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False) -> Iterator[Pointer]:
-    """Load a GGUF with mmap, as llama-bench does; raises `NativeError`."""
+def model(
+    path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False, no_alloc: bool = False
+) -> Iterator[Pointer]:
+    """Load a GGUF with mmap, as llama-bench does; raises `NativeError`.
+
+    With `no_alloc` it is only worked out what loading takes: no weight is read, and no buffer has memory.
+    """
     ll.llama_backend_init()
     params = ll.llama_model_default_params()
     params.n_gpu_layers = n_gpu_layers
     params.check_tensors = check_tensors
+    if no_alloc:
+        params.no_alloc, params.load_mode = True, ll.LLAMA_LOAD_MODE_NONE  # with mmap, llama.cpp asserts
     loaded = ll.llama_model_load_from_file(path.encode(), params)
     if not loaded:
         raise NativeError(f"llama.cpp cannot load {Path(path).name}")
@@ -68,14 +75,22 @@ def model(path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False) -> 
 
 @contextmanager
 def context(
-    loaded: Pointer, *, n_ctx: int, n_batch: int, n_ubatch: int, n_threads: int, watch: Watcher | None = None
+    loaded: Pointer,
+    *,
+    n_ctx: int,
+    n_batch: int,
+    n_ubatch: int,
+    n_threads: int,
+    cache_type: int = ll.GGML_TYPE_F16,
+    watch: Watcher | None = None,
 ) -> Iterator[Pointer]:
     """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`.
 
-    `watch` is called with the address of each tensor before it is computed, and if it says yes, after that; to say no
-    then leaves out what would follow.
+    `cache_type` is a number of `enum ggml_type`, for K and V. `watch` is called with the address of each tensor before
+    it is computed, and if it says yes, after that; to say no then leaves out what would follow.
     """
     params = ll.llama_context_default_params()
+    params.type_k = params.type_v = cache_type
     if watch:
         params.cb_eval = ll.ggml_backend_sched_eval_callback(lambda tensor, before, _: watch(tensor, before))
     params.n_ctx = n_ctx

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slmkit.backends.llamacpp import bindings, imatrix_job, quantize_job
+from slmkit.backends.llamacpp import bindings, imatrix_job, memory_job, quantize_job
 from slmkit.backends.llamacpp.channel import Channel
 
 # llama-bench warms generation up with one token, too few for models under 1B (its first repetitions are then slow).
@@ -155,6 +155,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "imatrix": imatrix_job.imatrix,
     "quantize": quantize_job.quantize,
     "dry_run": quantize_job.dry_run,
+    "memory": memory_job.memory,
     "smoke": smoke,
     "speed": speed,
 }

@@ -67,7 +67,7 @@ class QuantizeResult:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What quantizing would make; `needs_imatrix` says that it would stop without one."""
+    """What quantizing would make; `needs_imatrix` says that it would stop without one, and `types` are those with."""
 
     types: Mapping[str, str]
     fallbacks: tuple[Fallback, ...]
@@ -144,8 +144,7 @@ def dry_run(source: Path, requests: Sequence[tuple[QuantType, QuantizeSpec]]) ->
     for (quant, _), answer in zip(requests, result["logs"], strict=True):
         text = str(answer["log"])
         if answer["made"]:
-            needs = "will require an imatrix" in text
-            answers.append(DryRun(_types(text), _fallbacks(text, quant), needs))
+            answers.append(DryRun(_types(text), _fallbacks(text, quant), bool(answer["needs_imatrix"])))
         else:
             log = tuple(text.splitlines()[-20:])
             answers.append(EngineError(f"the engine cannot make {quant}: {_reason(log)}", log=log))

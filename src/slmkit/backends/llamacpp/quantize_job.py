@@ -25,21 +25,27 @@ def quantize(channel: Channel, source: str, target: str, **options: Any) -> dict
 
 
 def dry_run(channel: Channel, source: str, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Go through the header of `source` once for each of `requests`: `logs` has the whole log of each, or `None` where
-    the engine said no.
+    """Go through the header of `source` once for each of `requests`: `logs` has the whole log of each, and whether the
+    engine said yes.
+
+    Some types depend on whether there is an importance matrix. One that cannot be made without is asked for as if there
+    were one.
     """
     log: list[str] = []
     bindings.on_log(lambda _, text: log.append(text))
-    logs: list[dict[str, Any]] = []
-    for options in requests:
+
+    def answer(options: dict[str, Any], *, with_imatrix: bool = False) -> dict[str, Any]:
         log.clear()
         try:
-            _call(source, "", dry_run=True, n_threads=1, **options)
+            _call(source, "", dry_run=True, n_threads=1, any_imatrix=with_imatrix, **options)
         except NativeError:
-            logs.append({"made": False, "log": "".join(log)})
-        else:
-            logs.append({"made": True, "log": "".join(log)})
-    return {"logs": logs}
+            return {"made": False, "needs_imatrix": with_imatrix, "log": "".join(log)}
+        text = "".join(log)
+        if "will require an imatrix" in text:
+            return answer(options, with_imatrix=True)
+        return {"made": True, "needs_imatrix": with_imatrix, "log": text}
+
+    return {"logs": [answer(options) for options in requests]}
 
 
 def _call(
@@ -60,8 +66,12 @@ def _call(
     max_buffer_bytes: int | None = None,
     imatrix: str | None = None,
     dry_run: bool = False,
+    any_imatrix: bool = False,
 ) -> None:
-    """Raises `NativeError`; the reason is in the log. Types are numbers of `enum ggml_type`, `imatrix` is a file."""
+    """Raises `NativeError`; the reason is in the log. Types are numbers of `enum ggml_type`, `imatrix` is a file.
+
+    With `any_imatrix` the engine believes that it has one: for dry runs, which read nothing of it.
+    """
     params = ll.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.dry_run = ftype, n_threads, dry_run
     params.pure, params.quantize_output_tensor = pure, not leave_output
@@ -87,6 +97,9 @@ def _call(
         for slot, (key, value) in zip(array, overrides, strict=False):
             _override(slot, key, value)
         params.kv_overrides = array
+    if any_imatrix:
+        data = ll.llama_model_imatrix_data
+        params.imatrix = (data * 2)(data(b"any", (ctypes.c_float * 1)(1.0), 1))  # and an end without a name
     if ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params)):
         raise NativeError("llama.cpp could not quantize")
 

@@ -65,12 +65,13 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What stands before the weights."""
+    """What stands before the weights. `element_types` has the type inside each array of `metadata`."""
 
     path: Path
     version: int
     metadata: dict[str, Any]
     value_types: dict[str, ValueType]
+    element_types: dict[str, ValueType]
     tensors: tuple[TensorInfo, ...]
     data_offset: int
     alignment: int
@@ -168,16 +169,19 @@ def _parse(path: Path, view: mmap.mmap) -> GgufHeader:
     cursor = _Cursor(view, 24)
     metadata: dict[str, Any] = {}
     value_types: dict[str, ValueType] = {}
+    element_types: dict[str, ValueType] = {}
     for _ in range(n_values):
         key = cursor.text()
         kind = ValueType(cursor.number(_U32))
+        if kind == ValueType.ARRAY:
+            element_types[key] = cursor.peek()
         metadata[key], value_types[key] = cursor.value(kind), kind
     tensors = tuple(_tensors(path, cursor, n_tensors))
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise GgufError(f"{path} is damaged: its alignment is {alignment!r}", hint=_AGAIN)
     data_offset = -(-cursor.at // alignment) * alignment
-    return GgufHeader(path, version, metadata, value_types, tensors, data_offset, alignment)
+    return GgufHeader(path, version, metadata, value_types, element_types, tensors, data_offset, alignment)
 
 
 def _tensors(path: Path, cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo]:
@@ -204,6 +208,10 @@ class _Cursor:
         (value,) = form.unpack_from(self.view, self.at)
         self.at += form.size
         return value
+
+    def peek(self) -> ValueType:
+        """The type of an array's elements, before the array is read."""
+        return ValueType(_U32.unpack_from(self.view, self.at)[0])
 
     def text(self) -> str:
         length = self.number(_U64)

@@ -89,6 +89,9 @@ def weight_type(text: str) -> GgmlType:
     raise UnknownTypeError(f"no type of a tensor: {text!r}", hint=hint)
 
 
+QUANTIZATION_VERSION = 2
+"""GGML_QNT_VERSION of ggml.h, which every file here says as `general.quantization_version`."""
+
 # Types that other programs write and llama.cpp does not load.
 FOREIGN_TYPES = {36: "i2_s, Microsoft's BitNet format, which only bitnet.cpp loads"}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -129,10 +129,10 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
     Raises `GgufError` for a value that its type cannot hold and for chunks that do not add up to the tensors' sizes.
     `OSError` (disk full) passes through.
     """
-    head = _head(metadata, entries)
+    before = head(metadata, entries)
     source = iter(chunks)
     with path.open("wb", buffering=0) as file, Output(file) as out:
-        out.write(head)
+        out.write(before)
         for entry in entries:
             end = out.size_bytes + entry.size_bytes
             while out.size_bytes < end:
@@ -148,7 +148,34 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
 
 def file_size(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> int:
     """Bytes that `write_gguf` will write, known before it starts."""
-    return len(_head(metadata, entries)) + sum(_padded(entry.size_bytes) for entry in entries)
+    return _padded(sum(map(len, _parts(metadata, entries)))) + data_size(entries)
+
+
+def data_size(entries: Iterable[Entry]) -> int:
+    """Bytes of all data with its padding."""
+    return sum(_padded(entry.size_bytes) for entry in entries)
+
+
+def head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
+    """All that stands before the data, padded; raises `GgufError` for a value that its type cannot hold."""
+    out = b"".join(_parts(metadata, entries))
+    return out + _padding(len(out))
+
+
+def _parts(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> Iterator[bytes]:
+    yield MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata))
+    for key, value in metadata.items():
+        yield _text(key)
+        try:
+            yield value.encoded
+        except (struct.error, TypeError, AttributeError, UnicodeEncodeError, OverflowError) as error:
+            raise GgufError(f"`{key}` cannot be stored as {value.type.name.lower()}: {error}") from error
+    offset = 0
+    for entry in entries:
+        yield _text(entry.name) + struct.pack("<I", len(entry.shape))
+        yield struct.pack(f"<{len(entry.shape)}Q", *reversed(entry.shape))
+        yield struct.pack("<IQ", entry.type.id, offset)
+        offset += _padded(entry.size_bytes)
 
 
 def _padded(n: int) -> int:
@@ -157,23 +184,6 @@ def _padded(n: int) -> int:
 
 def _padding(n: int) -> bytes:
     return bytes(_padded(n) - n)
-
-
-def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
-    out = bytearray(MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata)))
-    for key, value in metadata.items():
-        out += _text(key)
-        try:
-            out += value.encoded
-        except (struct.error, TypeError, AttributeError, UnicodeEncodeError, OverflowError) as error:
-            raise GgufError(f"`{key}` cannot be stored as {value.type.name.lower()}: {error}") from error
-    offset = 0
-    for entry in entries:
-        out += _text(entry.name) + struct.pack("<I", len(entry.shape))
-        out += struct.pack(f"<{len(entry.shape)}Q", *reversed(entry.shape))
-        out += struct.pack("<IQ", entry.type.id, offset)
-        offset += _padded(entry.size_bytes)
-    return bytes(out + _padding(len(out)))
 
 
 def _texts(texts: Sequence[str]) -> bytes:

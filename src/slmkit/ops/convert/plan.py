@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from slmkit.core.progress import SILENT, Progress
 from slmkit.errors import ConvertError, UnknownTypeError, UsageError
-from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
+from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, QUANTIZATION_VERSION, GgmlType
 from slmkit.formats.gguf.writer import Entry, Value, file_size, string, u32
 from slmkit.ops.convert.architecture import Architecture, NamedWeights, open_architecture
 from slmkit.ops.convert.config import read_config
@@ -27,9 +27,6 @@ TERNARY = ("tq1_0", "tq2_0")
 
 FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32, "TQ1_0": 36, "TQ2_0": 37}
 """`general.file_type`, enum llama_ftype of llama.h."""
-
-QUANTIZATION_VERSION = 2
-"""GGML_QNT_VERSION of ggml.h."""
 
 _ALWAYS_F32 = frozenset(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +193,7 @@ def _merged(headers: list[GgufHeader]) -> GgufHeader:
     if len(headers) == 1:
         return first
     tensors = tuple(tensor for header in headers for tensor in header.tensors)
-    return GgufHeader(
-        first.path, first.version, first.metadata, first.value_types, tensors, first.data_offset, first.alignment
-    )
+    return replace(first, tensors=tensors)
 
 
 def _source_type(header: GgufHeader) -> str:

@@ -1,0 +1,34 @@
+"""The parent's side of planning memory: what loading would take, without weights and without that memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slmkit.backends.llamacpp.child import run
+from slmkit.core.bench import BenchSpec
+from slmkit.core.plan import Context, LoadMemory
+from slmkit.errors import EngineError
+from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
+
+_BENCH = BenchSpec()
+
+
+def load_memory(paths: Sequence[Path], contexts: Sequence[Context]) -> list[list[LoadMemory | EngineError]]:
+    """For each file, of which only the header is read (its weights may be a hole), and each context.
+
+    An entry is an error where the engine refuses. The settings are those of `bench`, on the CPU; one child does all.
+    """
+    asked = [(context.n_ctx, GGML_TYPES_BY_NAME[context.cache_type].id) for context in contexts]
+    sizes = {"n_batch": _BENCH.n_batch, "n_ubatch": _BENCH.n_ubatch}
+    result = run("memory", {"paths": [str(path) for path in paths], "contexts": asked, **sizes})
+    return [[_answer(answer) for answer in file] for file in result["files"]]
+
+
+def _answer(answer: Mapping[str, Any]) -> LoadMemory | EngineError:
+    if "error" not in answer:
+        return LoadMemory(answer["weights"], answer["kv"], answer["compute"], answer["output"])
+    lines = tuple(line.strip() for line in str(answer["log"]).splitlines() if line.strip())
+    reason = f": {lines[-1]}" if lines else ""
+    return EngineError(f"{answer['error']}{reason}", log=lines[-20:])

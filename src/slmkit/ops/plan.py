@@ -1,0 +1,237 @@
+"""`plan`: size, memory and speed of every type before anything is made, from headers alone.
+
+The engine itself does the sums, on hollow files: its dry run of `quantize` says which type each tensor gets, and a load
+without memory says what the buffers take.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slmkit.backends.llamacpp.child import require_engine
+from slmkit.backends.llamacpp.memory import load_memory
+from slmkit.backends.llamacpp.quantize import DryRun, dry_run
+from slmkit.core.plan import MAPPED, Context, ContextPlan, LoadMemory, ModelPlan, TypePlan
+from slmkit.core.progress import Progress
+from slmkit.core.quant import QUANT_TYPES, QuantType
+from slmkit.core.quantize import QuantizeSpec
+from slmkit.errors import EngineError, UsageError
+from slmkit.formats.gguf.hollow import EMBEDDING, Hollow
+from slmkit.formats.gguf.writer import Entry
+from slmkit.host import bandwidth, memory
+from slmkit.host.probe import physical_cores
+
+DEFAULT_N_CTX = (4096, 32768)
+"""As far as the model's own context goes."""
+
+CACHE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1")
+"""What llama.cpp takes for a KV cache (`kv_cache_types` of common/arg.cpp, 0c1e57098)."""
+
+F16 = "F16"
+
+_LOOKED_UP = ("per_layer_token_embd.weight", "position_embd.weight")
+_QUANTIZED = "the file is quantized already: quantizing it again would add its errors to the new ones"
+
+
+@dataclass(frozen=True)
+class PlanSource:
+    """What is planned with: `made` are the files that are known as a whole, by type, of which `base` is the one to
+    quantize from.
+
+    A `base` that is no float stands for itself only. `remarks` say what else should be known.
+    """
+
+    ref: str
+    made: Mapping[str, Hollow]
+    base: str
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def is_float(self) -> bool:
+        """Whether other types can be made of it."""
+        return self.base in QUANT_TYPES and QUANT_TYPES[self.base].is_float
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One type that can be made."""
+
+    variant: str
+    hollow: Hollow
+    fallback_share: float = 0.0
+    needs_imatrix: bool = False
+
+
+def plan(
+    source: PlanSource,
+    types: Sequence[QuantType],
+    progress: Progress,
+    *,
+    n_ctx: Sequence[int] = (),
+    cache_types: Sequence[str] = ("F16",),
+    ram_bytes: int | None = None,
+) -> ModelPlan:
+    """All of `types` (none: every one there is) at each context with each type of KV cache.
+
+    `n_ctx` is by default `DEFAULT_N_CTX`, `ram_bytes` this machine's memory. Raises `EngineMissingError`, `UsageError`
+    for a context or cache that cannot be.
+    """
+    require_engine()
+    base = source.made[source.base]
+    n_ctx_train = _number(base, "context_length")
+    contexts = [Context(n, kind) for n in _contexts(n_ctx, n_ctx_train) for kind in _cache_types(cache_types)]
+    names = [quant.name for quant in types or _all_types(source)] or [source.base]
+    with progress.task(f"plan {source.ref}", None, "steps"), tempfile.TemporaryDirectory(prefix="slmkit-") as folder:
+        candidates, refused = _candidates(source, names, Path(folder))
+        memories = _memories(candidates, contexts, Path(folder))
+        bytes_per_s = bandwidth.read_bytes_per_s(physical_cores())
+    ram_bytes = memory.total_bytes() if ram_bytes is None else ram_bytes
+    f16 = next((c.hollow for c in candidates if c.variant == F16), None)
+    rows = [
+        _row(candidate, answers, contexts, f16, ram_bytes, bytes_per_s)
+        for candidate, answers in zip(candidates, memories, strict=True)
+        if candidate.variant in names
+    ]
+    rows.sort(key=lambda row: -(row.size_bytes or 0))
+    return ModelPlan(
+        ref=source.ref,
+        architecture=base.architecture,
+        n_params=base.n_params,
+        context_length=n_ctx_train,
+        ram_bytes=ram_bytes,
+        bandwidth_bytes_per_s=bytes_per_s,
+        contexts=tuple(contexts),
+        types=(*rows, *refused),
+        notes=(*source.remarks, *_beyond(contexts, n_ctx_train)),
+    )
+
+
+def _all_types(source: PlanSource) -> list[QuantType]:
+    if source.is_float:
+        return list(QUANT_TYPES.values())
+    return [QUANT_TYPES[source.base]] if source.base in QUANT_TYPES else []
+
+
+def _contexts(n_ctx: Sequence[int], trained: int | None) -> list[int]:
+    if not n_ctx:
+        return sorted({min(n, trained or n) for n in DEFAULT_N_CTX})
+    if wrong := [n for n in n_ctx if n < 1]:
+        raise UsageError(f"a context of {wrong[0]} tokens", hint="`--ctx 4096,32768`")
+    return list(dict.fromkeys(n_ctx))
+
+
+def _cache_types(names: Sequence[str]) -> list[str]:
+    wanted = list(dict.fromkeys(name.upper() for name in names))
+    if wrong := [name for name in wanted if name not in CACHE_TYPES]:
+        raise UsageError(f"no type of KV cache: {wrong[0]!r}", hint=f"one of {', '.join(CACHE_TYPES).lower()}")
+    return wanted
+
+
+def _candidates(source: PlanSource, names: Sequence[str], folder: Path) -> tuple[list[_Candidate], list[TypePlan]]:
+    """What can be made (F16 in any case, as what the others are compared with), and what cannot and why."""
+    base = source.made[source.base]
+    wanted = dict.fromkeys([*names, F16] if source.is_float else names)
+    found = [_Candidate(name, source.made[name]) for name in wanted if name in source.made]
+    others = [QUANT_TYPES[name] for name in wanted if name not in source.made]
+    if not source.is_float:
+        return found, [TypePlan(quant.name, refusal=_QUANTIZED) for quant in others]
+    refused = []
+    small = folder / "source.gguf"
+    base.without_vocabulary().write(small)
+    for quant, answer in zip(others, dry_run(small, [(quant, QuantizeSpec()) for quant in others]), strict=True):
+        if isinstance(answer, DryRun):
+            found.append(_quantized(base, quant, answer))
+        else:
+            refused.append(TypePlan(quant.name, refusal=answer.message))
+    return found, refused
+
+
+def _quantized(base: Hollow, quant: QuantType, answer: DryRun) -> _Candidate:
+    sizes = {entry.name: math.prod(entry.shape) for entry in base.entries}
+    fallen = sum(sizes[name] for name in {fallback.name for fallback in answer.fallbacks})
+    hollow = base.quantized(answer.types, quant.ftype)
+    return _Candidate(quant.name, hollow, fallen / base.n_params, answer.needs_imatrix)
+
+
+def _memories(
+    candidates: Sequence[_Candidate], contexts: Sequence[Context], folder: Path
+) -> list[list[LoadMemory | EngineError]]:
+    paths = []
+    for candidate in candidates:
+        path = folder / f"{candidate.variant}.gguf"
+        candidate.hollow.without_vocabulary().write(path)
+        paths.append(path)
+    found = load_memory(paths, contexts)
+    return [
+        [answer if isinstance(answer, EngineError) else _counted_once(answer, candidate.hollow) for answer in answers]
+        for candidate, answers in zip(candidates, found, strict=True)
+    ]
+
+
+def _counted_once(memory: LoadMemory, hollow: Hollow) -> LoadMemory:
+    """An embedding that is also the output may be in the engine's sums twice (gemma3n; where the output is repacked):
+    what is mapped from the file is there once, and the rows that are looked up are next to nothing.
+    """
+    copies = sum(size_bytes for name, size_bytes in memory.weights_bytes.items() if name != MAPPED)
+    mapped = min(memory.file_backed_bytes, max(0, hollow.data_bytes - copies))
+    return replace(memory, weights_bytes={**memory.weights_bytes, MAPPED: mapped})
+
+
+def _row(
+    candidate: _Candidate,
+    answers: Sequence[LoadMemory | EngineError],
+    contexts: Sequence[Context],
+    f16: Hollow | None,
+    ram_bytes: int,
+    bytes_per_s: float,
+) -> TypePlan:
+    hollow = candidate.hollow
+    read = read_bytes(hollow)
+    ways = []
+    for context, answer in zip(contexts, answers, strict=True):
+        if isinstance(answer, EngineError):
+            ways.append(ContextPlan(context, None, refusal=answer.message))
+        else:
+            rate = bytes_per_s / (read + answer.kv_bytes)
+            ways.append(ContextPlan(context, answer, answer.fits(ram_bytes), rate))
+    return TypePlan(
+        variant=candidate.variant,
+        size_bytes=hollow.size_bytes,
+        reduction=1 - hollow.size_bytes / f16.size_bytes if f16 else None,
+        bpw=hollow.bpw,
+        fallback_share=candidate.fallback_share,
+        needs_imatrix=candidate.needs_imatrix,
+        read_bytes=read,
+        tg_estimate_tok_per_s=bytes_per_s / read,
+        contexts=tuple(ways),
+    )
+
+
+def read_bytes(hollow: Hollow) -> int:
+    """Weights that the engine reads for one token: of experts only those in use, of tables one row, which is nothing
+    beside the rest. An embedding that is also the output is read as a whole.
+    """
+    names = {entry.name for entry in hollow.entries}
+    tables = (*_LOOKED_UP, *((EMBEDDING,) if "output.weight" in names else ()))
+    experts, used = _number(hollow, "expert_count"), _number(hollow, "expert_used_count")
+    share = used / experts if experts and used else 1.0
+
+    def read(entry: Entry) -> float:
+        return entry.size_bytes * (share if "_exps." in entry.name else 1.0)
+
+    return round(sum(read(entry) for entry in hollow.entries if entry.name not in tables))
+
+
+def _number(hollow: Hollow, key: str) -> int | None:
+    found = hollow.hyper(key)
+    return found.value if found and isinstance(found.value, int) else None
+
+
+def _beyond(contexts: Sequence[Context], trained: int | None) -> Iterator[str]:
+    beyond = sorted({context.n_ctx for context in contexts if trained and context.n_ctx > trained})
+    if beyond:
+        yield f"beyond the {trained:,} tokens that the model was trained for: {', '.join(f'{n:,}' for n in beyond)}"

@@ -1,0 +1,123 @@
+"""What would become of a reference: nothing is made, no weight is read, and of the Hub's only headers are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.convert import ConvertSpec
+from slmkit.core.quant import QuantType
+from slmkit.core.refs import ModelRef
+from slmkit.errors import HubFileNotFoundError, NotInRegistryError, UsageError
+from slmkit.ops import adopt, locate
+from slmkit.recipes.verbs import DEFAULT_FLOAT, FLOATS, Session, best_float
+from slmkit.registry.store import Registry, is_whole
+
+if TYPE_CHECKING:
+    from slmkit.core.plan import ModelPlan
+    from slmkit.ops.convert.check import ConvertCheck
+    from slmkit.ops.convert.unread import Unread
+    from slmkit.ops.plan import PlanSource
+
+
+def check_convert(ref: ModelRef, session: Session, *, pre: str | None = None) -> ConvertCheck:
+    """Whether and to what a checkpoint would convert."""
+    from slmkit.ops.convert.artifact import check_spec
+    from slmkit.ops.convert.check import ConvertCheck, check  # loads numpy
+
+    check_spec(ConvertSpec(pre=pre))
+    ref = locate.expand(ref)
+    try:
+        with unread(ref, session) as source:
+            return check(source, pre=pre, progress=session.progress)
+    except HubFileNotFoundError as error:  # a repository without a checkpoint: that is an answer, too
+        return ConvertCheck(ref.model, error)
+
+
+def plan(
+    ref: ModelRef,
+    session: Session,
+    *,
+    types: Sequence[QuantType] = (),
+    n_ctx: Sequence[int] = (),
+    cache_types: Sequence[str] = ("F16",),
+    ram_bytes: int | None = None,
+) -> ModelPlan:
+    """Size, memory and speed of every type (or of `types`) of a checkpoint or GGUF; see `ops.plan`."""
+    from slmkit.backends.llamacpp.child import require_engine
+    from slmkit.ops.plan import plan as plan_op  # loads numpy
+
+    require_engine()  # before anything is asked of the Hub
+    source = _plan_source(locate.expand(ref), session)
+    return plan_op(source, types, session.progress, n_ctx=n_ctx, cache_types=cache_types, ram_bytes=ram_bytes)
+
+
+@contextmanager
+def unread(ref: ModelRef, session: Session) -> Iterator[Unread]:
+    """The checkpoint that a reference (no alias) names: the folder, the registered one, or the Hub's."""
+    from slmkit.ops.convert.unread import Unread
+
+    if ref.kind == "path":
+        folder = Path(ref.name).expanduser().absolute()
+        if not folder.is_dir():
+            raise UsageError(f"no such folder: {folder}", hint="a checkpoint is a folder with config.json in it")
+        yield Unread(str(ref), folder, adopt.local_model(folder.name))
+        return
+    known = session.registry.find(ref.model, None)
+    if known and is_whole(known):
+        yield Unread(known.ref, known.root, known.repo_id, known.provenance.commit)
+        return
+    if not session.may_pull or ref.name.startswith(f"{adopt.LOCAL_ORG}/"):
+        raise NotInRegistryError(f"no checkpoint of {ref.model} here", hint=f"get it: `slmkit pull {ref.model}`")
+    from slmkit.ops.convert.remote import open_hub  # loads huggingface_hub
+
+    with open_hub(ref.name, ref.revision, offline=session.offline, progress=session.progress) as source:
+        yield source
+
+
+def _plan_source(ref: ModelRef, session: Session) -> PlanSource:
+    from slmkit.formats.gguf.hollow import Hollow
+    from slmkit.ops.plan import PlanSource
+
+    if gguf := _gguf(ref, session):
+        return gguf
+    with unread(ref, session) as source:
+        here = best_float(source.model_id if ref.kind == "path" else ref.model, None, session.registry)
+        base = here.variant if here and here.variant else DEFAULT_FLOAT
+        found = source.plan(outtype=base.lower(), progress=session.progress)
+    made = {name: Hollow(found.metadata, found.entries(name)) for name in FLOATS}
+    return PlanSource(source.ref, made, base, found.remarks)
+
+
+def _gguf(ref: ModelRef, session: Session) -> PlanSource | None:
+    """The GGUF that a reference names."""
+    from slmkit.formats.gguf.hollow import read_hollow
+    from slmkit.ops.plan import PlanSource
+
+    if ref.kind == "path":
+        path = Path(ref.name).expanduser().absolute()
+        if path.suffix.lower() != ".gguf":
+            return None
+        if not path.is_file():
+            raise UsageError(f"no such file: {path}", hint="for a model on the Hub type `org/name`")
+        variant = adopt.variant_of(path)
+        return PlanSource(str(ref), {variant: read_hollow(path)}, variant)
+    if ref.variant is None:
+        found = _instead_of_a_checkpoint(ref.model, session.registry)
+    else:
+        found = locate.ggufs(ref, session.registry, session.progress)[0]
+    if found is None or found.variant is None:
+        return None
+    return PlanSource(found.ref, {found.variant: read_hollow(found.path)}, found.variant)
+
+
+def _instead_of_a_checkpoint(model: str, registry: Registry) -> Artifact | None:
+    """Where a model came here as GGUF: its most exact float file, or the only one there is."""
+    known = registry.find(model, None)
+    if known and is_whole(known):
+        return None
+    every = [artifact for artifact in registry.artifacts(model) if not artifact.is_checkpoint]
+    return best_float(model, None, registry) or (every[0] if len(every) == 1 else None)

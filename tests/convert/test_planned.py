@@ -1,0 +1,52 @@
+"""Sizes and memory that `plan` promises, for every architecture and for real models: made, loaded and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slmkit.backends.llamacpp.quantize import quantize
+from slmkit.core.progress import SILENT
+from slmkit.core.quant import QUANT_TYPES, quant_types
+from slmkit.core.refs import ModelRef
+from slmkit.ops.adopt import local_model
+from slmkit.ops.convert import convert
+from slmkit.recipes import foresight
+from slmkit.recipes.verbs import Session
+from tests.convert.families import cases
+from tests.real_load import assert_as_planned
+
+
+def first_of_each_family() -> list[str]:
+    """One case for each module of `families`, and those whose layers are of several kinds."""
+    by_module: dict[str, str] = {}
+    for name, case in cases().items():
+        if case.outtypes and not case.upstream:
+            by_module.setdefault(case.make.__module__, name)
+    return [*by_module.values(), "tiny-gemma3", "tiny-phi4-mini", "mamba-first"]
+
+
+def check(folder: Path, types: str, session: Session, target: Path, n_ctx: tuple[int, ...]) -> None:
+    """Make each type of `types` as `slmkit` does, and compare."""
+    found = foresight.plan(ModelRef.parse(str(folder)), session, types=quant_types([types]), n_ctx=n_ctx)
+    source = target / "source-F16.gguf"
+    convert(folder, source, outtype="f16", model_id=local_model(folder.name))
+    for row in found.types:
+        made = source if row.variant == "F16" else target / f"{row.variant}.gguf"
+        if made != source:
+            quantize(source, made, QUANT_TYPES[row.variant], n_threads=2, progress=SILENT)
+        assert made.stat().st_size == row.size_bytes, row.variant
+        assert_as_planned(made, row.contexts)
+        if made != source:
+            made.unlink()
+
+
+@pytest.mark.parametrize("name", first_of_each_family())
+def test_every_family(name: str, make_case: Callable[[str], Path], session: Session, tmp_path: Path) -> None:
+    check(make_case(name), "F16,Q4_K_M", session, tmp_path, (512,))
+
+
+def test_smollm2(smollm2: Path, session: Session, tmp_path: Path) -> None:
+    check(smollm2, "F16,Q4_0,Q4_K_M,Q5_1,Q8_0", session, tmp_path, (4096, 8192))
