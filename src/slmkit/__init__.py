@@ -19,11 +19,13 @@ if TYPE_CHECKING:
         convert,
         export,
         list_models,
+        merge,
         pull,
         quantize,
         rm,
         run_recipe,
         show,
+        split,
         verify,
     )
     from slmkit.core.artifact import Artifact
@@ -49,11 +51,13 @@ __all__ = [
     "convert",
     "export",
     "list_models",
+    "merge",
     "pull",
     "quantize",
     "rm",
     "run_recipe",
     "show",
+    "split",
     "verify",
 ]
 

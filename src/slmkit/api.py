@@ -22,8 +22,10 @@ from slmkit.registry.store import Registry, Removal
 if TYPE_CHECKING:
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.merge import MergeReport
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.ops.show import Details
+    from slmkit.ops.split import SplitReport
     from slmkit.recipes.run import RecipeResult
     from slmkit.recipes.verbs import Session
     from slmkit.registry.verify import Damage
@@ -104,6 +106,31 @@ def export(ref: Reference, folder: str | Path, *, progress: Progress = SILENT) -
     from slmkit.recipes import verbs
 
     return verbs.export(_ref(ref), Path(folder), _session(progress))
+
+
+def split(
+    ref: Reference,
+    prefix: str | Path,
+    *,
+    max_bytes: int | None = None,
+    max_tensors: int | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> SplitReport:
+    """Write a GGUF as shards `PREFIX-00001-of-00003.gguf` and so on, of so many bytes of weights or tensors."""
+    from slmkit.ops import locate
+    from slmkit.ops.split import split as op
+
+    source = locate.gguf(_ref(ref), Registry(), progress)
+    return op(source, Path(prefix), max_bytes=max_bytes, max_tensors=max_tensors, force=force, progress=progress)
+
+
+def merge(ref: Reference, target: str | Path, *, force: bool = False, progress: Progress = SILENT) -> MergeReport:
+    """Put the shards of a GGUF together again, into the file `target`."""
+    from slmkit.ops import locate
+    from slmkit.ops.merge import merge as op
+
+    return op(locate.gguf(_ref(ref), Registry(), progress), Path(target), force=force, progress=progress)
 
 
 def bench(*refs: Reference, spec: BenchSpec | None = None, progress: Progress = SILENT) -> BenchRun:

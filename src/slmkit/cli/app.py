@@ -11,7 +11,23 @@ import typer
 from typer.core import TyperGroup
 
 from slmkit._version import __version__
-from slmkit.cli import adopt, bench, catalog, compare, convert, demo, doctor, export, pull, quantize, recipe, rm, show
+from slmkit.cli import (
+    adopt,
+    bench,
+    catalog,
+    compare,
+    convert,
+    demo,
+    doctor,
+    export,
+    merge,
+    pull,
+    quantize,
+    recipe,
+    rm,
+    show,
+    split,
+)
 from slmkit.cli import list as list_command
 from slmkit.cli import verify as verify_command
 from slmkit.cli.output import current, open_output
@@ -98,6 +114,8 @@ app.command("pull", rich_help_panel=_MAKE)(pull.pull)
 app.command("convert", rich_help_panel=_MAKE)(convert.convert)
 app.command("quantize", rich_help_panel=_MAKE)(quantize.quantize)
 app.command("export", rich_help_panel=_MAKE)(export.export)
+app.command("split", rich_help_panel=_MAKE)(split.split)
+app.command("merge", rich_help_panel=_MAKE)(merge.merge)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)

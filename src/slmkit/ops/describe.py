@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slmkit.formats.gguf.header import check_structure, shards
+from slmkit.formats.gguf.model import open_model
 from slmkit.formats.gguf.types import GgmlType
 
 
 def gguf_facts(path: Path) -> dict[str, Any]:
     """Architecture, parameters, bpw and types of a GGUF with all its shards; raises `GgufError` for a damaged one."""
-    headers = [check_structure(p) for p in shards(path)]
-    tensors = [(t.type, t.n_elements) for h in headers for t in h.tensors]
-    return facts(headers[0].architecture, headers[0].hyper("context_length"), tensors)
+    model = open_model(path)
+    tensors = ((tensor.info.type, tensor.info.n_elements) for tensor in model.tensors)
+    return facts(model.architecture, model.first.hyper("context_length"), tensors)
 
 
 def facts(architecture: str, context_length: int | None, tensors: Iterable[tuple[GgmlType, int]]) -> dict[str, Any]:
