@@ -20,6 +20,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.registry.store import Registry, Removal
 
 if TYPE_CHECKING:
+    from slmkit.core.diff import Diff
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
     from slmkit.ops.merge import MergeReport
@@ -147,6 +148,15 @@ def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
 
     session = _session(progress)
     return op.compare(verbs.artifacts([_ref(r) for r in refs], session), session.registry)
+
+
+def diff(a: Reference, b: Reference, *, progress: Progress = SILENT) -> Diff:
+    """What one GGUF has otherwise than another: tensors with their errors, metadata, tokenizer, chat template."""
+    from slmkit.ops import locate
+    from slmkit.ops.diff import diff as op
+
+    one, two = (locate.gguf(_ref(ref), Registry(), progress) for ref in (a, b))
+    return op(one, two, progress=progress)
 
 
 def list_models() -> list[Artifact]:

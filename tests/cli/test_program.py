@@ -24,8 +24,8 @@ from tests.hubserver import HubServer
 
 SHORT = ("-p", "8", "-n", "4", "-r", "2", "--threads", "1")
 COMMANDS = (
-    *("demo", "pull", "convert", "quantize", "export", "split", "merge", "recipe", "bench", "compare", "doctor"),
-    *("catalog", "list", "show", "adopt", "verify", "rm"),
+    *("demo", "pull", "convert", "quantize", "export", "split", "merge", "recipe", "bench", "compare", "diff"),
+    *("doctor", "catalog", "list", "show", "adopt", "verify", "rm"),
 )
 
 

@@ -18,6 +18,7 @@ from slmkit.cli import (
     compare,
     convert,
     demo,
+    diff,
     doctor,
     export,
     merge,
@@ -119,6 +120,7 @@ app.command("merge", rich_help_panel=_MAKE)(merge.merge)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
+app.command("diff", rich_help_panel=_MEASURE)(diff.diff)
 app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)
 app.command("catalog", rich_help_panel=_KEEP)(catalog.catalog)
 app.command("list", rich_help_panel=_KEEP)(list_command.list_models)

@@ -34,9 +34,9 @@ def floats(data: bytes, kind: GgmlType) -> Floats:
         return np.frombuffer(data, _PLAIN[kind.name]).astype(np.float32)
     if not is_readable(kind):
         raise GgufError(f"{kind.name} cannot be turned into floats here: the gguf package lacks it")
-    blocks = np.frombuffer(data, np.uint8).reshape(-1, kind.block_bytes)
+    one_row = np.frombuffer(data, np.uint8).reshape(1, -1)  # gguf-py works on 16 rows at a time, however short they are
     with np.errstate(all="ignore"):  # what is infinite or no number stays so
-        out: npt.NDArray[Any] = dequantize(blocks, GGMLQuantizationType(kind.id))
+        out: npt.NDArray[Any] = dequantize(one_row, GGMLQuantizationType(kind.id))
     return out.reshape(-1).astype(np.float32, copy=False)
 
 
