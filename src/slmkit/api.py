@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from slmkit.core.diff import Diff
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.inspect import Inspection
     from slmkit.ops.merge import MergeReport
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.ops.show import Details
@@ -157,6 +158,14 @@ def diff(a: Reference, b: Reference, *, progress: Progress = SILENT) -> Diff:
 
     one, two = (locate.gguf(_ref(ref), Registry(), progress) for ref in (a, b))
     return op(one, two, progress=progress)
+
+
+def inspect(ref: Reference, *, progress: Progress = SILENT) -> Inspection:
+    """What a GGUF truly is: types by share, context, tokenizer, chat template, and what is wrong with them."""
+    from slmkit.ops import locate
+    from slmkit.ops.inspect import inspect as op
+
+    return op(locate.gguf(_ref(ref), Registry(), progress))
 
 
 def list_models() -> list[Artifact]:

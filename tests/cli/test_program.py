@@ -25,7 +25,7 @@ from tests.hubserver import HubServer
 SHORT = ("-p", "8", "-n", "4", "-r", "2", "--threads", "1")
 COMMANDS = (
     *("demo", "pull", "convert", "quantize", "export", "split", "merge", "recipe", "bench", "compare", "diff"),
-    *("doctor", "catalog", "list", "show", "adopt", "verify", "rm"),
+    *("doctor", "catalog", "list", "show", "inspect", "adopt", "verify", "rm"),
 )
 
 

@@ -21,6 +21,7 @@ from slmkit.cli import (
     diff,
     doctor,
     export,
+    inspect,
     merge,
     pull,
     quantize,
@@ -125,6 +126,7 @@ app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)
 app.command("catalog", rich_help_panel=_KEEP)(catalog.catalog)
 app.command("list", rich_help_panel=_KEEP)(list_command.list_models)
 app.command("show", rich_help_panel=_KEEP)(show.show)
+app.command("inspect", rich_help_panel=_KEEP)(inspect.inspect)
 app.command("adopt", rich_help_panel=_KEEP)(adopt.adopt)
 app.command("verify", rich_help_panel=_KEEP)(verify_command.verify)
 app.command("rm", rich_help_panel=_KEEP)(rm.rm)

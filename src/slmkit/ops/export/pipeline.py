@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slmkit.core.progress import SILENT, Progress, Task
-from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, GgufError, is_disk_full
 from slmkit.formats.gguf.floats import rows
 from slmkit.formats.gguf.header import GgufHeader
 from slmkit.formats.gguf.model import GgufModel, StoredTensor, open_model
 from slmkit.formats.safetensors import DTYPES, Entry, write_file
+from slmkit.ops.describe import declared_type
 from slmkit.ops.export.config import (
     ROPE_FACTORS,
     check_architecture,
@@ -161,9 +161,7 @@ def _merged(model: GgufModel) -> GgufHeader:
 
 def _source_type(header: GgufHeader) -> str:
     """The quant type by `general.file_type`, or that of most weights."""
-    ftype = header.metadata.get("general.file_type")
-    names = [quant.name for quant in QUANT_TYPES.values() if quant.ftype == ftype]
-    return (names or list(header.params_by_type))[0]
+    return declared_type(header.metadata) or next(iter(header.params_by_type))
 
 
 def _card(header: GgufHeader, source_type: str) -> str:
