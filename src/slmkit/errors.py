@@ -21,6 +21,7 @@ SlmkitError                     1  error
 ├── CannotWriteError            1  disk.write        a file or folder that the user named cannot be written
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
+│   │   └── GgufTypeError       1  format.gguf.type  a tensor type that llama.cpp does not load, such as i2_s
 │   ├── SafetensorsError        1  format.safetensors
 │   └── TokenizerError          1  format.tokenizer
 ├── ConvertError                1  convert
@@ -190,6 +191,12 @@ class GgufError(FormatError):
     """Not a GGUF file, or a damaged one."""
 
     code = "format.gguf"
+
+
+class GgufTypeError(GgufError):
+    """Tensors of a type that llama.cpp does not load, such as Microsoft's i2_s."""
+
+    code = "format.gguf.type"
 
 
 class SafetensorsError(FormatError):

@@ -65,3 +65,24 @@ def test_a_checkpoint_is_no_gguf(checkpoint: Path, slmkit: Run) -> None:
     done = slmkit("diff", checkpoint, checkpoint)
     assert done.returncode == 2
     assert f"slmkit convert {checkpoint}" in done.stderr
+
+
+def test_inspect(furnished: Registry, slmkit: Run) -> None:
+    done = slmkit("inspect", f"{MODEL}:Q4_0")
+    assert done.returncode == 0, done.stderr
+    assert "claims to be   Q4_0 by metadata, Q4_0 by name" in done.stdout
+    assert "never stop" in done.stderr  # the factory's template ends no answer
+    found = json.loads(slmkit("inspect", f"{MODEL}:Q4_0", "--json").stdout)
+    assert found["attention"]["grouping"] == "GQA 2:1"
+    assert found["vocabulary"]["n_tokens"] == 512
+    assert found["problems"]
+    assert f"hint: slmkit inspect {MODEL}:Q4_0" in slmkit("show", f"{MODEL}:Q4_0").stderr
+
+
+def test_inspect_of_what_is_no_gguf(checkpoint: Path, slmkit: Run, tmp_path: Path) -> None:
+    assert f"slmkit convert {checkpoint}" in slmkit("inspect", checkpoint).stderr
+    other = tmp_path / "x.gguf"
+    other.write_text("no")
+    done = slmkit("inspect", other, "--json")
+    assert (done.returncode, json.loads(done.stderr)["error"]) == (1, "format.gguf")
+    assert slmkit("inspect", tmp_path / "none.gguf").returncode == 2

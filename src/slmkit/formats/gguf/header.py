@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slmkit.errors import GgufError
+from slmkit.errors import GgufError, GgufTypeError
 from slmkit.formats.gguf.types import FOREIGN_TYPES, GGML_TYPES, GgmlType, ValueType
 
 MAGIC = b"GGUF"
@@ -193,7 +193,7 @@ def _tensors(path: Path, cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo
         type_id = cursor.number(_U32)
         if type_id not in GGML_TYPES:
             what, hint = FOREIGN_TYPES.get(type_id, ("unknown to llama.cpp", None))
-            raise GgufError(f"{path}: tensor {name} has type {type_id} ({what})", hint=hint)
+            raise GgufTypeError(f"{path}: tensor {name} has type {type_id} ({what})", hint=hint)
         yield TensorInfo(name, shape, GGML_TYPES[type_id], cursor.number(_U64))
 
 
