@@ -7,7 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from slmkit.cli.app import app
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import quant_types
@@ -20,7 +24,7 @@ from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
 from slmkit.registry.store import Registry
 from tests.factories import make_llama, make_llama3
-from tests.ops.ggufs import Gguf
+from tests.ops.ggufs import Gguf, values
 from tests.ops.test_diff import string, strings, u32
 
 Q4_K, Q5_0, F32 = (GGML_TYPES_BY_NAME[name] for name in ("Q4_K", "Q5_0", "F32"))
@@ -235,3 +239,25 @@ def test_several_templates(tmp_path: Path) -> None:
     ]
     (problem,) = found.problems
     assert problem.startswith("tokenizer.chat_template.tool_use: no valid Jinja, line 1: ")
+
+
+# ------------------------------------------------------------------ anything
+
+
+HYPER = ["attention.key_length", "attention.value_length", "context_length", "rope.freq_base", "vocab_size"]
+KEYS = sorted({*of().keys, *(f"llama.{key}" for key in HYPER), "tokenizer.ggml.merges", "tokenizer.ggml.pre"})
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.dictionaries(st.sampled_from([key for key in KEYS if "template" not in key]), values(), max_size=4))
+def test_values_of_any_type_are_shown_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, odd: dict[str, bytes | None]
+) -> None:
+    path = tmp_path_factory.mktemp("odd") / "x.gguf"
+    of({"tokenizer.chat_template": None, **odd}).write(path)
+    for options in ([], ["--json"]):
+        done = CliRunner().invoke(app, ["inspect", str(path), *options], prog_name="slmkit")
+        assert done.exit_code in (0, 1), done.output
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+    done = CliRunner().invoke(app, ["diff", str(path), str(path), "--exit-code"], prog_name="slmkit")
+    assert done.exit_code in (0, 1), done.output

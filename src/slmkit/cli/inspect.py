@@ -127,6 +127,6 @@ def _number(value: Any) -> str:
     if value is None:
         return units.DASH
     if isinstance(value, list):
-        shown = " ".join(map(_number, dict.fromkeys(value[:_SHOWN])))
+        shown = " ".join(dict.fromkeys(map(_number, value[:_SHOWN])))
         return f"{shown} (by layer)"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"

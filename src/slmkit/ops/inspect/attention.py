@@ -45,42 +45,45 @@ class Attention:
 
 
 def read_attention(model: GgufModel) -> Attention:
-    """By the metadata; `llama_hparams` of llama.cpp 0c1e57098 has the defaults."""
+    """By the metadata; `llama_hparams` of llama.cpp 0c1e57098 has the defaults. What is no count there is unknown."""
     header = model.first
-    n_embd, n_head = header.hyper("embedding_length"), header.hyper("attention.head_count")
-    n_head_kv = header.hyper("attention.head_count_kv")
-    if n_head_kv is None:
-        n_head_kv = n_head
-    head_dim = header.hyper("attention.key_length")
-    if head_dim is None and _is_count(n_embd) and _is_count(n_head):
+
+    def count(key: str) -> int | None:
+        return _count(header.hyper(key))
+
+    n_embd, n_head = count("embedding_length"), _counts(header.hyper("attention.head_count"))
+    n_head_kv = _counts(header.hyper("attention.head_count_kv"))
+    head_dim = count("attention.key_length")
+    if head_dim is None and n_embd and isinstance(n_head, int) and n_head:
         head_dim = n_embd // n_head
     prefix = f"{model.architecture}.rope."
     return Attention(
-        context_length=header.hyper("context_length"),
-        n_layers=header.hyper("block_count"),
+        context_length=count("context_length"),
+        n_layers=count("block_count"),
         n_embd=n_embd,
         n_head=n_head,
-        n_head_kv=n_head_kv,
+        n_head_kv=n_head if n_head_kv is None else n_head_kv,
         head_dim=head_dim,
-        sliding_window=header.hyper("attention.sliding_window") or None,
-        kv_bytes_per_token=_kv_bytes(model, n_head_kv, head_dim),
+        sliding_window=count("attention.sliding_window") or None,
+        kv_bytes_per_token=_kv_bytes(model, n_head if n_head_kv is None else n_head_kv, head_dim),
         rope={k.removeprefix(prefix): v for k, v in model.metadata.items() if k.startswith(prefix)},
         rope_factors=_factors(model),
     )
 
 
-def _kv_bytes(model: GgufModel, n_head_kv: Any, head_dim: Any) -> int | None:
+def _kv_bytes(model: GgufModel, n_head_kv: int | list[int] | None, head_dim: int | None) -> int | None:
     """Heads of all layers that have a cache of their own, times the length of a key and a value."""
     header = model.first
-    n_layers, shared = header.hyper("block_count"), header.hyper("attention.shared_kv_layers") or 0
-    value_dim = header.hyper("attention.value_length")
+    n_layers, shared = _count(header.hyper("block_count")), _count(header.hyper("attention.shared_kv_layers")) or 0
+    value_dim = _count(header.hyper("attention.value_length"))
     value_dim = head_dim if value_dim is None else value_dim
-    if header.hyper("attention.kv_lora_rank") or not (_is_count(n_layers) and _is_count(head_dim)):
+    if not n_layers or n_head_kv is None or head_dim is None or value_dim is None:
         return None
-    heads = n_head_kv if isinstance(n_head_kv, list) else [n_head_kv] * n_layers
-    if not all(isinstance(n, int) for n in (*heads, value_dim, shared)) or len(heads) < n_layers:
+    heads = n_head_kv if isinstance(n_head_kv, list) else [n_head_kv]
+    if header.hyper("attention.kv_lora_rank") or len(heads) not in (1, n_layers):
         return None
-    return int(sum(heads[: n_layers - shared]) * (head_dim + value_dim) * _F16_BYTES)
+    n_heads = sum(heads[: n_layers - shared]) if len(heads) == n_layers else heads[0] * (n_layers - shared)
+    return n_heads * (head_dim + value_dim) * _F16_BYTES
 
 
 def _factors(model: GgufModel) -> dict[str, tuple[float, float]]:
@@ -93,5 +96,12 @@ def _factors(model: GgufModel) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _counts(value: Any) -> int | list[int] | None:
+    """A number, or one for each layer."""
+    if isinstance(value, list) and value and all(_count(item) is not None for item in value):
+        return value
+    return _count(value)

@@ -51,7 +51,7 @@ def read_vocabulary(model: GgufModel) -> Vocabulary | None:
     """By the metadata; `None` when it has no tokens."""
     values = {k.removeprefix(_PREFIX): v for k, v in model.metadata.items() if k.startswith(_PREFIX)}
     tokens = values.get("tokens")
-    if not isinstance(tokens, list):
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         return None
     ids = {k.removesuffix(_ID): v for k, v in values.items() if k.endswith(_ID) and isinstance(v, int)}
     special = {name: (i, tokens[i] if 0 <= i < len(tokens) else None) for name, i in ids.items()}
@@ -61,7 +61,7 @@ def read_vocabulary(model: GgufModel) -> Vocabulary | None:
     merges = values.get("merges")
     return Vocabulary(
         model=str(values.get("model")),
-        pre=values.get("pre"),
+        pre=str(values["pre"]) if "pre" in values else None,
         n_tokens=len(tokens),
         n_merges=len(merges) if isinstance(merges, list) else None,
         n_control=types.count(_CONTROL) if isinstance(types, list) else 0,
