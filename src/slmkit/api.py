@@ -22,11 +22,15 @@ from slmkit.core.refs import ModelRef
 from slmkit.registry.store import Registry, Removal
 
 if TYPE_CHECKING:
+    from slmkit.core.diff import Diff
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
     from slmkit.ops.imatrix import ImatrixReport
+    from slmkit.ops.inspect import Inspection
+    from slmkit.ops.merge import MergeReport
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.ops.show import Details
+    from slmkit.ops.split import SplitReport
     from slmkit.recipes.run import RecipeResult
     from slmkit.recipes.verbs import Session
     from slmkit.registry.verify import Damage
@@ -172,6 +176,31 @@ def export(ref: Reference, folder: str | Path, *, progress: Progress = SILENT) -
     return verbs.export(_ref(ref), Path(folder), _session(progress))
 
 
+def split(
+    ref: Reference,
+    prefix: str | Path,
+    *,
+    max_bytes: int | None = None,
+    max_tensors: int | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> SplitReport:
+    """Write a GGUF as shards `PREFIX-00001-of-00003.gguf` and so on, of so many bytes of weights or tensors."""
+    from slmkit.ops import locate
+    from slmkit.ops.split import split as op
+
+    source = locate.gguf(_ref(ref), Registry(), progress)
+    return op(source, Path(prefix), max_bytes=max_bytes, max_tensors=max_tensors, force=force, progress=progress)
+
+
+def merge(ref: Reference, target: str | Path, *, force: bool = False, progress: Progress = SILENT) -> MergeReport:
+    """Put the shards of a GGUF together again, into the file `target`."""
+    from slmkit.ops import locate
+    from slmkit.ops.merge import merge as op
+
+    return op(locate.gguf(_ref(ref), Registry(), progress), Path(target), force=force, progress=progress)
+
+
 def bench(*refs: Reference, spec: BenchSpec | None = None, progress: Progress = SILENT) -> BenchRun:
     """Measure speed, time to first token and memory; rows that failed carry their reason."""
     from slmkit.recipes import verbs
@@ -186,6 +215,23 @@ def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
 
     session = _session(progress)
     return op.compare(verbs.artifacts([_ref(r) for r in refs], session), session.registry)
+
+
+def diff(a: Reference, b: Reference, *, progress: Progress = SILENT) -> Diff:
+    """What one GGUF has otherwise than another: tensors with their errors, metadata, tokenizer, chat template."""
+    from slmkit.ops import locate
+    from slmkit.ops.diff import diff as op
+
+    one, two = (locate.gguf(_ref(ref), Registry(), progress) for ref in (a, b))
+    return op(one, two, progress=progress)
+
+
+def inspect(ref: Reference, *, progress: Progress = SILENT) -> Inspection:
+    """What a GGUF truly is: types by share, context, tokenizer, chat template, and what is wrong with them."""
+    from slmkit.ops import locate
+    from slmkit.ops.inspect import inspect as op
+
+    return op(locate.gguf(_ref(ref), Registry(), progress))
 
 
 def list_models() -> list[Artifact]:

@@ -22,6 +22,7 @@ SlmkitError                     1  error
 ├── ChangedError                1  changed           a file has changed while it was read
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
+│   │   └── GgufTypeError       1  format.gguf.type  a tensor type that llama.cpp does not load, such as i2_s
 │   ├── ImatrixError            1  format.imatrix    not an importance matrix, or a damaged one
 │   ├── SafetensorsError        1  format.safetensors
 │   └── TokenizerError          1  format.tokenizer
@@ -198,6 +199,12 @@ class GgufError(FormatError):
     """Not a GGUF file, or a damaged one."""
 
     code = "format.gguf"
+
+
+class GgufTypeError(GgufError):
+    """Tensors of a type that llama.cpp does not load, such as Microsoft's i2_s."""
+
+    code = "format.gguf.type"
 
 
 class ImatrixError(FormatError):

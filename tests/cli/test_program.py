@@ -24,7 +24,8 @@ from tests.hubserver import HubServer
 
 SHORT = ("-p", "8", "-n", "4", "-r", "2", "--threads", "1")
 COMMANDS = (
-    "demo pull convert quantize export recipe bench compare doctor catalog list show adopt verify rm".split()  # noqa: SIM905
+    *("demo", "pull", "convert", "quantize", "export", "split", "merge", "recipe", "bench", "compare", "diff"),
+    *("doctor", "catalog", "list", "show", "inspect", "adopt", "verify", "rm"),
 )
 
 

@@ -17,6 +17,7 @@ from slmkit.formats.gguf.writer import Entry, Value, string, u32, write_gguf
 from slmkit.formats.safetensors import read_checkpoint
 from slmkit.ops.convert import convert
 from slmkit.ops.export import export_hf
+from slmkit.ops.split import split
 from tests.convert.families import cases
 from tests.convert.golden import describe
 from tests.factories import make_llama
@@ -171,26 +172,11 @@ def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_split_gguf_is_the_same_model(tmp_path: Path) -> None:
     """Only the first shard has the hyper-parameters, and q and k must be put back in order in all of them."""
     convert(make_llama(tmp_path / "a", n_layers=2), tmp_path / "whole.gguf", outtype="bf16")
-    _split(tmp_path / "whole.gguf", tmp_path / "x", 3)
+    split(tmp_path / "whole.gguf", tmp_path / "x", max_tensors=7)
     whole = export_hf(tmp_path / "whole.gguf", tmp_path / "whole").path / "model.safetensors"
     for n in (1, 3):
         parts = export_hf(tmp_path / f"x-{n:05d}-of-00003.gguf", tmp_path / f"parts{n}").path / "model.safetensors"
         assert parts.read_bytes() == whole.read_bytes()
-
-
-def _split(path: Path, prefix: Path, count: int) -> None:
-    """As llama-gguf-split does: all metadata in the first, tensors in runs."""
-    header, raw = read_header(path), path.read_bytes()
-    per_file = -(-len(header.tensors) // count)
-    for n in range(count):
-        tensors = header.tensors[n * per_file : (n + 1) * per_file]
-        entries = [Entry(t.name, tuple(reversed(t.shape)), t.type) for t in tensors]
-        starts = [header.data_offset + t.offset for t in tensors]
-        chunks = [raw[at : at + t.size_bytes] for at, t in zip(starts, tensors, strict=True)]
-        metadata = {"general.architecture": string("llama")}
-        if n == 0:
-            metadata = {k: Value(header.value_types[k], v, _element(v)) for k, v in header.metadata.items()}
-        write_gguf(prefix.with_name(f"{prefix.name}-{n + 1:05d}-of-{count:05d}.gguf"), metadata, entries, chunks)
 
 
 def _element(value: object) -> ValueType | None:

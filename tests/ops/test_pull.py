@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +15,9 @@ from slmkit import errors
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT, Task, Unit
 from slmkit.core.refs import ModelRef
+from slmkit.formats.gguf.split import numbers
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
-from slmkit.formats.gguf.writer import Entry, string, write_gguf
+from slmkit.formats.gguf.writer import Entry, Value, string, write_gguf
 from slmkit.hub.client import HubClient
 from slmkit.hub.transport import Backoff
 from slmkit.ops.convert import check_supported
@@ -34,19 +35,20 @@ CHECKPOINT = {
 }
 
 
-def _gguf(n_weights: int) -> bytes:
+def _gguf(n_weights: int, name: str = "output_norm", shard: Mapping[str, Value] | None = None) -> bytes:
     """A sound GGUF of one tensor."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.gguf"
-        entry = Entry("output_norm.weight", (n_weights,), GGML_TYPES_BY_NAME["F32"])
-        write_gguf(path, {"general.architecture": string("llama")}, [entry], [bytes(4 * n_weights)])
+        entry = Entry(f"{name}.weight", (n_weights,), GGML_TYPES_BY_NAME["F32"])
+        metadata = {"general.architecture": string("llama"), **(shard or {})}
+        write_gguf(path, metadata, [entry], [bytes(4 * n_weights)])
         return path.read_bytes()
 
 
 GGUF = {
     "m-Q8_0.gguf": _gguf(800),
-    "Q4_0/m-Q4_0-00001-of-00002.gguf": _gguf(700),
-    "Q4_0/m-Q4_0-00002-of-00002.gguf": _gguf(500),
+    "Q4_0/m-Q4_0-00001-of-00002.gguf": _gguf(700, "output", numbers(0, 2, 2)),
+    "Q4_0/m-Q4_0-00002-of-00002.gguf": _gguf(500, "output_norm", numbers(1, 2, 2)),
 }
 REF = ModelRef.parse("org/model")
 
@@ -225,8 +227,9 @@ def test_two_pulls_at_once_both_end_well(bench: Bench) -> None:
 from slmkit.core.refs import ModelRef
 from slmkit.ops.convert import check_supported
 from slmkit.ops.pull import pull
+from slmkit.formats.gguf.split import numbers
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
-from slmkit.formats.gguf.writer import Entry, string, write_gguf
+from slmkit.formats.gguf.writer import Entry, Value, string, write_gguf
 from slmkit.registry.store import Registry
 print(pull(ModelRef.parse("org/model"), Registry()).digest)
 """

@@ -18,15 +18,19 @@ from slmkit.cli import (
     compare,
     convert,
     demo,
+    diff,
     doctor,
     export,
     imatrix,
+    inspect,
+    merge,
     plan,
     pull,
     quantize,
     recipe,
     rm,
     show,
+    split,
 )
 from slmkit.cli import list as list_command
 from slmkit.cli import verify as verify_command
@@ -115,14 +119,18 @@ app.command("convert", rich_help_panel=_MAKE)(convert.convert)
 app.command("quantize", rich_help_panel=_MAKE)(quantize.quantize)
 app.command("imatrix", rich_help_panel=_MAKE)(imatrix.imatrix)
 app.command("export", rich_help_panel=_MAKE)(export.export)
+app.command("split", rich_help_panel=_MAKE)(split.split)
+app.command("merge", rich_help_panel=_MAKE)(merge.merge)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("plan", rich_help_panel=_MEASURE)(plan.plan)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
+app.command("diff", rich_help_panel=_MEASURE)(diff.diff)
 app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)
 app.command("catalog", rich_help_panel=_KEEP)(catalog.catalog)
 app.command("list", rich_help_panel=_KEEP)(list_command.list_models)
 app.command("show", rich_help_panel=_KEEP)(show.show)
+app.command("inspect", rich_help_panel=_KEEP)(inspect.inspect)
 app.command("adopt", rich_help_panel=_KEEP)(adopt.adopt)
 app.command("verify", rich_help_panel=_KEEP)(verify_command.verify)
 app.command("rm", rich_help_panel=_KEEP)(rm.rm)

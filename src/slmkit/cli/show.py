@@ -22,6 +22,8 @@ def show(ref: options.Ref, as_json: options.Json = False, quiet: options.Quiet =
     found = locate.any_of(parse(ref), here.registry, here.progress)
     everything = [_values(op(artifact)) for artifact in found]
     output.record(everything, "\n".join(map(_text, everything)))
+    if len(found) == 1 and not found[0].is_checkpoint:
+        output.hint(f"slmkit inspect {ref}")
 
 
 def _values(details: Details) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import Progress
-from slmkit.core.quant import QUANT_TYPES
 from slmkit.errors import FormatError, UsageError
 from slmkit.formats.gguf.header import SHARD, read_header, shards
-from slmkit.ops.describe import gguf_facts, now
+from slmkit.ops.describe import declared_type, gguf_facts, named_type, now
 from slmkit.registry.atomic import sha256
 from slmkit.registry.store import Registry
 
@@ -92,14 +91,10 @@ def local_model(name: str) -> str:
 def variant_of(path: Path) -> str:
     """The quant type at the end of a GGUF's name, or else the one its header declares, or its most common one."""
     match = SHARD.fullmatch(path.name)
-    stem = match["prefix"] if match else path.stem
-    for name in sorted(QUANT_TYPES, key=len, reverse=True):
-        if re.search(rf"[-_.]{name}$", stem, re.IGNORECASE):
-            return name
+    if named := named_type(match["prefix"] if match else path.stem):
+        return named
     header = read_header(path)
-    ftype = header.metadata.get("general.file_type")
-    declared = [t.name for t in QUANT_TYPES.values() if t.ftype == ftype]
-    return declared[0] if declared else next(iter(header.params_by_type), "F32")
+    return declared_type(header.metadata) or next(iter(header.params_by_type), "F32")
 
 
 def _hash(paths: list[Path], progress: Progress) -> tuple[File, ...]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slmkit.formats.gguf.header import check_structure, shards
+from slmkit.core.quant import QUANT_TYPES
+from slmkit.formats.gguf.model import open_model
 from slmkit.formats.gguf.types import GgmlType
 
 
 def gguf_facts(path: Path) -> dict[str, Any]:
     """Architecture, parameters, bpw and types of a GGUF with all its shards; raises `GgufError` for a damaged one."""
-    headers = [check_structure(p) for p in shards(path)]
-    tensors = [(t.type, t.n_elements) for h in headers for t in h.tensors]
-    return facts(headers[0].architecture, headers[0].hyper("context_length"), tensors)
+    model = open_model(path)
+    tensors = ((tensor.info.type, tensor.info.n_elements) for tensor in model.tensors)
+    return facts(model.architecture, model.first.hyper("context_length"), tensors)
 
 
 def facts(architecture: str, context_length: int | None, tensors: Iterable[tuple[GgmlType, int]]) -> dict[str, Any]:
@@ -36,6 +38,20 @@ def facts(architecture: str, context_length: int | None, tensors: Iterable[tuple
         "params_by_type": {kind.name: n for kind, n in by_type.most_common()},
         "context_length": context_length,
     }
+
+
+def named_type(name: str) -> str | None:
+    """The quant type at the end of a name without suffix: `model-Q4_0`; `None` when it has none."""
+    for kind in sorted(QUANT_TYPES, key=len, reverse=True):
+        if re.search(rf"[-_.]{kind}$", name, re.IGNORECASE):
+            return kind
+    return None
+
+
+def declared_type(metadata: Mapping[str, Any]) -> str | None:
+    """The quant type that `general.file_type` is the number of; `None` when there is none."""
+    ftype = metadata.get("general.file_type")
+    return next((quant.name for quant in QUANT_TYPES.values() if quant.ftype == ftype), None)
 
 
 def now() -> str:

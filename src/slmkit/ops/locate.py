@@ -10,7 +10,7 @@ from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, canonical
 from slmkit.core.quantize import label_of
 from slmkit.core.refs import ModelRef
-from slmkit.errors import NotInRegistryError
+from slmkit.errors import NotInRegistryError, UsageError
 from slmkit.hub import catalog
 from slmkit.ops import adopt
 from slmkit.registry.store import Registry, is_whole
@@ -55,6 +55,26 @@ def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifac
     if one is None:
         raise NotInRegistryError(f"no {ref} here", hint=_how_to_get(ref))
     return [one]
+
+
+def gguf(ref: ModelRef, registry: Registry, progress: Progress) -> Path:
+    """The one GGUF (its first shard, or the shard that a path names) of a reference; nothing of it is read.
+
+    Raises `UsageError` for a checkpoint and for a model of several variants, `NotInRegistryError`.
+    """
+    ref = expand(ref)
+    if ref.kind == "path":
+        path = Path(ref.name).expanduser().absolute()
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: a GGUF is wanted", hint=f"make one: `slmkit convert {ref}`")
+        if not path.exists():
+            raise UsageError(f"no such file: {path}", hint="for a model of the registry type `org/name:Q4_0`")
+        return path
+    found = ggufs(ref, registry, progress)
+    if len(found) > 1:
+        names = ", ".join(artifact.variant or "" for artifact in found)
+        raise UsageError(f"{ref} is here as {names}", hint=f"say which: `{found[0].ref}`")
+    return found[0].path
 
 
 def _how_to_get(ref: ModelRef) -> str:

@@ -14,7 +14,8 @@ from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import canonical
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
-from slmkit.errors import GgufError, HubFileNotFoundError, OfflineError, UsageError
+from slmkit.errors import GgufError, GgufTypeError, HubFileNotFoundError, OfflineError, UsageError
+from slmkit.formats.gguf.types import FOREIGN_TYPES
 from slmkit.hub import select
 from slmkit.hub.client import HubClient, RepoSnapshot
 from slmkit.hub.download import download
@@ -55,6 +56,7 @@ def pull(
                 return known
         snapshot = hub.snapshot(ref.name, ref.revision)
         variant, paths = _choose(ref, snapshot, include, exclude, offline=hub.offline)
+        _check_runs(ref.name, variant)
         known = registry.find(ref.model, variant)
         if known and is_whole(known) and (known.owned or _same(known, snapshot, paths)):
             at = "made here" if known.owned else f"at commit {snapshot.commit[:8]}"
@@ -90,9 +92,18 @@ def pull(
 def _facts(path: Path, repo: str) -> dict[str, Any]:
     try:
         return gguf_facts(path)
+    except GgufTypeError as error:
+        raise GgufTypeError(f"{repo}: {error.message}", hint=error.hint) from error
     except GgufError as error:
         hint = "the bytes are those that the Hub has: take another quant, or tell the owner of the repository"
         raise GgufError(f"{repo}: {error.message}", hint=hint) from error
+
+
+def _check_runs(repo: str, variant: str | None) -> None:
+    """Raise `GgufTypeError` for a type that llama.cpp does not load, before a gigabyte is downloaded."""
+    for what, hint in FOREIGN_TYPES.values():
+        if variant is not None and variant.upper() == what.partition(",")[0].upper():
+            raise GgufTypeError(f"{repo}: the type is {what}", hint=hint)
 
 
 def _settled(ref: ModelRef, revision: str | None) -> ModelRef:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slmkit.core.units import size
 from slmkit.errors import DiskFullError, is_disk_full
 
 PARTIAL = ".partial-"
@@ -67,6 +68,17 @@ def staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         for path in moved:
             path.unlink(missing_ok=True)
+
+
+def require_space(target: Path, size_bytes: int) -> None:
+    """Raise `DiskFullError` when the disk of `target` has no `size_bytes` left."""
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if free < size_bytes:
+        raise DiskFullError(
+            f"{target.name} needs {size(size_bytes)}, {folder} has {size(free)} free",
+            hint="free some space, or name a place on another disk",
+        )
 
 
 def write_text(target: Path, text: str) -> None:

@@ -10,13 +10,13 @@ import mmap
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slmkit.errors import GgufError
+from slmkit.errors import GgufError, GgufTypeError
 from slmkit.formats.gguf.types import FOREIGN_TYPES, GGML_TYPES, GgmlType, ValueType
 
 MAGIC = b"GGUF"
@@ -65,7 +65,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What stands before the weights. `element_types` has the type inside each array of `metadata`."""
+    """What stands before the weights.
+
+    `element_types` has the type inside each array of `metadata`, `value_spans` where in the file type and value of each
+    key stand.
+    """
 
     path: Path
     version: int
@@ -75,6 +79,7 @@ class GgufHeader:
     tensors: tuple[TensorInfo, ...]
     data_offset: int
     alignment: int
+    value_spans: Mapping[str, slice] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -170,18 +175,20 @@ def _parse(path: Path, view: mmap.mmap) -> GgufHeader:
     metadata: dict[str, Any] = {}
     value_types: dict[str, ValueType] = {}
     element_types: dict[str, ValueType] = {}
+    spans: dict[str, slice] = {}
     for _ in range(n_values):
-        key = cursor.text()
+        key, start = cursor.text(), cursor.at
         kind = ValueType(cursor.number(_U32))
         if kind == ValueType.ARRAY:
             element_types[key] = cursor.peek()
         metadata[key], value_types[key] = cursor.value(kind), kind
+        spans[key] = slice(start, cursor.at)
     tensors = tuple(_tensors(path, cursor, n_tensors))
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise GgufError(f"{path} is damaged: its alignment is {alignment!r}", hint=_AGAIN)
     data_offset = -(-cursor.at // alignment) * alignment
-    return GgufHeader(path, version, metadata, value_types, element_types, tensors, data_offset, alignment)
+    return GgufHeader(path, version, metadata, value_types, element_types, tensors, data_offset, alignment, spans)
 
 
 def _tensors(path: Path, cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo]:
@@ -193,8 +200,8 @@ def _tensors(path: Path, cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo
         shape = tuple(cursor.number(_U64) for _ in range(n_dims))
         type_id = cursor.number(_U32)
         if type_id not in GGML_TYPES:
-            what = FOREIGN_TYPES.get(type_id, "unknown to llama.cpp")
-            raise GgufError(f"{path}: tensor {name} has type {type_id} ({what})")
+            what, hint = FOREIGN_TYPES.get(type_id, ("unknown to llama.cpp", None))
+            raise GgufTypeError(f"{path}: tensor {name} has type {type_id} ({what})", hint=hint)
         yield TensorInfo(name, shape, GGML_TYPES[type_id], cursor.number(_U64))
 
 

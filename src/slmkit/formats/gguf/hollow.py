@@ -16,7 +16,7 @@ from typing import Self
 from slmkit.errors import GgufError
 from slmkit.formats.gguf.header import GgufHeader, read_header, shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, QUANTIZATION_VERSION, ValueType
-from slmkit.formats.gguf.writer import Entry, Value, data_size, file_size, head, string, u32
+from slmkit.formats.gguf.writer import Entry, Value, data_size, encode_header, file_size, string, u32
 
 EMBEDDING = "token_embd.weight"
 _NOT_COPIED = ("split.no", "split.count", "split.tensors.count")
@@ -83,7 +83,7 @@ class Hollow:
 
     def write(self, path: Path) -> None:
         """Write it with a hole in the place of the data; `OSError` passes through."""
-        before = head(self.metadata, self.entries)
+        before = encode_header(self.metadata, self.entries)
         with path.open("wb") as file:
             file.write(before)
             file.truncate(len(before) + self.data_bytes)

@@ -92,8 +92,24 @@ def weight_type(text: str) -> GgmlType:
 QUANTIZATION_VERSION = 2
 """GGML_QNT_VERSION of ggml.h, which every file here says as `general.quantization_version`."""
 
-# Types that other programs write and llama.cpp does not load.
-FOREIGN_TYPES = {36: "i2_s, Microsoft's BitNet format, which only bitnet.cpp loads"}
+_BITNET = (
+    "take the checkpoint it was made from, bf16 or packed, such as microsoft/bitnet-b1.58-2B-4T: "
+    "`slmkit convert REF --type tq2_0` keeps the three values, and llama.cpp runs it"
+)
+_REPACKED = "take the Q4_0 of the same model: llama.cpp repacks that itself when it loads it"
+
+FOREIGN_TYPES: dict[int, tuple[str, str]] = {
+    31: ("Q4_0_4_4, which llama.cpp has given up", _REPACKED),
+    32: ("Q4_0_4_8, which llama.cpp has given up", _REPACKED),
+    33: ("Q4_0_8_8, which llama.cpp has given up", _REPACKED),
+    36: ("i2_s, Microsoft's BitNet format, which only bitnet.cpp loads", _BITNET),
+    37: ("i8_s, of Microsoft's bitnet.cpp, which only that loads", _BITNET),
+    38: ("tl1, of Microsoft's bitnet.cpp, which only that loads", _BITNET),
+}
+"""Types that other programs write and llama.cpp does not load: what they are, and what to do.
+
+bitnet.cpp's numbers are of its fork of ggml.h; its tl2 is 39, which llama.cpp has given to MXFP4.
+"""
 
 
 class ValueType(IntEnum):

@@ -12,15 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from slmkit.errors import GgufError
 from slmkit.formats.gguf.output import Chunk, Output
 from slmkit.formats.gguf.types import GgmlType, ValueType
 
 MAGIC = b"GGUF"
-VERSION = 3
-ALIGNMENT = 32
 
 _FORMATS = {
     ValueType.UINT8: "B",
@@ -35,6 +33,26 @@ _FORMATS = {
     ValueType.INT64: "q",
     ValueType.FLOAT64: "d",
 }
+
+
+class Encoded(Protocol):
+    """A metadata value that knows its bytes."""
+
+    @property
+    def type(self) -> ValueType:
+        """Of the value."""
+
+    @property
+    def encoded(self) -> bytes:
+        """Type and value as they stand in the file."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A value as it stands in another file."""
+
+    type: ValueType
+    encoded: bytes
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,26 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a file is laid out: where tensors begin is a multiple of `alignment`, which `general.alignment` must say."""
+
+    version: int = 3
+    alignment: int = 32
+
+    def padded(self, n_bytes: int) -> int:
+        """Up to the next multiple."""
+        return -(-n_bytes // self.alignment) * self.alignment
+
+    def padding(self, n_bytes: int) -> bytes:
+        """What is missing to it."""
+        return bytes(self.padded(n_bytes) - n_bytes)
+
+
+LAYOUT = Layout()
+"""What everybody writes today."""
+
+
+@dataclass(frozen=True)
 class Written:
     """The finished file, hashed while it was written."""
 
@@ -122,14 +160,20 @@ class Written:
     sha256: str
 
 
-def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entry], chunks: Iterable[Chunk]) -> Written:
+def write_gguf(
+    path: Path,
+    metadata: Mapping[str, Encoded],
+    entries: Sequence[Entry],
+    chunks: Iterable[Chunk],
+    layout: Layout = LAYOUT,
+) -> Written:
     """Write the file and flush it to the disk; the caller renames it when it is satisfied.
 
     `chunks` are the tensors' data in order, already in the bytes of their types; no chunk holds parts of two tensors.
     Raises `GgufError` for a value that its type cannot hold and for chunks that do not add up to the tensors' sizes.
     `OSError` (disk full) passes through.
     """
-    before = head(metadata, entries)
+    before = encode_header(metadata, entries, layout)
     source = iter(chunks)
     with path.open("wb", buffering=0) as file, Output(file) as out:
         out.write(before)
@@ -140,30 +184,30 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
                 if not 0 < memoryview(chunk).nbytes <= end - out.size_bytes:
                     raise GgufError(f"the data of tensor `{entry.name}` is not {entry.size_bytes} bytes long")
                 out.write(chunk)
-            out.write(_padding(out.size_bytes))
+            out.write(layout.padding(out.size_bytes))
         if next(source, None) is not None:
             raise GgufError("there is more data than tensors")
         return Written(out.size_bytes, out.finish())
 
 
-def file_size(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> int:
+def file_size(metadata: Mapping[str, Encoded], entries: Sequence[Entry], layout: Layout = LAYOUT) -> int:
     """Bytes that `write_gguf` will write, known before it starts."""
-    return _padded(sum(map(len, _parts(metadata, entries)))) + data_size(entries)
+    return layout.padded(sum(map(len, _header(metadata, entries, layout)))) + data_size(entries, layout)
 
 
-def data_size(entries: Iterable[Entry]) -> int:
+def data_size(entries: Iterable[Entry], layout: Layout = LAYOUT) -> int:
     """Bytes of all data with its padding."""
-    return sum(_padded(entry.size_bytes) for entry in entries)
+    return sum(layout.padded(entry.size_bytes) for entry in entries)
 
 
-def head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> bytes:
+def encode_header(metadata: Mapping[str, Encoded], entries: Sequence[Entry], layout: Layout = LAYOUT) -> bytes:
     """All that stands before the data, padded; raises `GgufError` for a value that its type cannot hold."""
-    out = b"".join(_parts(metadata, entries))
-    return out + _padding(len(out))
+    out = b"".join(_header(metadata, entries, layout))
+    return out + layout.padding(len(out))
 
 
-def _parts(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> Iterator[bytes]:
-    yield MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata))
+def _header(metadata: Mapping[str, Encoded], entries: Sequence[Entry], layout: Layout) -> Iterator[bytes]:
+    yield MAGIC + struct.pack("<IQQ", layout.version, len(entries), len(metadata))
     for key, value in metadata.items():
         yield _text(key)
         try:
@@ -175,15 +219,7 @@ def _parts(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> Iterator[
         yield _text(entry.name) + struct.pack("<I", len(entry.shape))
         yield struct.pack(f"<{len(entry.shape)}Q", *reversed(entry.shape))
         yield struct.pack("<IQ", entry.type.id, offset)
-        offset += _padded(entry.size_bytes)
-
-
-def _padded(n: int) -> int:
-    return -(-n // ALIGNMENT) * ALIGNMENT
-
-
-def _padding(n: int) -> bytes:
-    return bytes(_padded(n) - n)
+        offset += layout.padded(entry.size_bytes)
 
 
 def _texts(texts: Sequence[str]) -> bytes:

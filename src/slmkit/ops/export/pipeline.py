@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slmkit.core.progress import SILENT, Progress, Task
-from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.units import size
 from slmkit.errors import ConvertError, DiskFullError, GgufError, is_disk_full
-from slmkit.formats.gguf.header import GgufHeader, TensorInfo, check_structure, shards
+from slmkit.formats.gguf.floats import rows
+from slmkit.formats.gguf.header import GgufHeader
+from slmkit.formats.gguf.model import GgufModel, StoredTensor, open_model
 from slmkit.formats.safetensors import DTYPES, Entry, write_file
+from slmkit.ops.describe import declared_type
 from slmkit.ops.export.config import (
     ROPE_FACTORS,
     check_architecture,
@@ -56,33 +58,10 @@ class ExportReport:
         return (f"these weights were dequantized from {self.source_type}: what quantizing lost stays lost",)
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A tensor and the file it is in."""
-
-    header: GgufHeader
-    info: TensorInfo
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """In numpy order."""
-        return tuple(reversed(self.info.shape))
-
-    def chunks(self, group: int = 1) -> Iterator[npt.NDArray[np.float32]]:
-        """The weights as float32, a multiple of `group` rows at a time."""
-        from gguf import GGMLQuantizationType
-        from gguf.quants import dequantize
-
-        kind, row = self.info.type, self.info.shape[0]
-        n_rows = self.info.n_elements // row
-        step = max(1, CHUNK_ELEMENTS // row // group) * group
-        with self.header.path.open("rb", buffering=0) as file:
-            file.seek(self.header.data_offset + self.info.offset)
-            for first in range(0, n_rows, step):
-                rows = min(step, n_rows - first)
-                data = np.frombuffer(_read(file, kind.size_bytes(row) * rows, self), np.uint8).reshape(rows, -1)
-                values: Array = dequantize(data, GGMLQuantizationType(kind.id))
-                yield values.reshape(rows, *self.shape[1:]) if len(self.shape) > 1 else values.reshape(-1)
+def _chunks(tensor: StoredTensor, group: int = 1) -> Iterator[npt.NDArray[np.float32]]:
+    """The weights as float32, a multiple of `group` rows at a time."""
+    for part in rows(tensor, CHUNK_ELEMENTS, group):
+        yield part.reshape(len(part), *tensor.shape[1:]) if len(tensor.shape) > 1 else part.reshape(-1)
 
 
 def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportReport:
@@ -92,22 +71,21 @@ def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportRe
     when it is complete. Raises `ConvertError` when `out` has files in it or the model has parts that a checkpoint
     cannot hold, `UnsupportedArchError`, `GgufError`, `DiskFullError`.
     """
-    headers = [check_structure(path) for path in shards(gguf)]
-    header = headers[0]
+    model = open_model(gguf)
+    header = model.first
     check_architecture(header)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConvertError(f"{out} exists and is not empty", hint="name a new folder")
-    stored = [_Stored(h, info) for h in headers for info in h.tensors]
-    whole = _merged(headers)
+    whole = _merged(model)
     source_type = _source_type(whole)
     dtype = source_type if source_type in ("F16", "F32") else "BF16"
-    weights = [t for t in stored if t.info.name != ROPE_FACTORS]
+    weights = [t for t in model.tensors if t.info.name != ROPE_FACTORS]
     n_params = sum(t.info.n_elements for t in weights)
     size_bytes = n_params * DTYPES[dtype].itemsize
     out.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(out.parent).free) < size_bytes * 1.02:
         raise DiskFullError(f"the checkpoint needs {size(size_bytes)}, {out.parent} has {size(free)} free", hint=_FREE)
-    factors = next((np.concatenate(list(t.chunks())) for t in stored if t.info.name == ROPE_FACTORS), None)
+    factors = next((np.concatenate(list(_chunks(t))) for t in model.tensors if t.info.name == ROPE_FACTORS), None)
     temporary = out.with_name(f"{PARTIAL}{os.getpid()}-{out.name}")
     try:
         temporary.mkdir()
@@ -134,7 +112,7 @@ def deinterleave(part: Array, head_dim: int) -> Array:
     return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(part.shape)
 
 
-def _entry(tensor: _Stored, header: GgufHeader, dtype: str, task: Task) -> Entry:
+def _entry(tensor: StoredTensor, header: GgufHeader, dtype: str, task: Task) -> Entry:
     """`header` is the whole model's: of a split file only the first shard has the hyper-parameters."""
     shape = tensor.shape
     name = tensor.info.name
@@ -148,7 +126,7 @@ def _entry(tensor: _Stored, header: GgufHeader, dtype: str, task: Task) -> Entry
     shift = np.float32(norm_shift(name, header.architecture))
 
     def chunks() -> Iterator[Array]:
-        for part in tensor.chunks(head_dim if permuted and len(shape) > 1 else 1):
+        for part in _chunks(tensor, head_dim if permuted and len(shape) > 1 else 1):
             data = _as_dtype(deinterleave(part, head_dim) if permuted else part - shift if shift else part, dtype)
             yield data
             task.advance(data.nbytes)
@@ -176,31 +154,14 @@ def _as_dtype(values: npt.NDArray[np.float32], dtype: str) -> Array:
     return out
 
 
-def _read(file: Any, n: int, tensor: _Stored) -> bytearray:
-    data = bytearray(n)
-    view = memoryview(data)
-    while view:
-        got = file.readinto(view)
-        if not got:
-            raise GgufError(f"{tensor.header.path} ends inside tensor `{tensor.info.name}`")
-        view = view[got:]
-    return data
-
-
-def _merged(headers: list[GgufHeader]) -> GgufHeader:
+def _merged(model: GgufModel) -> GgufHeader:
     """The first shard's metadata with the tensors of all; good for names and shapes only."""
-    first = headers[0]
-    if len(headers) == 1:
-        return first
-    tensors = tuple(tensor for header in headers for tensor in header.tensors)
-    return replace(first, tensors=tensors)
+    return replace(model.first, tensors=tuple(tensor.info for tensor in model.tensors))
 
 
 def _source_type(header: GgufHeader) -> str:
     """The quant type by `general.file_type`, or that of most weights."""
-    ftype = header.metadata.get("general.file_type")
-    names = [quant.name for quant in QUANT_TYPES.values() if quant.ftype == ftype]
-    return (names or list(header.params_by_type))[0]
+    return declared_type(header.metadata) or next(iter(header.params_by_type))
 
 
 def _card(header: GgufHeader, source_type: str) -> str:

@@ -1,0 +1,7 @@
+"""`inspect`: what a GGUF truly is, read off the file itself."""
+
+from __future__ import annotations
+
+from slmkit.ops.inspect.pipeline import Inspection, inspect
+
+__all__ = ["Inspection", "inspect"]
