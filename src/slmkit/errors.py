@@ -36,6 +36,8 @@ SlmkitError                     1  error
 ├── RegistryError               1  registry
 │   ├── NotInRegistryError      1  registry.not-found
 │   ├── LockedError             1  registry.locked
+│   ├── SourceChangedError      1  registry.changed  what was read is not, or no longer, what was registered
+│   ├── NotRebuiltError         1  registry.rebuild  what was dropped cannot be made again, or has other bytes now
 │   └── DamagedError            3  registry.damaged  verify found files that are not what they were
 ├── DependencyMissingError      1  missing           an optional package is not installed
 ├── SomeFailedError             1  some-failed       some items failed, the others were done
@@ -284,6 +286,18 @@ class LockedError(RegistryError):
     """Another process is writing the same model."""
 
     code = "registry.locked"
+
+
+class SourceChangedError(RegistryError):
+    """Files are not those that were registered, or changed while they were read: nothing was made of them."""
+
+    code = "registry.changed"
+
+
+class NotRebuiltError(RegistryError):
+    """What was dropped cannot be made again, or was and has other bytes than before."""
+
+    code = "registry.rebuild"
 
 
 class DamagedError(RegistryError):

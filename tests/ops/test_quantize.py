@@ -13,7 +13,15 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES, quant_types
 from slmkit.core.refs import ModelRef
-from slmkit.errors import DiskFullError, EngineError, LockedError, NotInRegistryError, RefError, UsageError
+from slmkit.errors import (
+    DiskFullError,
+    EngineError,
+    LockedError,
+    NotInRegistryError,
+    RefError,
+    SourceChangedError,
+    UsageError,
+)
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.quantize import quantize
 from slmkit.recipes import verbs
@@ -90,9 +98,9 @@ def test_a_file_that_does_not_work_is_never_registered(float_artifact: Artifact,
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
 
 
-def test_a_damaged_source_is_the_engines_error_and_leaves_nothing(float_artifact: Artifact, registry: Registry) -> None:
+def test_a_damaged_source_is_found_before_the_engine_sees_it(float_artifact: Artifact, registry: Registry) -> None:
     float_artifact.path.write_bytes(float_artifact.path.read_bytes()[:-100_000])
-    with pytest.raises(EngineError):
+    with pytest.raises(SourceChangedError, match="other contents"):
         quantize(float_artifact, Q4_0, registry, SILENT)
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
 

@@ -11,7 +11,24 @@ import typer
 from typer.core import TyperGroup
 
 from slmkit._version import __version__
-from slmkit.cli import adopt, bench, catalog, compare, convert, demo, doctor, export, pull, quantize, recipe, rm, show
+from slmkit.cli import (
+    adopt,
+    bench,
+    catalog,
+    compare,
+    convert,
+    demo,
+    doctor,
+    export,
+    gc,
+    get,
+    lineage,
+    pull,
+    quantize,
+    recipe,
+    rm,
+    show,
+)
 from slmkit.cli import list as list_command
 from slmkit.cli import verify as verify_command
 from slmkit.cli.output import current, open_output
@@ -108,6 +125,9 @@ app.command("show", rich_help_panel=_KEEP)(show.show)
 app.command("adopt", rich_help_panel=_KEEP)(adopt.adopt)
 app.command("verify", rich_help_panel=_KEEP)(verify_command.verify)
 app.command("rm", rich_help_panel=_KEEP)(rm.rm)
+app.command("lineage", rich_help_panel=_KEEP)(lineage.lineage)
+app.command("gc", rich_help_panel=_KEEP)(gc.gc)
+app.command("get", rich_help_panel=_KEEP)(get.get)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from slmkit.host.probe import physical_cores
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
+from slmkit.registry.unchanged import unchanged
 
 
 @dataclass(frozen=True)
@@ -57,33 +58,32 @@ def quantize(
     with registry.locked(source.model):
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(source, quant, registry)
-        with atomic.partial(target) as temporary:
-            result = quantize_file(source.path, temporary, quant, n_threads=threads, progress=progress)
+        with atomic.staged(target) as folder:
+            temporary = folder / target.name
+            with unchanged(source):
+                result = quantize_file(source.path, temporary, quant, n_threads=threads, progress=progress)
             facts = gguf_facts(temporary)
             with progress.task(f"check {quant}", None, "steps"):
                 _decode(temporary, quant)
-            digest = atomic.sha256(temporary)
-            size_bytes = temporary.stat().st_size
-            _forget(source.model, quant, registry)
-        artifact = Artifact(
-            model=source.model,
-            variant=quant.name,
-            root=target.parent,
-            files=(File(target.name, size_bytes, digest),),
-            owned=True,
-            provenance=Provenance(
-                "quantize",
-                repo=source.provenance.repo,
-                commit=source.provenance.commit,
-                parents=(source.digest,),
-                parameters={"type": quant.name, "source": source.ref, "n_threads": threads},
-                tools={"slmkit": __version__, **result.build},
-                notes=source.provenance.notes,
-            ),
-            created=now(),
-            facts={**facts, "n_fallback": result.n_fallback},
-        )
-        registry.publish(artifact)
+            artifact = Artifact(
+                model=source.model,
+                variant=quant.name,
+                root=target.parent,
+                files=(File(target.name, temporary.stat().st_size, atomic.sha256(temporary)),),
+                owned=True,
+                provenance=Provenance(
+                    "quantize",
+                    repo=source.provenance.repo,
+                    commit=source.provenance.commit,
+                    parents=(source.digest,),
+                    parameters={"type": quant.name, "source": source.ref, "n_threads": threads},
+                    tools={"slmkit": __version__, **result.build},
+                    notes=source.provenance.notes,
+                ),
+                created=now(),
+                facts={**facts, "n_fallback": result.n_fallback},
+            )
+            registry.publish(artifact, folder)
     return QuantizeReport(source, artifact, fresh=True)
 
 
@@ -123,8 +123,3 @@ def _decode(path: Path, quant: QuantType) -> None:
             hint=error.hint,
             log=error.log,
         ) from error
-
-
-def _forget(model: str, quant: QuantType, registry: Registry) -> None:
-    """An old manifest must not describe the new file for even a moment."""
-    paths.manifest_path(registry.home, model, quant.name).unlink(missing_ok=True)
