@@ -1,4 +1,4 @@
-"""Programs that are killed at any moment, with all their children: what they leave is true, and the next run goes on."""
+"""Programs killed at any moment, with all their children: what they leave is true, and the next run goes on."""
 
 from __future__ import annotations
 
