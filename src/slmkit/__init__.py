@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.compare import Comparison
     from slmkit.core.convert import ConvertSpec
+    from slmkit.core.quantize import Override, QuantizeSpec, Rule
     from slmkit.core.refs import ModelRef
     from slmkit.errors import SlmkitError
 
@@ -45,6 +46,9 @@ __all__ = [
     "Comparison",
     "ConvertSpec",
     "ModelRef",
+    "Override",
+    "QuantizeSpec",
+    "Rule",
     "SlmkitError",
     "__version__",
     "adopt",
@@ -74,6 +78,9 @@ _HOMES = {
     "Comparison": "core.compare",
     "ConvertSpec": "core.convert",
     "ModelRef": "core.refs",
+    "Override": "core.quantize",
+    "QuantizeSpec": "core.quantize",
+    "Rule": "core.quantize",
     "SlmkitError": "errors",
 }
 

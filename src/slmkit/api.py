@@ -16,6 +16,7 @@ from slmkit.core.compare import Comparison
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import quant_types
+from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.registry.store import Registry, Removal
 
@@ -91,16 +92,33 @@ def quantize(
     ref: Reference,
     types: Sequence[str],
     *,
+    spec: QuantizeSpec | None = None,
+    name: str | None = None,
+    strict_share: float | None = None,
     may_pull: bool = True,
     force: bool = False,
     n_threads: int | None = None,
     progress: Progress = SILENT,
 ) -> list[QuantizeReport]:
-    """Make several types of a model, pulling and converting first where that is missing."""
+    """Make several types of a model, several at the same time, pulling and converting first where that is missing.
+
+    `spec` has the engine's options; a file that is not made by the defaults is called `TYPE-name`. With `strict_share`
+    a type is refused (`VerdictError`) of which a larger share of the parameters would fall back to another.
+    """
     from slmkit.recipes import verbs
 
-    session = _session(progress, may_pull)
-    return list(verbs.quantize(_ref(ref), quant_types(types), session, force=force, n_threads=n_threads))
+    return list(
+        verbs.quantize(
+            _ref(ref),
+            quant_types(types),
+            _session(progress, may_pull),
+            spec=spec,
+            name=name,
+            strict_share=strict_share,
+            force=force,
+            n_threads=n_threads,
+        )
+    )
 
 
 def export(ref: Reference, folder: str | Path, *, progress: Progress = SILENT) -> ExportReport:

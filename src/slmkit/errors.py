@@ -19,6 +19,7 @@ SlmkitError                     1  error
 │   └── WrongBytesError         1  hub.wrong-bytes   sha256 or size differ from what the Hub promised
 ├── DiskFullError               1  disk.full
 ├── CannotWriteError            1  disk.write        a file or folder that the user named cannot be written
+├── ChangedError                1  changed           a file has changed since it was registered, or while it was read
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
 │   ├── SafetensorsError        1  format.safetensors
@@ -36,7 +37,6 @@ SlmkitError                     1  error
 ├── RegistryError               1  registry
 │   ├── NotInRegistryError      1  registry.not-found
 │   ├── LockedError             1  registry.locked
-│   ├── SourceChangedError      1  registry.changed  what was read is not, or no longer, what was registered
 │   ├── NotRebuiltError         1  registry.rebuild  what was dropped cannot be made again, or has other bytes now
 │   └── DamagedError            3  registry.damaged  verify found files that are not what they were
 ├── DependencyMissingError      1  missing           an optional package is not installed
@@ -182,6 +182,12 @@ class CannotWriteError(SlmkitError):
     code = "disk.write"
 
 
+class ChangedError(SlmkitError):
+    """A file has changed since it was registered, or while it was read; what was made of it was thrown away."""
+
+    code = "changed"
+
+
 class FormatError(SlmkitError):
     """A file is not what it should be."""
 
@@ -286,12 +292,6 @@ class LockedError(RegistryError):
     """Another process is writing the same model."""
 
     code = "registry.locked"
-
-
-class SourceChangedError(RegistryError):
-    """Files are not those that were registered, or changed while they were read: nothing was made of them."""
-
-    code = "registry.changed"
 
 
 class NotRebuiltError(RegistryError):

@@ -153,29 +153,49 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert [p for p in (tmp_path / "cwd").rglob("*") if p.is_file()] == []
 
 
-def test_a_second_writer_is_told_to_wait(slmkit: Run, furnished: Registry) -> None:
+WAITING = f"another slmkit is working on {MODEL}: waiting"
+
+
+def test_a_second_writer_waits_and_finds_it_done(start: Start, slmkit: Run, furnished: Registry) -> None:
     with furnished.locked(MODEL):
-        done = slmkit("quantize", MODEL, "-t", "Q5_1")
+        process = start("quantize", MODEL, "-t", "Q5_1")
         readers = [slmkit(*arguments) for arguments in (["list"], ["show", MODEL], ["verify"])]
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines() == [
-        f"error: another slmkit is working on {MODEL}",
-        "hint: wait until it is done and run the same command again",
-    ]
+        assert process.poll() is None
+        refused = slmkit("rm", f"{MODEL}:Q4_0", "--json")
     assert [reader.returncode for reader in readers] == [0, 0, 0]
-    assert slmkit("quantize", MODEL, "-t", "Q5_1").returncode == 0
+    assert refused.returncode == 1
+    assert '"registry.locked"' in refused.stderr
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err.count(WAITING) == 1
 
 
-def test_two_at_once_do_no_harm(start: Start, slmkit: Run, furnished: Registry) -> None:
-    processes = [start("quantize", MODEL, "-t", "Q5_1") for _ in range(2)]
-    errors = [process.communicate(timeout=60)[1] for process in processes]
-    codes = [process.returncode for process in processes]
-    assert sorted(codes) in ([0, 0], [0, 1])
-    for code, err in zip(codes, errors, strict=True):
-        assert code == 0 or "another slmkit is working on" in err
+def test_two_at_once_make_it_once(start: Start, slmkit: Run, furnished: Registry) -> None:
+    processes = [start("quantize", MODEL, "-t", "Q5_1,Q4_1") for _ in range(2)]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert sorted("there already" in out for out, _ in said) == [False, True]
     assert leftovers(furnished.home) == []
     assert slmkit("verify").returncode == 0
-    assert furnished.find(MODEL, "Q5_1") is not None
+
+
+def test_two_that_convert_at_once_make_it_once(start: Start, registry: Registry, checkpoint: Path) -> None:
+    processes = [start("convert", checkpoint) for _ in range(2)]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert sorted("is there already" in err for _, err in said) == [False, True]
+    assert leftovers(registry.home) == []
+
+
+def test_ctrl_c_while_waiting_is_clean(start: Start, furnished: Registry) -> None:
+    screen = Screen()
+    with furnished.locked(MODEL):
+        process = start("quantize", MODEL, "-t", "Q5_1", stderr=screen.slave, env={"TERM": "dumb"})
+        wait_until(process, lambda: WAITING in screen.read())
+        interrupt(process)
+    assert process.returncode == 130
+    assert "Traceback" not in screen.read()
+    assert furnished.find(MODEL, "Q5_1") is None
 
 
 @pytest.mark.parametrize(

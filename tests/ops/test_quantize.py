@@ -5,25 +5,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
-from slmkit.core.quant import QUANT_TYPES, quant_types
+from slmkit.core.quant import QUANT_TYPES, QuantType, quant_types
 from slmkit.core.refs import ModelRef
-from slmkit.errors import (
-    DiskFullError,
-    EngineError,
-    LockedError,
-    NotInRegistryError,
-    RefError,
-    SourceChangedError,
-    UsageError,
-)
+from slmkit.errors import ChangedError, DiskFullError, EngineError, NotInRegistryError, RefError, UsageError
 from slmkit.formats.gguf.header import read_header
-from slmkit.ops.quantize import quantize
+from slmkit.ops.quantize import QuantizeReport
+from slmkit.ops.quantize import quantize as quantize_all
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
 from slmkit.registry import atomic, paths
@@ -34,12 +28,17 @@ from tests import factories
 Q4_0 = QUANT_TYPES["Q4_0"]
 
 
+def quantize(source: Artifact, quant: QuantType, registry: Registry, **options: Any) -> QuantizeReport:
+    (report,) = quantize_all(source, [quant], registry, SILENT, **options)
+    return report
+
+
 def files(registry: Registry, model: str) -> set[str]:
     return {p.name for p in paths.model_dir(registry.home, model).iterdir()}
 
 
 def test_the_report_is_what_the_file_is(float_artifact: Artifact, registry: Registry) -> None:
-    report = quantize(float_artifact, Q4_0, registry, SILENT)
+    report = quantize(float_artifact, Q4_0, registry)
     made = report.artifact
     header = read_header(made.path)
     assert report.fresh
@@ -54,12 +53,12 @@ def test_the_report_is_what_the_file_is(float_artifact: Artifact, registry: Regi
 
 
 def test_done_already_is_left_alone_and_force_remakes_it(float_artifact: Artifact, registry: Registry) -> None:
-    first = quantize(float_artifact, Q4_0, registry, SILENT).artifact
+    first = quantize(float_artifact, Q4_0, registry).artifact
     before = first.path.stat().st_mtime_ns
-    again = quantize(float_artifact, Q4_0, registry, SILENT)
+    again = quantize(float_artifact, Q4_0, registry)
     assert not again.fresh
     assert first.path.stat().st_mtime_ns == before
-    forced = quantize(float_artifact, Q4_0, registry, SILENT, force=True, n_threads=1)
+    forced = quantize(float_artifact, Q4_0, registry, force=True, n_threads=1)
     assert forced.fresh
     assert forced.artifact.digest == first.digest
 
@@ -68,20 +67,20 @@ def test_another_source_or_a_damaged_file_means_that_it_is_not_done(
     float_artifact: Artifact, session: Session, tmp_path: Path
 ) -> None:
     registry = session.registry
-    made = quantize(float_artifact, Q4_0, registry, SILENT).artifact
+    made = quantize(float_artifact, Q4_0, registry).artifact
     made.path.write_bytes(made.path.read_bytes()[:-1])
-    assert quantize(float_artifact, Q4_0, registry, SILENT).fresh
+    assert quantize(float_artifact, Q4_0, registry).fresh
     other = factories.make_llama(tmp_path / "other" / "tiny-llama", n_layers=3)
     changed = verbs.convert(ModelRef("path", str(other)), session)
     assert changed.model == float_artifact.model
-    assert quantize(changed, Q4_0, registry, SILENT).fresh
+    assert quantize(changed, Q4_0, registry).fresh
 
 
 def test_a_quantized_source_is_refused(tiny: str, registry: Registry) -> None:
     source = registry.find(tiny, "Q4_0")
     assert source is not None
     with pytest.raises(UsageError, match="quantized already"):
-        quantize(source, QUANT_TYPES["Q5_1"], registry, SILENT)
+        quantize(source, QUANT_TYPES["Q5_1"], registry)
 
 
 def test_a_file_that_does_not_work_is_never_registered(float_artifact: Artifact, registry: Registry) -> None:
@@ -93,21 +92,16 @@ def test_a_file_that_does_not_work_is_never_registered(float_artifact: Artifact,
     raw[at : at + norm.size_bytes] = np.full(norm.n_elements, 3e38, "<f4").tobytes()
     float_artifact.path.write_bytes(raw)
     with pytest.raises(EngineError, match="does not work, and was deleted"):
-        quantize(float_artifact, Q4_0, registry, SILENT)
+        quantize(float_artifact, Q4_0, registry)
     assert registry.find(float_artifact.model, "Q4_0") is None
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
 
 
 def test_a_damaged_source_is_found_before_the_engine_sees_it(float_artifact: Artifact, registry: Registry) -> None:
     float_artifact.path.write_bytes(float_artifact.path.read_bytes()[:-100_000])
-    with pytest.raises(SourceChangedError, match="other contents"):
-        quantize(float_artifact, Q4_0, registry, SILENT)
+    with pytest.raises(ChangedError, match="other contents"):
+        quantize(float_artifact, Q4_0, registry)
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
-
-
-def test_a_model_that_is_being_written_is_locked(float_artifact: Artifact, registry: Registry) -> None:
-    with registry.locked(float_artifact.model), pytest.raises(LockedError):
-        quantize(float_artifact, Q4_0, registry, SILENT)
 
 
 def test_too_little_space_is_known_before_anything_is_written(
@@ -115,7 +109,7 @@ def test_too_little_space_is_known_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(DiskFullError, match="needs at least"):
-        quantize(float_artifact, Q4_0, registry, SILENT)
+        quantize(float_artifact, Q4_0, registry)
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
 
 
@@ -132,7 +126,7 @@ def test_a_disk_that_fills_up_while_writing(float_artifact: Artifact, registry: 
         f"source = registry.find({float_artifact.model!r}, 'F16')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "try:\n"
-        "    quantize(source, QUANT_TYPES['Q4_0'], registry, SILENT)\n"
+        "    list(quantize(source, [QUANT_TYPES['Q4_0']], registry, SILENT))\n"
         "except DiskFullError as error:\n"
         "    print(error.code)\n"
     )
@@ -150,7 +144,7 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(float_artifact: Artifac
         "registry = Registry()\n"
         f"source = registry.find({float_artifact.model!r}, 'F16')\n"
         "while True:\n"
-        "    quantize(source, QUANT_TYPES['Q4_0'], registry, SILENT, force=True)\n"
+        "    list(quantize(source, [QUANT_TYPES['Q4_0']], registry, SILENT, force=True))\n"
     )
     for _ in range(3):
         worker = subprocess.Popen([sys.executable, "-c", code])
@@ -162,7 +156,7 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(float_artifact: Artifac
         worker.wait()
         for artifact in registry.artifacts():
             assert verify(artifact, SILENT) == []
-    assert quantize(float_artifact, Q4_0, registry, SILENT, force=True).fresh
+    assert quantize(float_artifact, Q4_0, registry, force=True).fresh
     assert not list(folder.glob(f"{atomic.PARTIAL}*"))
 
 

@@ -72,9 +72,11 @@ TABLES = {
     "compare-models": compare_table(NO_BASELINE),
     "quantize": quantize_table(
         [
-            Quantized("org/m:Q4_0", "Q4_0", 1000 * MIB, 300 * MIB, 4.8129, 0, 272, True),
-            Quantized("org/m:Q4_K_M", "Q4_K_M", 1000 * MIB, 450 * MIB, None, 30, 272, False),
-        ]
+            Quantized("org/m:Q4_0", "Q4_0", 1000 * MIB, 300 * MIB, 4.8129, 0.79, 0.0, True),
+            Quantized("org/m:Q4_K_M", "Q4_K_M", 1000 * MIB, 450 * MIB, None, 0.12, 0.6149, False),
+            Quantized("org/m:Q5_1", "Q5_1", 1000 * MIB, 500 * MIB, 6.0, None, None, False),
+        ],
+        notes=["Q4_K_M: 12.0 % of the parameters are Q4_K; 61.5 % fell back to Q5_0"],
     ),
     "list": artifacts_table(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from slmkit.core import units
 from slmkit.core.progress import SILENT, Progress, Task, Unit
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as RichProgress
-    from rich.progress import ProgressColumn, TaskID
+    from rich.progress import TaskID
 
 WORTH_A_LINE_S = 0.5
 
@@ -24,10 +26,13 @@ def reporter(output: Output) -> Progress:
 
 
 class TerminalProgress:
-    """Implements `core.progress.Progress` with rich, on stderr."""
+    """Implements `core.progress.Progress` with rich, on stderr. Tasks of several threads share one display."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._lock = threading.Lock()
+        self._display: RichProgress | None = None
+        self._n_running = 0
 
     @contextmanager
     def task(self, label: str, total: int | None, unit: Unit, *, done: int = 0) -> Iterator[Task]:
@@ -36,22 +41,16 @@ class TerminalProgress:
         if not self._output.draws:
             yield _Quiet()
         else:
-            from rich.progress import Progress as RichProgress
-
             # Benchmarks advance in steps: the bar is then drawn only when something has happened, because a bar that
             # moves by itself takes time from what is being measured.
             still = unit == "steps" and total is not None
-            bar = RichProgress(
-                *_columns(unit),
-                console=self._output.errors,
-                transient=True,
-                auto_refresh=not still,
-                refresh_per_second=5,
-            )
-            with bar:
-                task = bar.add_task(label, total=total, completed=done)
-                bar.refresh()
-                yield _Bar(bar, task, still)
+            display = self._begin(still)
+            task = display.add_task(label, total=total, completed=done, unit=unit)
+            try:
+                display.refresh()
+                yield _Bar(display, task, still)
+            finally:
+                self._end(display, task)
         elapsed_s = time.monotonic() - started
         if elapsed_s >= WORTH_A_LINE_S:
             self._output.say(f"{label}: {units.duration(elapsed_s)}")
@@ -64,18 +63,35 @@ class TerminalProgress:
         """A warning."""
         self._output.warn(text)
 
+    def _begin(self, still: bool) -> RichProgress:
+        """The display that is running, or a new one."""
+        with self._lock:
+            self._n_running += 1
+            if self._display is None:
+                self._display = _display(self._output, still)
+                self._display.start()
+            return self._display
+
+    def _end(self, display: RichProgress, task: TaskID) -> None:
+        with self._lock:
+            self._n_running -= 1
+            display.remove_task(task)
+            if not self._n_running:
+                display.stop()
+                self._display = None
+
 
 class _Bar:
-    def __init__(self, bar: RichProgress, task: TaskID, still: bool) -> None:
-        self._bar, self._task, self._still = bar, task, still
+    def __init__(self, display: RichProgress, task: TaskID, still: bool) -> None:
+        self._display, self._task, self._still = display, task, still
 
     def advance(self, amount: int = 1) -> None:
-        self._bar.advance(self._task, amount)
+        self._display.advance(self._task, amount)
         if self._still:
-            self._bar.refresh()
+            self._display.refresh()
 
     def set_total(self, total: int) -> None:
-        self._bar.update(self._task, total=total)
+        self._display.update(self._task, total=total)
 
 
 class _Quiet:
@@ -86,21 +102,46 @@ class _Quiet:
         pass
 
 
-def _columns(unit: Unit) -> list[ProgressColumn]:
+def _display(output: Output, still: bool) -> RichProgress:
+    """Columns that show each task in its own unit."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
         SpinnerColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.progress import Task as RichTask
+    from rich.text import Text
 
-    label = TextColumn("{task.description}")
-    if unit == "bytes":
-        return [label, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()]
-    if unit == "tensors":
-        return [label, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    return [SpinnerColumn(), label, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    class ByUnit(ProgressColumn):
+        """Another column for each unit; nothing for units that are not named."""
+
+        max_refresh = None
+
+        def __init__(self, **columns: ProgressColumn) -> None:
+            super().__init__()
+            self._columns = columns
+
+        def render(self, task: RichTask) -> RenderableType:
+            column = self._columns.get(task.fields["unit"])
+            return column.render(task) if column else Text("")
+
+    counted = MofNCompleteColumn()
+    return Progress(
+        ByUnit(steps=SpinnerColumn()),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        ByUnit(bytes=DownloadColumn(binary_units=True), tensors=counted, steps=counted),
+        ByUnit(bytes=TransferSpeedColumn()),
+        ByUnit(bytes=TimeRemainingColumn(), tensors=TimeRemainingColumn(), steps=TimeElapsedColumn()),
+        console=output.errors,
+        transient=True,
+        auto_refresh=not still,
+        refresh_per_second=5,
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,10 @@ from slmkit.errors import SlmkitError, SomeFailedError
 
 if TYPE_CHECKING:
     from slmkit.core.quant import QuantType
+    from slmkit.ops.quantize import QuantizeReport
+    from slmkit.report.tables import Quantized
+
+_HOW = "How it is quantized"
 
 
 def quantize(
@@ -20,8 +26,75 @@ def quantize(
         list[str],
         typer.Option("--type", "-t", metavar="TYPE", help="Q4_0, Q5_1, Q8_0, ...: several times or with commas."),
     ],
+    strict: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            min=0,
+            max=100,
+            help="Refuse, before computing, a type of which more of the parameters would fall back to another. "
+            "Exit code 3.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The variant's name after its type: `lean` makes Q4_0-lean.")
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=TYPE",
+            help="A type for the tensors in whose name the regular expression is found: 'ffn_down=Q6_K'. "
+            "Several times; the first that fits decides.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="More rules, one a line; # begins a comment.", rich_help_panel=_HOW),
+    ] = None,
+    output_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Type of output.weight.", rich_help_panel=_HOW)
+    ] = None,
+    embedding_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Type of token_embd.weight.", rich_help_panel=_HOW)
+    ] = None,
+    pure: Annotated[
+        bool, typer.Option("--pure", help="One type for all matrices, no mixture.", rich_help_panel=_HOW)
+    ] = False,
+    leave_output: Annotated[
+        bool, typer.Option("--leave-output", help="Keep output.weight as it is.", rich_help_panel=_HOW)
+    ] = False,
+    prune_layers: Annotated[
+        str | None, typer.Option(metavar="LAYERS", help="Leave out layers: 3,5-8.", rich_help_panel=_HOW)
+    ] = None,
+    override_kv: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=KIND:VALUE",
+            help="Put a metadata value in the place of the source's; KIND is int, float, bool or str. Several times.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    allow_requantize: Annotated[
+        bool,
+        typer.Option(
+            "--allow-requantize",
+            help="Also take a source that is quantized already; the result is marked.",
+            rich_help_panel=_HOW,
+        ),
+    ] = False,
+    keep_split: Annotated[
+        bool, typer.Option("--keep-split", help="As many shards as the source has.", rich_help_panel=_HOW)
+    ] = False,
+    max_buffer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Memory for a tensor, of each type that is being made: 512MiB.", rich_help_panel=_HOW
+        ),
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads; by default the physical cores.")
+        int | None,
+        typer.Option("--threads", min=1, help="Threads, shared by the types; by default the physical cores."),
     ] = None,
     no_pull: options.NoPull = False,
     force: options.Force = False,
@@ -31,41 +104,72 @@ def quantize(
 ) -> None:
     """Make smaller GGUFs of a model, pulling and converting it first where that is missing.
 
-    Each file is loaded and decodes a few tokens before it is called good. What is there already is not made again.
+    Several types are made at the same time. Each file is loaded and decodes a few tokens before it is called good. What
+    is there already is not made again.
     """
     from slmkit.cli.refs import parse, session
     from slmkit.core.quant import quant_types
+    from slmkit.core.quantize import Override, QuantizeSpec, parse_layers
+    from slmkit.core.units import parse_size
+    from slmkit.formats.gguf.types import weight_type
+    from slmkit.formats.tensor_rules import parse_rule, read_rules
     from slmkit.recipes import verbs
-    from slmkit.report.tables import Quantized, quantize_table
+    from slmkit.report.tables import quantize_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
     wanted = quant_types(types)
-    rows: list[Quantized] = []
+    spec = QuantizeSpec(
+        rules=(*map(parse_rule, rule or ()), *(read_rules(rules) if rules else ())),
+        output_type=output_type and weight_type(output_type).name,
+        embedding_type=embedding_type and weight_type(embedding_type).name,
+        pure=pure,
+        leave_output=leave_output,
+        keep_split=keep_split,
+        prune_layers=parse_layers(prune_layers) if prune_layers else (),
+        overrides=tuple(map(Override.parse, override_kv or ())),
+        allow_requantize=allow_requantize,
+        max_buffer_bytes=parse_size(max_buffer) if max_buffer else None,
+    )
+    reports: list[QuantizeReport] = []
     failures: dict[str, SlmkitError] = {}
 
     def failed(quant: QuantType, error: SlmkitError) -> None:
         failures[quant.name] = error
 
-    here = session(output, may_pull=not no_pull)
-    for report in verbs.quantize(parse(ref), wanted, here, force=force, n_threads=threads, on_failure=failed):
-        made = report.artifact
-        rows.append(
-            Quantized(
-                ref=made.ref,
-                variant=made.variant or "",
-                before_bytes=report.source.size_bytes,
-                after_bytes=made.size_bytes,
-                bpw=made.facts.get("bpw"),
-                n_fallback=made.facts.get("n_fallback", 0),
-                n_tensors=made.facts.get("n_tensors", 0),
-                fresh=report.fresh,
-            )
-        )
-    if failures and not rows:  # nothing to show beside the first reason
+    made = verbs.quantize(
+        parse(ref),
+        wanted,
+        session(output, may_pull=not no_pull),
+        spec=spec,
+        name=name,
+        strict_share=None if strict is None else strict / 100,
+        force=force,
+        n_threads=threads,
+        on_failure=failed,
+    )
+    with closing(made):
+        reports.extend(made)
+    if failures and not reports:  # nothing to show beside the first reason
         raise next(iter(failures.values()))
-    output.table(quantize_table(rows))
+    output.table(quantize_table([_row(report) for report in reports], notes=[n for r in reports for n in r.notes]))
     if failures:
         hint = next((error.hint for error in failures.values() if error.hint), None)
         reasons = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
         raise SomeFailedError(f"{len(failures)} of {len(wanted)} types could not be made: {reasons}", hint=hint)
-    output.hint(f"slmkit bench {made.model}")
+    output.hint(f"slmkit bench {reports[0].artifact.model}")
+
+
+def _row(report: QuantizeReport) -> Quantized:
+    from slmkit.report.tables import Quantized
+
+    made = report.artifact
+    return Quantized(
+        ref=made.ref,
+        variant=made.variant or "",
+        before_bytes=report.source.size_bytes,
+        after_bytes=made.size_bytes,
+        bpw=made.facts.get("bpw"),
+        on_label_share=made.facts.get("on_label_share"),
+        fallback_share=made.facts.get("fallback_share"),
+        fresh=report.fresh,
+    )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from slmkit.core.artifact import Artifact
+from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.errors import UsageError
 
 OverrideValue = int | float | bool | str
 
 _MAX_OVERRIDE_BYTES = 127
 """`llama_model_kv_override` of llama.h (0c1e57098) has 128 bytes for a key and for a text, the last of them zero."""
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_LABEL_CHARACTERS = 32
+_LAYERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,46 @@ class Override:
                 raise UsageError(f"the engine takes at most {_MAX_OVERRIDE_BYTES} bytes: {text!r}")
         if not self.key:
             raise UsageError("an override needs a key", hint="`tokenizer.ggml.add_bos_token=bool:false`, say")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`KEY=int:5`, `KEY=float:0.5`, `KEY=bool:true`, `KEY=str:text`, as llama-quantize's `--override-kv`."""
+        key, _, typed = text.partition("=")
+        kind, colon, value = typed.partition(":")
+        try:
+            if kind not in ("int", "float", "bool", "str") or not colon:
+                raise ValueError
+            return cls(key.strip(), _override_value(kind, value))
+        except (ValueError, KeyError) as error:
+            raise UsageError(
+                f"not a metadata value: {text!r}", hint="KEY=int:5, KEY=float:0.5, KEY=bool:true or KEY=str:text"
+            ) from error
+
+
+def _override_value(kind: str, value: str) -> OverrideValue:
+    match kind:
+        case "int":
+            number = int(value)
+            if not 0 <= number < 1 << 32:  # the engine writes it as UINT32, and drops the sign
+                raise ValueError
+            return number
+        case "float":
+            return float(value)
+        case "bool":
+            return {"true": True, "false": False}[value.lower()]
+        case _:
+            return value
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """`3,5-8` are the layers 3, 5, 6, 7 and 8, counted from 0."""
+    layers: set[int] = set()
+    for part in text.split(","):
+        match = _LAYERS.fullmatch(part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"not a list of layers: {text!r}", hint="`3,5-8`, say: layers are counted from 0")
+        layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(layers))
 
 
 @dataclass(frozen=True)
@@ -107,3 +153,42 @@ class QuantizeSpec:
     def is_met_by(self, made: Artifact) -> bool:
         """Whether a quant is what this asks for, no more and no less."""
         return QuantizeSpec.of(made.provenance.parameters).parameters == self.parameters
+
+    @property
+    def label(self) -> str:
+        """What tells its files from those of other specs, in a name: `pure`, `output-Q8_0`, `rules-3f9a1c`; empty for
+        the defaults. How the files are split is no part of it: the weights are the same.
+        """
+        chosen = {name: value for name, value in self.parameters.items() if name != "keep_split"}
+        words = [
+            "pure" if self.pure else "",
+            f"output-{self.output_type}" if self.output_type else "",
+            f"embedding-{self.embedding_type}" if self.embedding_type else "",
+            "output-kept" if self.leave_output else "",
+            "requantized" if self.allow_requantize else "",
+            "rules" if self.rules else "",
+            "pruned" if self.prune_layers else "",
+            "overrides" if self.overrides else "",
+        ]
+        label = "-".join(word for word in words if word)
+        if not (self.rules or self.prune_layers or self.overrides) and len(label) <= _LABEL_CHARACTERS:
+            return label
+        digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:6]
+        return f"{label if len(label) <= _LABEL_CHARACTERS - 7 else 'mixed'}-{digest}"
+
+
+def variant_name(quant: QuantType, spec: QuantizeSpec, *, name: str | None = None, source: str | None = None) -> str:
+    """What a quant is called: its type, and after a dash what makes it other than `slmkit quantize REF -t TYPE`.
+
+    That is `name`, or what the spec says of itself, after the label of the `source` variant, if that has one.
+    """
+    if name is not None and _LABEL.fullmatch(name) is None:
+        raise UsageError(f"not a name for a variant: {name!r}", hint="letters, digits, `.`, `_`, `-`; at most 32")
+    label = label_of(source or "") if name is None else ""
+    return "-".join(part for part in (quant.name, label, name or spec.label) if part)
+
+
+def label_of(variant: str) -> str:
+    """What stands after the type in the name of a variant: `lean` of `Q4_0-lean`, nothing of `Q4_0`."""
+    kind, _, label = variant.partition("-")
+    return label if kind in QUANT_TYPES else ""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from slmkit.errors import UsageError
+
 DASH = "–"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(I?)B)?", re.IGNORECASE)
 
 
 def size(size_bytes: int | float | None) -> str:
@@ -15,6 +20,18 @@ def size(size_bytes: int | float | None) -> str:
         value, unit = value / 1024, unit + 1
     digits = 0 if unit == 0 else 2 if unit >= 3 else 1
     return f"{value:.{digits}f} {_BINARY[unit]}"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `512MiB`, `1.5 GB`, `4096`: KiB, MiB, GiB, TiB are powers of 1024, KB, MB, GB, TB of 1000.
+
+    Raises `UsageError`.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    prefix = (match[2] or "").upper() if match else ""
+    if match is None or (match[3] and not prefix):
+        raise UsageError(f"not a size: {text!r}", hint="512MiB, 2GiB, 800MB or a number of bytes")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(prefix or " "))
 
 
 def count(n: int | float | None) -> str:

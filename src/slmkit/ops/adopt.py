@@ -26,7 +26,7 @@ def adopt(path: Path, registry: Registry, progress: Progress, model: str | None 
     Raises `UsageError` for a path that is neither a GGUF nor a checkpoint, `GgufError` for a damaged GGUF.
     """
     artifact = describe(path, progress, model)
-    with registry.locked(artifact.model):
+    with registry.locked(artifact.model, progress):
         registry.publish(artifact)
     return artifact
 

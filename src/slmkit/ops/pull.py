@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -15,7 +14,7 @@ from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import canonical
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
-from slmkit.errors import GgufError, HubFileNotFoundError, LockedError, OfflineError, UsageError, WrongBytesError
+from slmkit.errors import GgufError, HubFileNotFoundError, OfflineError, UsageError, WrongBytesError
 from slmkit.hub import select
 from slmkit.hub.client import HubClient, RepoSnapshot
 from slmkit.hub.download import download
@@ -23,8 +22,6 @@ from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry.store import Registry, is_whole
 
 CONFIG = "config.json"
-_LOCK_TRIES = 50
-_LOCK_WAIT_S = 0.1
 
 
 def pull(
@@ -83,7 +80,8 @@ def pull(
         created=now(),
         facts={} if variant is None else _facts(got.root / got.files[0].name, snapshot.repo),
     )
-    _publish(artifact, registry)
+    with registry.locked(artifact.model, progress):
+        registry.publish(artifact)
     noun = "file" if len(artifact.files) == 1 else "files"
     progress.say(f"{artifact.ref}: {len(artifact.files)} {noun}, {size(artifact.size_bytes)}")
     return artifact
@@ -116,7 +114,8 @@ def restore(
             f"{snapshot.repo} at {snapshot.commit[:12]} has other bytes than when {artifact.ref} was pulled",
             hint=f"pull it anew: `slmkit pull {artifact.ref}`",
         )
-    _publish(restored, registry)
+    with registry.locked(restored.model, progress):
+        registry.publish(restored)
     return restored
 
 
@@ -157,15 +156,3 @@ def _choose(
 
 def _same(known: Artifact, snapshot: RepoSnapshot, paths: Sequence[str]) -> bool:
     return known.provenance.commit == snapshot.commit and {file.name for file in known.files} == set(paths)
-
-
-def _publish(artifact: Artifact, registry: Registry) -> None:
-    for tries_left in reversed(range(_LOCK_TRIES)):
-        try:
-            with registry.locked(artifact.model):
-                registry.publish(artifact)
-            return
-        except LockedError:  # another pull of the same model ends just now
-            if not tries_left:
-                raise
-            time.sleep(_LOCK_WAIT_S)

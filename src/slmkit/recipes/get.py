@@ -107,7 +107,10 @@ def _allowed(session: Session, ref: str) -> None:
 
 def _made(artifact: Artifact, parent: Artifact, session: Session, n_threads: int | None) -> Artifact:
     registry = session.registry
-    with registry.locked(artifact.model), atomic.staged(artifact.root / artifact.files[0].name) as folder:
+    with (
+        registry.locked(artifact.model, session.progress),
+        atomic.staged(artifact.root / artifact.files[0].name) as folder,
+    ):
         made = remake(artifact, parent, folder, session, n_threads=n_threads)
         if [f.sha256 for f in made] != [f.sha256 for f in artifact.files]:
             raise _other(artifact)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact, File
-from slmkit.errors import ConvertError, EngineError, FormatError, SourceChangedError
+from slmkit.errors import ChangedError, ConvertError, EngineError, FormatError
 from slmkit.formats.gguf.difference import first_difference
 from slmkit.recipes.remake import cannot, other_tools, remake
 from slmkit.recipes.verbs import Session
@@ -59,7 +59,7 @@ def _one(
     with atomic.scratch(session.registry.home) as folder:
         try:
             made = remake(artifact, known.artifact, folder, session, n_threads=n_threads)
-        except (ConvertError, EngineError, FormatError, SourceChangedError) as error:
+        except (ConvertError, EngineError, FormatError, ChangedError) as error:
             return Rederived(artifact.ref, "cannot", error.message, others)
         if _digests(made) == _digests(artifact.files):
             return Rederived(artifact.ref, "same", None, others)

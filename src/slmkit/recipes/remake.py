@@ -56,7 +56,7 @@ def remake(
 
     Nothing is registered, and nothing decoded: the digest tells more.
 
-    Raises `DiskFullError` before anything is written, `SourceChangedError`, and the errors of converter and engine.
+    Raises `DiskFullError` before anything is written, `ChangedError`, and the errors of converter and engine.
     """
     _check_space(artifact, folder)
     target = folder / _whole(artifact.files[0].name)

@@ -85,7 +85,7 @@ def _make(model: RecipeModel, session: Session, failures: list[ItemFailure]) -> 
         failures.append(ItemFailure.of(f"{ref}:{quant}", error))
 
     try:
-        reports = verbs.quantize(ref, model.types, session, spec=model.convert, on_failure=failed)
+        reports = verbs.quantize(ref, model.types, session, convert_spec=model.convert, on_failure=failed)
         made += [report.artifact for report in reports]
     except EngineMissingError:
         raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
+from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
@@ -142,50 +144,86 @@ def quantize(
     types: Sequence[QuantType],
     session: Session,
     *,
-    spec: ConvertSpec | None = None,
+    spec: QuantizeSpec | None = None,
+    name: str | None = None,
+    strict_share: float | None = None,
+    convert_spec: ConvertSpec | None = None,
     force: bool = False,
     n_threads: int | None = None,
     on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
-) -> Iterator[QuantizeReport]:
-    """Make each type in turn, pulling and converting (as `spec` says) first where that is missing; yields as they are
-    finished.
+) -> Generator[QuantizeReport]:
+    """Make each type as `spec` says, several at the same time, pulling and converting (as `convert_spec` says) first
+    where that is missing; yields them in the order of `types`. See `ops.quantize` for the rest.
 
     With `on_failure` a type that cannot be made is told there, and the others still are.
     """
+    from slmkit.ops import quantize as quantize_op
+
     if not types:
         raise UsageError("no type given", hint="say which: `slmkit quantize REF -t Q4_0`")
-    source = float_source(ref, session, spec)
-    for quant in types:
-        try:
-            report = _one_type(ref, source, quant, session, spec, force, n_threads)
-        except EngineMissingError:
-            raise
-        except SlmkitError as error:
-            if on_failure is None:
-                raise
-            on_failure(quant, error)
-        else:
-            yield report
+    spec = spec or QuantizeSpec()
+    source = float_source(ref, session, convert_spec)
+    floats: dict[QuantType, QuantizeReport | None] = {}
+    for quant in types if not spec.parameters and name is None else ():
+        if quant.name == source.variant:
+            floats[quant] = quantize_op.QuantizeReport(quant, source, source, fresh=False)
+        elif quant.is_float and not _is_file(ref):
+            floats[quant] = _converted(ref, source, quant, session, convert_spec, force, on_failure)
+    made = quantize_op.quantize(
+        source,
+        [quant for quant in types if quant not in floats],
+        session.registry,
+        session.progress,
+        spec=spec,
+        name=name,
+        strict_share=strict_share,
+        force=force,
+        n_threads=n_threads,
+        on_failure=on_failure,
+    )
+    return _in_order(types, floats, made)
 
 
-def _one_type(
+def _converted(
     ref: ModelRef,
     source: Artifact,
     quant: QuantType,
     session: Session,
     spec: ConvertSpec | None,
     force: bool,
-    n_threads: int | None,
-) -> QuantizeReport:
+    on_failure: Callable[[QuantType, SlmkitError], None] | None,
+) -> QuantizeReport | None:
+    """A float type, which the converter makes; nothing when it could not and `on_failure` was told."""
     from slmkit.ops import quantize as quantize_op
 
-    if quant.name == source.variant:
-        return quantize_op.QuantizeReport(source, source, fresh=False)
-    if quant.is_float and not _is_file(ref):
-        before = session.registry.find(source.model, quant.name)
+    before = session.registry.find(source.model, quant.name)
+    try:
         made = convert(ref, session, outtype=quant.name.lower(), spec=spec, force=force)
-        return quantize_op.QuantizeReport(source, made, fresh=made != before)
-    return quantize_op.quantize(source, quant, session.registry, session.progress, force=force, n_threads=n_threads)
+    except EngineMissingError:
+        raise
+    except SlmkitError as error:
+        if on_failure is None:
+            raise
+        on_failure(quant, error)
+        return None
+    return quantize_op.QuantizeReport(quant, source, made, fresh=made != before)
+
+
+def _in_order(
+    types: Sequence[QuantType], floats: Mapping[QuantType, QuantizeReport | None], made: Generator[QuantizeReport]
+) -> Generator[QuantizeReport]:
+    """Both kinds as `types` has them; `made` is in that order already, without those that failed."""
+    with closing(made):
+        next_made: QuantizeReport | None = None
+        for quant in types:
+            if quant in floats:
+                if report := floats[quant]:
+                    yield report
+                continue
+            next_made = next_made or next(made, None)
+            if next_made and next_made.quant == quant:
+                yield next_made
+                next_made = None
 
 
 def float_source(ref: ModelRef, session: Session, spec: ConvertSpec | None = None) -> Artifact:
@@ -224,7 +262,7 @@ def restore(gguf: Path, model: str, repo: str, session: Session) -> Artifact:
 
     registry = session.registry
     folder = paths.model_dir(registry.home, model) / "checkpoint"
-    with registry.locked(model):
+    with registry.locked(model, session.progress):
         shutil.rmtree(folder, ignore_errors=True)  # without a manifest it is what an interrupted run left
         report = export_hf(gguf, folder, progress=session.progress)
         found = adopt.describe(folder, session.progress, model)

@@ -6,7 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from slmkit.errors import DiskFullError, is_disk_full
 
 PARTIAL = ".partial-"
 _CHUNK_BYTES = 4 * 1024 * 1024
+_UMASK = threading.Lock()
+"""It can only be read by changing it, and that for the whole process."""
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def partial(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        flush_file(temporary)
+        flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
         _sync_folder(target.parent)
@@ -47,7 +50,8 @@ def staged(target: Path) -> Iterator[Path]:
     with scratch(target.parent) as folder:
         try:
             yield folder
-            flush(folder)
+            for path in folder.iterdir():
+                flush(path)
             place(folder, target.parent)
         except OSError as error:
             if is_disk_full(error):
@@ -64,18 +68,6 @@ def scratch(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def flush(folder: Path) -> None:
-    """Have the bytes of all files in `folder` on the disk: from then on only names change, which needs no room."""
-    for path in folder.iterdir():
-        flush_file(path)
-
-
-def flush_file(path: Path) -> None:
-    """The same for one file."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def place(folder: Path, target: Path) -> None:
@@ -97,13 +89,21 @@ def write_text(target: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def sha256(path: Path) -> str:
-    """Of a file, in constant memory."""
+def sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """Of a file, in constant memory; `advance` is told how many more bytes are done, and may end it by an error."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            if advance:
+                advance(len(chunk))
     return digest.hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Bring a file's data to the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def disk_full(target: Path) -> DiskFullError:
@@ -130,8 +130,9 @@ def clear_partials(folder: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
+    with _UMASK:
+        mask = os.umask(0o022)
+        os.umask(mask)
     return mask
 
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
+from slmkit.core.progress import Progress
 from slmkit.errors import LockedError, RegistryError, is_disk_full
 from slmkit.formats.gguf.header import SHARD
 from slmkit.registry import atomic, dropped, manifests, paths
+
+_LOCK_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class Registry:
             with atomic.partial(manifest) as temporary:
                 temporary.write_text(manifests.text(artifact, manifest.parent), encoding="utf-8")
                 if staged is not None:
-                    atomic.flush(staged)
-                    atomic.flush_file(temporary)
+                    for path in (temporary, *staged.iterdir()):
+                        atomic.flush(path)  # from here on only names change, which needs no room
                     self._place(staged, artifact, manifest)
         except OSError as error:
             if is_disk_full(error):
@@ -120,20 +123,29 @@ class Registry:
                 raise
 
     @contextmanager
-    def locked(self, model: str) -> Iterator[None]:
-        """Be the only writer of a model; raises `LockedError` when another process is. Clears what a dead one left."""
+    def locked(self, model: str, waiting: Progress | None = None) -> Iterator[None]:
+        """Be the only writer of a model. While another process is, `waiting` is told once and this waits; without it
+        `LockedError` is raised. Clears what a dead writer left.
+        """
         from filelock import FileLock, Timeout  # 5 ms, which looking need not wait for
 
         path = paths.lock_path(self.home, model)
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         try:
-            with FileLock(path, timeout=0):
-                atomic.clear_partials(paths.model_dir(self.home, model))
-                yield
+            lock.acquire(timeout=0)
         except Timeout as error:
-            raise LockedError(
-                f"another slmkit is working on {model}", hint="wait until it is done and run the same command again"
-            ) from error
+            if waiting is None:
+                raise LockedError(
+                    f"another slmkit is working on {model}", hint="wait until it is done and run the same command again"
+                ) from error
+            waiting.say(f"another slmkit is working on {model}: waiting")
+            lock.acquire(poll_interval=_LOCK_POLL_S)
+        try:
+            atomic.clear_partials(paths.model_dir(self.home, model))
+            yield
+        finally:
+            lock.release()
 
     def plan_removal(self, artifacts: Sequence[Artifact], recipes: Sequence[Artifact] = ()) -> Removal:
         """What removing these, and forgetting those that were dropped, would delete and free."""

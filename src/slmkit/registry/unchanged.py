@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
-from slmkit.errors import SlmkitError, SourceChangedError
+from slmkit.errors import ChangedError, SlmkitError
 from slmkit.registry.atomic import sha256
 
 _SLACK_S = 2.0
@@ -19,7 +19,7 @@ _Stamp = tuple[int, int, int]
 
 @contextmanager
 def unchanged(source: Artifact) -> Iterator[None]:
-    """Around all reading of `source`: raises `SourceChangedError` when its files are not what they were registered as,
+    """Around all reading of `source`: raises `ChangedError` when its files are not what they were registered as,
     or change meanwhile; also in the place of an error that such a change led to.
 
     Sizes and times are looked at; a file that was written after it was registered is hashed.
@@ -60,11 +60,11 @@ def _check_late(source: Artifact, stamps: dict[Path, _Stamp | None]) -> None:
             raise _changed(source, f"since it was registered: {path} has other contents")
 
 
-def _changed(source: Artifact, when: str) -> SourceChangedError:
+def _changed(source: Artifact, when: str) -> ChangedError:
     hint = "let nothing write to it, and run the same command again"
     if not source.typed:
         again = f"slmkit pull {source.model}" if source.provenance.action == "pull" else f"slmkit adopt {source.path}"
         hint = f"see `slmkit verify {source.ref}`; to register what it is now: `{again}`"
         if source.owned:
             hint = f"see `slmkit verify {source.ref}`; delete it and make it again: `slmkit rm {source.ref}`"
-    return SourceChangedError(f"{source.ref} has changed {when}", hint=hint)
+    return ChangedError(f"{source.ref} has changed {when}", hint=hint)

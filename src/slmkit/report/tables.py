@@ -86,26 +86,23 @@ class Quantized:
     before_bytes: int
     after_bytes: int
     bpw: float | None
-    n_fallback: int
-    n_tensors: int
+    on_label_share: float | None
+    fallback_share: float | None
     fresh: bool
 
 
-FALLBACK_NOTE = (
-    "fallback tensors: llama.cpp wanted a type for them into whose blocks their rows do not divide (256 weights for K "
-    "and most IQ types), and took another, mostly a larger one"
-)
-
-
-def quantize_table(rows: Sequence[Quantized]) -> Table:
-    """Before, after, reduction, true bpw, and how many tensors fell back to another type."""
+def quantize_table(rows: Sequence[Quantized], notes: Sequence[str] = ()) -> Table:
+    """Before, after, reduction, true bpw, and the shares of the parameters that have the type on the label, and that
+    fell back to another.
+    """
     columns = (
         Column("ref", "model", right=False),
         Column("before_bytes", "before"),
         Column("after_bytes", "after"),
         Column("reduction", "reduction"),
         Column("bpw", "bpw"),
-        Column("n_fallback", "fallback tensors"),
+        Column("on_label_share", "on label"),
+        Column("fallback_share", "fell back"),
         Column("fresh", "", right=False),
     )
     cells = tuple(
@@ -115,13 +112,13 @@ def quantize_table(rows: Sequence[Quantized]) -> Table:
             _size(row.after_bytes),
             _share(1 - row.after_bytes / row.before_bytes),
             _number(row.bpw, 2),
-            Cell(f"{row.n_fallback} of {row.n_tensors}" if row.n_fallback else "none", row.n_fallback),
+            _share(row.on_label_share),
+            Cell("none", 0.0) if row.fallback_share == 0 else _share(row.fallback_share),
             Cell("" if row.fresh else "there already", row.fresh),
         )
         for row in rows
     )
-    notes = (FALLBACK_NOTE,) if any(row.n_fallback for row in rows) else ()
-    return Table(columns, cells, "quantize", notes)
+    return Table(columns, cells, "quantize", tuple(notes))
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,50 @@ _NO_MEMORY = ("failed to allocate", "bad_alloc", "out of memory", "Cannot alloca
 INSTALL_HINT = "install it: `pip install 'slmkit[engine]'` (compiles for some minutes; the README has the right flags)"
 
 
+class Children:
+    """Children that run at the same time, each in a thread of its parent; `kill` ends them all, and each that starts
+    later.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._killed = False
+
+    def check(self) -> None:
+        """Raise `EngineError` when they have been killed: what is done beside them ends as well."""
+        if self._killed:
+            raise EngineError("stopped")
+
+    def kill(self) -> None:
+        """End them now."""
+        with self._lock:
+            self._killed = True
+            for child in self._running:
+                child.kill()
+
+    def add(self, child: subprocess.Popen[str]) -> None:
+        """One that has just been started."""
+        with self._lock:
+            self._running.add(child)
+            if self._killed:
+                child.kill()
+
+    def remove(self, child: subprocess.Popen[str]) -> None:
+        """One that has ended."""
+        with self._lock:
+            self._running.discard(child)
+
+
 def run(
-    job: str, arguments: Mapping[str, Any], *, listen: Listener | None = None, timeout_s: float | None = None
+    job: str,
+    arguments: Mapping[str, Any],
+    *,
+    listen: Listener | None = None,
+    timeout_s: float | None = None,
+    children: Children | None = None,
 ) -> Event:
-    """Run `job` and return its result event.
+    """Run `job` and return its result event; the child is one of `children` meanwhile.
 
     Raises `EngineMissingError`, `EngineCrashedError` (a signal), `OutOfMemoryError`, `EngineTimeoutError` after
     `timeout_s`, or `EngineError` with the job's own words.
@@ -46,6 +86,8 @@ def run(
     log: deque[str] = deque(maxlen=LOG_LINES)
     with tempfile.TemporaryFile("w+", errors="replace") as stderr:
         child = _start(stderr)
+        if children:
+            children.add(child)
         timer = _Deadline(child, timeout_s)
         try:
             final = _listen(child, job, arguments, listen, log)
@@ -55,6 +97,8 @@ def run(
             if child.poll() is None:  # interrupted, or the listener raised
                 child.kill()
                 child.wait()
+            if children:
+                children.remove(child)
             _close(child)
         stderr.seek(0)
         tail = (*_lines(log), *stderr.read().splitlines())[-LOG_LINES:]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from slmkit.backends.llamacpp.child import Event, run
+from slmkit.backends.llamacpp.child import Children, Event, run
 from slmkit.core.bench import BenchSpec
 
 PROBE_TIMEOUT_S = 120.0
@@ -44,10 +44,17 @@ def build() -> Mapping[str, str]:
     return dict(run("probe", {}, timeout_s=PROBE_TIMEOUT_S)["build"])
 
 
-def smoke(path: Path, *, n_gpu_layers: int = 0, n_threads: int = 1, timeout_s: float | None = None) -> SmokeResult:
+def smoke(
+    path: Path,
+    *,
+    n_gpu_layers: int = 0,
+    n_threads: int = 1,
+    timeout_s: float | None = None,
+    children: Children | None = None,
+) -> SmokeResult:
     """Load the file, check every weight for NaN, decode a few tokens; raises `EngineError` when that fails."""
     arguments = {"path": str(path), "n_tokens": SMOKE_TOKENS, "n_gpu_layers": n_gpu_layers, "n_threads": n_threads}
-    result = run("smoke", arguments, timeout_s=timeout_s)
+    result = run("smoke", arguments, timeout_s=timeout_s, children=children)
     return SmokeResult(str(result["text"]), dict(result["build"]))
 
 

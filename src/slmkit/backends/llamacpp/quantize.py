@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmkit.backends.llamacpp.child import Event, run
+from slmkit.backends.llamacpp.child import Children, Event, run
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.errors import DiskFullError, EngineError, ImatrixNeededError
+from slmkit.formats.gguf.header import shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 
 _DEFAULT = QuantizeSpec()
@@ -20,7 +22,7 @@ _DEFAULT = QuantizeSpec()
 # llama-quant.cpp (0c1e57098) writes one line for each tensor, in a dry run
 #   [  12/ 272] blk.0.ffn_down.weight - [ 1536,   576,     1,     1], type =    f16, size = 1.69 MiB -> 0.47 MiB (q4_0)
 # and in earnest "... type =    f16, converting to q4_0 .. size = ..."; "size = 0.002 MiB" alone for one that stays.
-_TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
+_TENSOR_LINE = re.compile(r"\[\s*\d+/\s*\d+\]\s+\S+\s+- \[(?P<shape>[^\]]*)\], type =\s*(?P<was>\w+)")
 _TENSOR = re.compile(
     r"\[\s*\d+/\s*\d+\]\s+(?P<name>\S+)\s+- \[\s*(?P<row>\d+),[^\]]*\], type =\s*(?P<was>\w+), "
     r"(?:converting to (?P<made>\w+) |size =\s*[\d.]+ MiB(?: ->\s*[\d.]+ MiB \((?P<planned>\w+)\))?)"
@@ -79,22 +81,31 @@ def quantize(
     n_threads: int,
     progress: Progress,
     spec: QuantizeSpec = _DEFAULT,
+    children: Children | None = None,
 ) -> QuantizeResult:
-    """Write `target` in type `quant`; raises `EngineError` with the engine's reason."""
+    """Write `target` in type `quant`; raises `EngineError` with the engine's reason.
+
+    With `spec.keep_split` the files are `<target's stem>-00001-of-00003.gguf` and so on.
+    """
     log: list[str] = []
-    with progress.task(f"quantize {quant}", None, "tensors") as task:
+    with progress.task(f"quantize {quant}", sum(path.stat().st_size for path in shards(source)), "bytes") as task:
+        reading_bytes = 0
 
         def listen(event: Event, _: int) -> None:
+            nonlocal reading_bytes
             if event["event"] != "log":
                 return
             log.append(event["text"])
-            if match := _TENSOR_LINE.match(event["text"]):
-                task.set_total(int(match[2]))
-                task.advance()
+            if match := _TENSOR_LINE.match(event["text"]):  # the engine begins with it, and is done with the last one
+                task.advance(reading_bytes)
+                n_weights = math.prod(map(int, match["shape"].split(",")))
+                reading_bytes = GGML_TYPES_BY_NAME[match["was"].upper()].size_bytes(n_weights)
 
         options = {**_options(quant, spec), "n_threads": n_threads}
+        named = target.with_suffix("") if spec.keep_split else target  # the engine puts numbers and suffix after it
+        arguments = {"source": str(source), "target": str(named), **options}
         try:
-            result = run("quantize", {"source": str(source), "target": str(target), **options}, listen=listen)
+            result = run("quantize", arguments, listen=listen, children=children)
         except EngineError as error:
             if type(error) is not EngineError:
                 raise

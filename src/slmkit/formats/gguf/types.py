@@ -6,8 +6,11 @@ Block and byte sizes are those of `ggml.c`'s `type_traits` table at llama.cpp 0c
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from enum import IntEnum
+
+from slmkit.errors import UnknownTypeError
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,21 @@ GGML_TYPES: dict[int, GgmlType] = {
     )
 }
 GGML_TYPES_BY_NAME: dict[str, GgmlType] = {t.name: t for t in GGML_TYPES.values()}
+
+_NOT_FOR_WEIGHTS = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
+"""Types of activations and indices: `ggml_quantize_chunk` of ggml.c makes none of them."""
+
+
+def weight_type(text: str) -> GgmlType:
+    """The type of that name, in any case, that weights can be given; raises `UnknownTypeError` with near names."""
+    name = text.strip().upper()
+    names = [known for known in GGML_TYPES_BY_NAME if known not in _NOT_FOR_WEIGHTS]
+    if name in names:
+        return GGML_TYPES_BY_NAME[name]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"one of {', '.join(names)}"
+    raise UnknownTypeError(f"no type of a tensor: {text!r}", hint=hint)
+
 
 # Types that other programs write and llama.cpp does not load.
 FOREIGN_TYPES = {36: "i2_s, Microsoft's BitNet format, which only bitnet.cpp loads"}

@@ -37,20 +37,22 @@ def convert_artifact(
     The file appears only after it was loaded and has decoded tokens, unless `spec` says otherwise. One that is there
     already, made from these bytes and in all that `spec` asks for, is not made again.
 
-    Raises the converter's errors, `EngineError` for a file that does not work, `DiskFullError`, `LockedError`. Whatever
+    Raises the converter's errors, `EngineError` for a file that does not work, `DiskFullError`. Another
+    process that works on the model is waited for. Whatever
     goes wrong, nothing half made is registered or left.
     """
     spec = spec or ConvertSpec()
     check_spec(spec)
     resolved = _type(source.root, outtype, spec)
     variant = resolved.upper()
-    if target is None and not force and (found := registry.find_current(source, variant)) and spec.is_met_by(found):
-        progress.say(f"{found.ref} is there already")
+    if target is None and not force and (found := _there(source, variant, spec, registry, progress)):
         return found if found.facts.get("verified") or not spec.verify else _verified(found, registry, progress)
     final = target.absolute() if target else paths.gguf_path(registry.home, source.model, variant)
     with ExitStack() as stack:
         if target is None:
-            stack.enter_context(registry.locked(source.model))
+            stack.enter_context(registry.locked(source.model, progress))
+            if not force and (found := _there(source, variant, spec, registry, progress)):
+                return found  # who had the lock has made it
         with atomic.staged(final) as folder:
             with unchanged(source):
                 files, facts, tools = _make(source, folder / final.name, resolved, spec, progress)
@@ -76,6 +78,17 @@ def convert_artifact(
             if target is None:
                 registry.publish(artifact, folder)
     return artifact
+
+
+def _there(
+    source: Artifact, variant: str, spec: ConvertSpec, registry: Registry, progress: Progress
+) -> Artifact | None:
+    """What need not be made: of these bytes, and made as asked."""
+    found = registry.find_current(source, variant)
+    if found is None or not spec.is_met_by(found):
+        return None
+    progress.say(f"{found.ref} is there already")
+    return found
 
 
 def check_spec(spec: ConvertSpec) -> None:
@@ -105,7 +118,7 @@ def _verified(found: Artifact, registry: Registry, progress: Progress) -> Artifa
     if not _works(found.path, progress):
         return found
     artifact = replace(found, facts={**found.facts, "verified": True})
-    with registry.locked(found.model):
+    with registry.locked(found.model, progress):
         registry.publish(artifact)
     return artifact
 

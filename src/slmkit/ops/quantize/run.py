@@ -1,0 +1,125 @@
+"""Several types of one model, as many at the same time as cores and memory allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from slmkit.backends.llamacpp.child import Children, require_engine
+from slmkit.core.artifact import Artifact
+from slmkit.core.progress import Progress
+from slmkit.core.quant import QuantType
+from slmkit.core.quantize import QuantizeSpec, variant_name
+from slmkit.errors import DiskFullError, EngineMissingError, SlmkitError, UsageError
+from slmkit.host.probe import physical_cores
+from slmkit.ops.quantize import room
+from slmkit.ops.quantize import source as source_files
+from slmkit.ops.quantize.make import Order, make
+from slmkit.ops.quantize.report import QuantizeReport
+from slmkit.ops.quantize.strict import refusals
+from slmkit.registry.store import Registry
+
+_DEFAULT = QuantizeSpec()
+
+
+def quantize(
+    source: Artifact,
+    types: Sequence[QuantType],
+    registry: Registry,
+    progress: Progress,
+    *,
+    spec: QuantizeSpec = _DEFAULT,
+    name: str | None = None,
+    strict_share: float | None = None,
+    force: bool = False,
+    n_threads: int | None = None,
+    on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
+) -> Generator[QuantizeReport]:
+    """Make each type of a GGUF and register it; yields them in the order of `types`. A file appears only after it was
+    loaded and has decoded tokens.
+
+    What is there already, made from these bytes and as `spec` says, is not made again without `force`. The variant is
+    `core.quantize.variant_name`. A type of which more than `strict_share` of the parameters would fall back to another
+    is refused by `VerdictError`. With `on_failure` a type that cannot be made is told there, and the others still are.
+    Another process that works on the model is waited for.
+
+    Raises `UsageError` for a source, types or a spec that cannot be, `DiskFullError` before or while writing,
+    `ChangedError`, and the engine's errors. Whatever goes wrong, nothing half made is registered.
+    """
+    types = tuple(dict.fromkeys(types))
+    if not types:
+        return
+    spec = source_files.fitting(spec, source)
+    tensors = source_files.tensors_of(source)
+    source_files.check(source, types, spec, tensors)
+    orders = {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
+    there = {} if force else _there(orders, registry)
+    if len(there) == len(orders):
+        yield from (QuantizeReport(quant, source, there[quant], fresh=False) for quant in types)
+        return
+    require_engine()
+    with registry.locked(source.model, progress):
+        there = {} if force else _there(orders, registry)  # who had the lock may have made them
+        todo = {quant: order for quant, order in orders.items() if quant not in there}
+        refused: dict[QuantType, SlmkitError] = {} if force else _strangers(todo, registry)
+        if strict_share is not None:
+            refused |= refusals(source, list(todo), spec, tensors, strict_share)
+        refused |= _too_large([quant for quant in todo if quant not in refused], source, registry)
+        todo = {quant: order for quant, order in todo.items() if quant not in refused}
+        n_threads = n_threads or physical_cores()
+        n_workers = room.side_by_side(len(todo), tensors, spec, n_threads)
+        children = Children()
+        workers = ThreadPoolExecutor(n_workers, thread_name_prefix="quantize")
+        try:
+            making = {
+                quant: workers.submit(make, order, n_threads // n_workers, registry, progress, children)
+                for quant, order in todo.items()
+            }
+            for quant in types:
+                try:
+                    if quant in refused:
+                        raise refused[quant]
+                    artifact = there[quant] if quant in there else making[quant].result()
+                except EngineMissingError:
+                    raise
+                except SlmkitError as error:
+                    if on_failure is None:
+                        raise
+                    on_failure(quant, error)
+                else:
+                    yield QuantizeReport(quant, source, artifact, fresh=quant in making)
+        finally:  # after the last one, and when it is interrupted or nobody wants the rest
+            children.kill()
+            workers.shutdown(cancel_futures=True)
+
+
+def _there(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, Artifact]:
+    """What need not be made: current, and made as asked."""
+    found = {quant: registry.find_current(order.source, order.variant) for quant, order in orders.items()}
+    return {quant: made for quant, made in found.items() if made and orders[quant].spec.is_met_by(made)}
+
+
+def _strangers(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, SlmkitError]:
+    """Where another file has the name already that was made in another way."""
+    refused: dict[QuantType, SlmkitError] = {}
+    for quant, order in orders.items():
+        found = registry.find(order.source.model, order.variant)
+        if found and found.provenance.action == "quantize" and not order.spec.is_met_by(found):
+            how = ", ".join(QuantizeSpec.of(found.provenance.parameters).parameters) or "no options"
+            refused[quant] = UsageError(
+                f"{found.ref} is there already, made in another way ({how})",
+                hint="replace it: `--force`; make this one beside it: `--name LABEL`",
+            )
+    return refused
+
+
+def _too_large(types: Sequence[QuantType], source: Artifact, registry: Registry) -> dict[QuantType, SlmkitError]:
+    """Those that the disk has no room for beside the ones before them."""
+    refused: dict[QuantType, SlmkitError] = {}
+    taken_bytes = 0
+    for quant in types:
+        try:
+            taken_bytes += room.check_disk(quant, source.facts["n_params"], source.ref, registry.home, taken_bytes)
+        except DiskFullError as error:
+            refused[quant] = error
+    return refused

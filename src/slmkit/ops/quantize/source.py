@@ -1,0 +1,68 @@
+"""What is quantized: whether it may be, and whether the options fit it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.quant import QuantType
+from slmkit.core.quantize import QuantizeSpec
+from slmkit.errors import UsageError
+from slmkit.formats.gguf.header import TensorInfo, read_header, shards
+
+FLOATS = ("F32", "BF16", "F16")
+
+
+def is_float(source: Artifact) -> bool:
+    """Whether no tensor is quantized, whatever the file is called."""
+    by_type = source.facts.get("params_by_type", {source.variant: 1})
+    return set(by_type) <= set(FLOATS)
+
+
+def fitting(spec: QuantizeSpec, source: Artifact) -> QuantizeSpec:
+    """The spec without what makes no difference for this source: then its files are those of the plain one."""
+    return replace(
+        spec,
+        allow_requantize=spec.allow_requantize and not is_float(source),
+        keep_split=spec.keep_split and len(source.files) > 1,
+    )
+
+
+def check(source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, tensors: Sequence[TensorInfo]) -> None:
+    """Raise `UsageError` for what can be known to fail or to be in vain."""
+    if not is_float(source) and not spec.allow_requantize:
+        raise UsageError(
+            f"{source.ref} is quantized already: quantizing it again would add its errors to the new ones",
+            hint=_float_hint(source, types[0]),
+        )
+    names = [tensor.name for tensor in tensors]
+    for rule in spec.rules:
+        if not any(re.search(rule.pattern, name) for name in names):
+            example = next((name for name in names if "ffn_down" in name), names[-1] if names else "blk.0")
+            raise UsageError(
+                f"no tensor of {source.ref} has {rule.pattern!r} in its name", hint=f"a name is {example!r}, say"
+            )
+    if spec.rules and any(quant.is_float for quant in types):
+        raise UsageError("the engine heeds rules in quantized types only", hint="leave out the float type")
+    if spec.prune_layers:
+        layers = {int(match[1]) for name in names if (match := re.match(r"blk\.(\d+)\.", name))}
+        if missing := sorted(set(spec.prune_layers) - layers):
+            raise UsageError(
+                f"{source.ref} has no layer {missing[0]}", hint=f"its layers are 0 to {max(layers, default=0)}"
+            )
+        if layers <= set(spec.prune_layers):
+            raise UsageError("that would leave no layer")
+
+
+def tensors_of(source: Artifact) -> list[TensorInfo]:
+    """Those of all its files; raises `GgufError`."""
+    return [tensor for path in shards(source.path) for tensor in read_header(path).tensors]
+
+
+def _float_hint(source: Artifact, quant: QuantType) -> str:
+    anyway = "or take the loss: `--allow-requantize`"
+    if source.provenance.action in ("convert", "quantize"):
+        return f"quantize from the model's float file: `slmkit quantize {source.model} -t {quant}`; {anyway}"
+    return f"take the checkpoint that it was made from, or a float GGUF of it (F16, BF16, F32); {anyway}"
