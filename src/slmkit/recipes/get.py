@@ -14,6 +14,7 @@ from slmkit.recipes.remake import cannot, other_tools, remake
 from slmkit.recipes.verbs import Session
 from slmkit.registry import atomic
 from slmkit.registry.lineage import Family, Known, state
+from slmkit.registry.store import is_whole
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,16 @@ def _allowed(session: Session, ref: str) -> None:
 
 def _made(artifact: Artifact, parent: Artifact, session: Session, n_threads: int | None) -> Artifact:
     registry = session.registry
-    with (
-        registry.locked(artifact.model, session.progress),
-        atomic.staged(artifact.root / artifact.files[0].name) as folder,
-    ):
-        made = remake(artifact, parent, folder, session, n_threads=n_threads)
-        if [f.sha256 for f in made] != [f.sha256 for f in artifact.files]:
-            raise _other(artifact)
-        back = replace(artifact, created=now())
-        registry.publish(back, folder)
+    with registry.locked(artifact.model, session.progress):
+        there = registry.find(artifact.model, artifact.variant)
+        if there is not None and is_whole(there):  # who had the lock has made it
+            return there
+        with atomic.staged(artifact.path) as folder:
+            made = remake(artifact, parent, folder, session, n_threads=n_threads)
+            if [f.sha256 for f in made] != [f.sha256 for f in artifact.files]:
+                raise _other(artifact)
+            back = replace(artifact, created=now())
+            registry.publish(back, folder)
     return back
 
 
