@@ -63,7 +63,9 @@ class _Once:
         return self._build
 
 
-def _why_not(artifact: Artifact, family: Family, build: _Once) -> str | None:
+def _why_not(artifact: Artifact, family: Family, build: _Once, below: frozenset[str] = frozenset()) -> str | None:
+    if artifact.digest in below:
+        return "its manifest says that it was made from itself"
     why = cannot(artifact)
     if why is not None:
         return why
@@ -76,7 +78,7 @@ def _why_not(artifact: Artifact, family: Family, build: _Once) -> str | None:
             return f"what it was made from is not registered: {digest[:19]}"
         if known.state == "here" or _is_on_the_hub(known.artifact):
             continue
-        why = _why_not(known.artifact, family, build)
+        why = _why_not(known.artifact, family, build, below | {artifact.digest})
         if why is not None:
             return f"{known.artifact.ref} is {known.state}: {why}"
     return None

@@ -15,7 +15,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from slmkit.core.artifact import Artifact
-from slmkit.core.progress import Progress
+from slmkit.core.progress import SILENT, Progress
 from slmkit.errors import LockedError, RegistryError
 from slmkit.registry import atomic, dropped, paths
 from slmkit.registry.lineage import Family, state
@@ -59,11 +59,7 @@ class Freed:
 
 def find(registry: Registry, progress: Progress) -> list[Garbage]:
     """All garbage of the registry, by kind and path; nothing is changed."""
-    try:
-        known = Family(registry)
-    except RegistryError as error:
-        progress.warn(f"{error.message}; it may be that of any file, so only half-written files are looked for")
-        known = None
+    known = _family(registry, progress)
     found = [item for folder in _folders(registry) for item in _of_model(registry, folder, known)]
     found += _partials([registry.home, registry.home / "runs"], None)
     found += _locks(registry)
@@ -80,13 +76,22 @@ def free(registry: Registry, plan: Sequence[Garbage]) -> Freed:
         try:
             with registry.locked(model):  # it clears the partial files itself
                 folder = paths.model_dir(registry.home, model)
-                now = {item.path for item in _of_model(registry, folder, Family(registry))}
+                now = {item.path for item in _of_model(registry, folder, _family(registry, SILENT))}
                 deleted += [i for i in wanted if i.kind == "partial" and not i.path.exists()]
                 deleted += [i for i in wanted if (i.path in now or i.kind == "lock") and _delete(registry, i)]
                 _tidy(folder, registry.home / "models")
         except LockedError:
             busy += wanted
     return Freed(tuple(deleted), tuple(busy))
+
+
+def _family(registry: Registry, progress: Progress) -> Family | None:
+    """All that is known; nothing when a manifest cannot be read, which may be that of any file."""
+    try:
+        return Family(registry)
+    except RegistryError as error:
+        progress.warn(f"{error.message}; it may be that of any file, so only half-written files are looked for")
+        return None
 
 
 def _folders(registry: Registry) -> list[Path]:
@@ -102,7 +107,7 @@ def _of_model(registry: Registry, folder: Path, known: Family | None) -> Iterato
         if state(artifact) == "gone" and _is_forgettable(artifact, known):
             manifest = paths.manifest_path(registry.home, model, artifact.variant)
             left = [p for f in artifact.files if artifact.owned for p in (artifact.root / f.name,) if p.is_file()]
-            yield Garbage("broken", manifest, _size_bytes([manifest, *left]), model, artifact)
+            yield Garbage("broken", manifest, _size_bytes(left), model, artifact)
     for path in sorted(folder.glob(f"[!.]*{dropped.SUFFIX}")):
         if path.with_suffix(".json").is_file():
             yield Garbage("recipe", path, _size_bytes([path]), model)
