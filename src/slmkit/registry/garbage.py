@@ -78,7 +78,8 @@ def free(registry: Registry, plan: Sequence[Garbage]) -> Freed:
                 folder = paths.model_dir(registry.home, model)
                 now = {item.path for item in _of_model(registry, folder, _family(registry, SILENT))}
                 deleted += [i for i in wanted if i.kind == "partial" and not i.path.exists()]
-                deleted += [i for i in wanted if (i.path in now or i.kind == "lock") and _delete(registry, i)]
+                now |= {path for path in (paths.lock_path(registry.home, model),) if not folder.exists()}
+                deleted += [item for item in wanted if item.path in now and _delete(registry, item)]
                 _tidy(folder, registry.home / "models")
         except LockedError:
             busy += wanted
