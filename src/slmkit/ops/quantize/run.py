@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from slmkit.backends.llamacpp.child import Children, require_engine
 from slmkit.core.artifact import Artifact
@@ -20,6 +20,7 @@ from slmkit.ops.quantize.strict import refusals
 from slmkit.registry.store import Registry
 
 _DEFAULT = QuantizeSpec()
+_TURN_S = 0.2
 
 
 def quantize(
@@ -79,7 +80,7 @@ def quantize(
                 try:
                     if quant in refused:
                         raise refused[quant]
-                    artifact = there[quant] if quant in there else making[quant].result()
+                    artifact = there[quant] if quant in there else _result(making[quant])
                 except EngineMissingError:
                     raise
                 except SlmkitError as error:
@@ -91,6 +92,15 @@ def quantize(
         finally:  # after the last one, and when it is interrupted or nobody wants the rest
             children.kill()
             workers.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Artifact]) -> Artifact:
+    """Its result, waited for in short turns: a Ctrl-C that comes as one begins is noticed at its end only."""
+    while True:
+        try:
+            return future.result(timeout=_TURN_S)
+        except TimeoutError:
+            continue
 
 
 def _there(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, Artifact]:
