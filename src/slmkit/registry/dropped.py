@@ -10,7 +10,6 @@ from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.registry import manifests, paths
-from slmkit.registry.atomic import write_text
 
 SUFFIX = ".dropped"
 
@@ -35,8 +34,7 @@ def find(home: Path, model: str, variant: str | None) -> Artifact | None:
 
 def keep(home: Path, artifact: Artifact) -> None:
     """Write the recipe; the caller removes the manifest and the files after it."""
-    target = path(home, artifact.model, artifact.variant)
-    write_text(target, manifests.text(artifact, target.parent))
+    manifests.write(path(home, artifact.model, artifact.variant), artifact)
 
 
 def forget(home: Path, model: str, variant: str | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.errors import RegistryError
+from slmkit.registry.atomic import write_text
 
 SCHEMA = 1
 
@@ -45,6 +46,11 @@ def to_document(artifact: Artifact, folder: Path) -> dict[str, Any]:
 def text(artifact: Artifact, folder: Path) -> str:
     """The manifest that lies in `folder`, as it is written."""
     return json.dumps(to_document(artifact, folder), indent=1, ensure_ascii=False) + "\n"
+
+
+def write(path: Path, artifact: Artifact) -> None:
+    """Write the manifest; it appears whole or not at all."""
+    write_text(path, text(artifact, path.parent))
 
 
 def read(path: Path) -> Artifact:
