@@ -33,7 +33,7 @@ def _table(a: GgufHeader, b: GgufHeader) -> str | None:
 
 
 def _described(tensor: TensorInfo) -> str:
-    return f"{tensor.name} {tensor.type.name} {list(tensor.shape)}"
+    return f"{tensor.type.name} {list(tensor.shape)}"
 
 
 def _weights(a: GgufHeader, b: GgufHeader) -> str | None:
