@@ -23,6 +23,7 @@ from slmkit.registry.store import Registry, Removal
 if TYPE_CHECKING:
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.ops.show import Details
     from slmkit.recipes.get import Got
@@ -94,6 +95,7 @@ def quantize(
     *,
     spec: QuantizeSpec | None = None,
     name: str | None = None,
+    imatrix: str | Path | None = None,
     strict_share: float | None = None,
     may_pull: bool = True,
     force: bool = False,
@@ -103,7 +105,8 @@ def quantize(
     """Make several types of a model, several at the same time, pulling and converting first where that is missing.
 
     `spec` has the engine's options; a file that is not made by the defaults is called `TYPE-name`. With `strict_share`
-    a type is refused (`VerdictError`) of which a larger share of the parameters would fall back to another.
+    a type is refused (`VerdictError`) of which a larger share of the parameters would fall back to another. `imatrix`
+    is the file of an importance matrix, or `auto` for the model's own, which is collected where there is none.
     """
     from slmkit.recipes import verbs
 
@@ -114,11 +117,32 @@ def quantize(
             _session(progress, may_pull),
             spec=spec,
             name=name,
+            imatrix="auto" if imatrix == "auto" else Path(imatrix) if imatrix else None,
             strict_share=strict_share,
             force=force,
             n_threads=n_threads,
         )
     )
+
+
+def imatrix(
+    ref: Reference,
+    *,
+    text: str | Path | None = None,
+    corpus: str | None = None,
+    n_chunks: int | None = None,
+    may_pull: bool = True,
+    force: bool = False,
+    n_threads: int | None = None,
+    progress: Progress = SILENT,
+) -> ImatrixReport:
+    """Collect a model's importance matrix on a text file or on one of slmkit's corpora."""
+    from slmkit.ops import corpora
+    from slmkit.recipes import verbs
+
+    calibration = corpora.text_file(Path(text)) if text else corpora.corpus(corpus or corpora.DEFAULT)
+    session = _session(progress, may_pull)
+    return verbs.imatrix(_ref(ref), calibration, session, n_chunks=n_chunks, force=force, n_threads=n_threads)
 
 
 def export(ref: Reference, folder: str | Path, *, progress: Progress = SILENT) -> ExportReport:

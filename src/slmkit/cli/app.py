@@ -22,6 +22,7 @@ from slmkit.cli import (
     export,
     gc,
     get,
+    imatrix,
     lineage,
     pull,
     quantize,
@@ -114,6 +115,7 @@ app.command("demo", rich_help_panel=_MAKE)(demo.demo)
 app.command("pull", rich_help_panel=_MAKE)(pull.pull)
 app.command("convert", rich_help_panel=_MAKE)(convert.convert)
 app.command("quantize", rich_help_panel=_MAKE)(quantize.quantize)
+app.command("imatrix", rich_help_panel=_MAKE)(imatrix.imatrix)
 app.command("export", rich_help_panel=_MAKE)(export.export)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,14 @@ def quantize(
     name: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The variant's name after its type: `lean` makes Q4_0-lean.")
     ] = None,
+    imatrix: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|FILE",
+            help="Weigh errors by an importance matrix: the model's own, collected first where there is none, or a "
+            "file. The smallest types need one.",
+        ),
+    ] = "none",
     rule: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,6 +150,7 @@ def quantize(
         session(output, may_pull=not no_pull),
         spec=spec,
         name=name,
+        imatrix=_imatrix(imatrix),
         strict_share=None if strict is None else strict / 100,
         force=force,
         n_threads=threads,
@@ -157,6 +166,12 @@ def quantize(
         reasons = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
         raise SomeFailedError(f"{len(failures)} of {len(wanted)} types could not be made: {reasons}", hint=hint)
     output.hint(f"slmkit bench {reports[0].artifact.model}")
+
+
+def _imatrix(text: str) -> Path | Literal["auto"] | None:
+    if text == "auto":
+        return "auto"
+    return None if text == "none" else Path(text)
 
 
 def _row(report: QuantizeReport) -> Quantized:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from slmkit.core.artifact import Artifact
@@ -15,7 +16,7 @@ from slmkit.errors import UsageError
 
 OverrideValue = int | float | bool | str
 
-_MAX_OVERRIDE_BYTES = 127
+MOST_OVERRIDE_BYTES = 127
 """`llama_model_kv_override` of llama.h (0c1e57098) has 128 bytes for a key and for a text, the last of them zero."""
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _LABEL_CHARACTERS = 32
@@ -51,8 +52,8 @@ class Override:
 
     def __post_init__(self) -> None:
         for text in (self.key, self.value if isinstance(self.value, str) else ""):
-            if len(text.encode()) > _MAX_OVERRIDE_BYTES:
-                raise UsageError(f"the engine takes at most {_MAX_OVERRIDE_BYTES} bytes: {text!r}")
+            if len(text.encode()) > MOST_OVERRIDE_BYTES:
+                raise UsageError(f"the engine takes at most {MOST_OVERRIDE_BYTES} bytes: {text!r}")
         if not self.key:
             raise UsageError("an override needs a key", hint="`tokenizer.ggml.add_bos_token=bool:false`, say")
 
@@ -98,6 +99,15 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class ImatrixFile:
+    """An importance matrix: `name` is that of its text or its file, `digest` is `sha256:` and that of its bytes."""
+
+    name: str
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class QuantizeSpec:
     """The defaults are what `slmkit quantize REF -t TYPE` does.
 
@@ -118,6 +128,7 @@ class QuantizeSpec:
     overrides: tuple[Override, ...] = ()
     allow_requantize: bool = False
     max_buffer_bytes: int | None = None
+    imatrix: ImatrixFile | None = None
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -132,12 +143,14 @@ class QuantizeSpec:
             "prune_layers": sorted(set(self.prune_layers)),
             "overrides": {override.key: override.value for override in self.overrides},
             "allow_requantize": self.allow_requantize,
+            "imatrix": self.imatrix and self.imatrix.name,
         }
         return {name: value for name, value in chosen.items() if value}
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
         """The spec with these `parameters`, which may have others beside them; `max_buffer_bytes` is no part of it."""
+        imatrix = parameters.get("imatrix")
         return cls(
             rules=tuple(Rule(pattern, kind) for pattern, kind in parameters.get("rules", ())),
             output_type=parameters.get("output_type"),
@@ -148,6 +161,7 @@ class QuantizeSpec:
             prune_layers=tuple(parameters.get("prune_layers", ())),
             overrides=tuple(Override(key, value) for key, value in parameters.get("overrides", {}).items()),
             allow_requantize=parameters.get("allow_requantize", False),
+            imatrix=ImatrixFile(imatrix, Path(), "") if imatrix else None,
         )
 
     def is_met_by(self, made: Artifact) -> bool:
@@ -156,7 +170,7 @@ class QuantizeSpec:
 
     @property
     def label(self) -> str:
-        """What tells its files from those of other specs, in a name: `pure`, `output-Q8_0`, `rules-3f9a1c`; empty for
+        """What tells its files from those of other specs, in a name: `pure`, `imatrix`, `rules-3f9a1c`; empty for
         the defaults. How the files are split is no part of it: the weights are the same.
         """
         chosen = {name: value for name, value in self.parameters.items() if name != "keep_split"}
@@ -169,6 +183,7 @@ class QuantizeSpec:
             "rules" if self.rules else "",
             "pruned" if self.prune_layers else "",
             "overrides" if self.overrides else "",
+            "imatrix" if self.imatrix else "",
         ]
         label = "-".join(word for word in words if word)
         if not (self.rules or self.prune_layers or self.overrides) and len(label) <= _LABEL_CHARACTERS:

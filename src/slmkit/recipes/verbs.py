@@ -7,24 +7,26 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
-from slmkit.core.quantize import QuantizeSpec
+from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
-from slmkit.registry import atomic, paths
+from slmkit.registry import atomic, imatrices, paths
 from slmkit.registry.store import Registry, is_current, is_whole
 
 if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.core.imatrix import Calibration, TensorStatistics
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.quantize import QuantizeReport
 
 FLOATS = ("F32", "BF16", "F16")
@@ -147,6 +149,7 @@ def quantize(
     spec: QuantizeSpec | None = None,
     name: str | None = None,
     strict_share: float | None = None,
+    imatrix: Path | Literal["auto"] | None = None,
     convert_spec: ConvertSpec | None = None,
     force: bool = False,
     n_threads: int | None = None,
@@ -154,6 +157,9 @@ def quantize(
 ) -> Generator[QuantizeReport]:
     """Make each type as `spec` says, several at the same time, pulling and converting (as `convert_spec` says) first
     where that is missing; yields them in the order of `types`. See `ops.quantize` for the rest.
+
+    `imatrix` is the file of an importance matrix, or `auto` for the newest of the source; it is collected first where
+    there is none. Float types do without.
 
     With `on_failure` a type that cannot be made is told there, and the others still are.
     """
@@ -169,6 +175,8 @@ def quantize(
             floats[quant] = quantize_op.QuantizeReport(quant, source, source, fresh=False)
         elif quant.is_float and not _is_file(ref):
             floats[quant] = _converted(ref, source, quant, session, convert_spec, force, on_failure)
+    if imatrix and len(floats) < len(types):
+        spec = replace(spec, imatrix=_imatrix_file(imatrix, source, session, n_threads))
     made = quantize_op.quantize(
         source,
         [quant for quant in types if quant not in floats],
@@ -182,6 +190,26 @@ def quantize(
         on_failure=on_failure,
     )
     return _in_order(types, floats, made)
+
+
+def _imatrix_file(
+    wanted: Path | Literal["auto"], source: Artifact, session: Session, n_threads: int | None
+) -> ImatrixFile:
+    from slmkit.ops import corpora
+    from slmkit.ops import imatrix as imatrix_op
+
+    if wanted != "auto":
+        path = wanted.expanduser().absolute()
+        if not path.is_file():
+            raise UsageError(f"no such file: {path}", hint="`--imatrix auto` makes an importance matrix")
+        return ImatrixFile(path.name, path, f"sha256:{atomic.sha256(path)}")
+    found = imatrices.newest(session.registry, source)
+    if found is None:
+        session.progress.say(f"no importance matrix of {source.ref} yet: collecting it first")
+        found = imatrix_op.imatrix(
+            source, corpora.corpus(), session.registry, session.progress, n_threads=n_threads
+        ).artifact
+    return ImatrixFile(found.variant or "", found.path, found.digest)
 
 
 def _converted(
@@ -244,6 +272,44 @@ def best_float(model: str, source: Artifact | None, registry: Registry) -> Artif
     """The most exact float GGUF that is here and was made from `source`, if that is known."""
     every = (registry.find(model, name) for name in FLOATS)
     return next((a for a in every if a and (is_current(a, source.digest) if source else is_whole(a))), None)
+
+
+def imatrix(
+    ref: ModelRef,
+    calibration: Calibration,
+    session: Session,
+    *,
+    n_chunks: int | None = None,
+    force: bool = False,
+    n_threads: int | None = None,
+) -> ImatrixReport:
+    """Collect the importance matrix of the GGUF that a reference names, by default the model's float file."""
+    from slmkit.ops import imatrix as imatrix_op
+
+    source = float_source(ref, session)
+    registry, progress = session.registry, session.progress
+    return imatrix_op.imatrix(
+        source, calibration, registry, progress, n_chunks=n_chunks, force=force, n_threads=n_threads
+    )
+
+
+def imatrix_statistics(
+    ref: ModelRef, session: Session, calibration: Calibration | None = None
+) -> list[TensorStatistics]:
+    """What is in the model's newest importance matrix, or in that of a text, or in the file that `ref` names."""
+    from slmkit.ops.imatrix_statistics import read_statistics  # loads numpy
+
+    ref = locate.expand(ref)
+    if ref.kind == "path" and imatrices.is_imatrix(Path(ref.name)):
+        return read_statistics(Path(ref.name))
+    is_path = ref.kind == "path"
+    model = adopt.describe(Path(ref.name), session.progress, hashed=False).model if is_path else ref.model
+    found = imatrices.every(session.registry, model)
+    if calibration is not None:
+        found = [a for a in found if a.provenance.parameters["text_sha256"] == calibration.sha256]
+    if not found:
+        raise NotInRegistryError(f"no importance matrix of {model} here", hint=f"make it: `slmkit imatrix {ref}`")
+    return read_statistics(found[0].path)
 
 
 def export(ref: ModelRef, folder: Path, session: Session) -> ExportReport:

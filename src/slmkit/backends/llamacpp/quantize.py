@@ -25,6 +25,7 @@ _DEFAULT = QuantizeSpec()
 _TENSOR_LINE = re.compile(r"\[\s*\d+/\s*\d+\]\s+\S+\s+- \[(?P<shape>[^\]]*)\], type =\s*(?P<was>\w+)")
 _TENSOR = re.compile(
     r"\[\s*\d+/\s*\d+\]\s+(?P<name>\S+)\s+- \[\s*(?P<row>\d+),[^\]]*\], type =\s*(?P<was>\w+), "
+    r"(?:\s*=+ \S+: did not find weights for \S+\s+)?"  # with an imatrix, of the embedding and the output
     r"(?:converting to (?P<made>\w+) |size =\s*[\d.]+ MiB(?: ->\s*[\d.]+ MiB \((?P<planned>\w+)\))?)"
 )
 _FALLBACK = re.compile(
@@ -115,17 +116,22 @@ def quantize(
                     f"no space left on the disk of {target.parent}", hint="free some: `slmkit list` shows sizes"
                 ) from error
             if "imatrix" in reason or "importance matrix" in reason:
-                raise ImatrixNeededError(
-                    f"{quant} of this model needs an importance matrix, which slmkit cannot make yet",
-                    hint="take a type that does without: Q2_K, Q3_K_S and IQ3_S are the smallest",
-                    log=error.log,
-                ) from error
+                raise imatrix_needed(quant, error.log) from error
             raise EngineError(f"{error.message}: {reason}", hint=error.hint, log=error.log) from error
     text = "".join(log)
     types = _types(text)
     if not types:
         raise EngineError("the engine's log names no tensor: has its format changed?", log=tuple(log[-20:]))
     return QuantizeResult(types, _fallbacks(text, quant), dict(result["build"]))
+
+
+def imatrix_needed(quant: QuantType, log: tuple[str, ...] = ()) -> ImatrixNeededError:
+    """The error for it."""
+    return ImatrixNeededError(
+        f"{quant} of this model needs an importance matrix",
+        hint="let it be made: `--imatrix auto`; Q2_K, Q3_K_S and IQ3_S are the smallest that do without",
+        log=log,
+    )
 
 
 def dry_run(source: Path, requests: Sequence[tuple[QuantType, QuantizeSpec]]) -> list[DryRun | EngineError]:
@@ -162,6 +168,7 @@ def _options(quant: QuantType, spec: QuantizeSpec) -> dict[str, Any]:
         "overrides": [(override.key, override.value) for override in spec.overrides],
         "allow_requantize": spec.allow_requantize,
         "max_buffer_bytes": spec.max_buffer_bytes,
+        "imatrix": str(spec.imatrix.path) if spec.imatrix else None,
     }
 
 

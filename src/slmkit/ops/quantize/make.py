@@ -66,7 +66,7 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
                 "quantize",
                 repo=source.provenance.repo,
                 commit=source.provenance.commit,
-                parents=(source.digest,),
+                parents=(source.digest, *((order.spec.imatrix.digest,) if order.spec.imatrix else ())),
                 parameters={
                     "type": quant.name,
                     "source": source.ref,
