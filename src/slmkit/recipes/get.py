@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from slmkit.core.artifact import Artifact
@@ -13,7 +13,7 @@ from slmkit.ops.describe import now
 from slmkit.recipes.remake import cannot, other_tools, remake
 from slmkit.recipes.verbs import Session
 from slmkit.registry import atomic
-from slmkit.registry.lineage import Family, Known, state
+from slmkit.registry.lineage import Family, Known, called, state
 from slmkit.registry.store import is_whole
 
 
@@ -50,10 +50,8 @@ def _restored(artifact: Artifact, session: Session, n_threads: int | None) -> It
         known = Family(session.registry).find(digest, artifact.model)
         if known is None or known.state != "here":
             yield from _parent(digest, known, artifact, session, n_threads)
-    known = Family(session.registry).find(artifact.provenance.parents[0], artifact.model)
-    if known is None or known.state != "here":
-        raise NotRebuiltError(f"{artifact.ref} cannot be made again: its parent did not come back", hint=None)
-    yield Got(_made(artifact, known.artifact, session, n_threads), fresh=True)
+    parents = [known.artifact for known in Family(session.registry).parents(artifact).values() if known]
+    yield Got(_made(artifact, parents, session, n_threads), fresh=True)
 
 
 def _parent(
@@ -66,7 +64,7 @@ def _parent(
         yield from _restored(known.artifact, session, n_threads)
         return
     p = child.provenance
-    source = p.parameters.get("source") or "its parent"
+    source = called(digest, child) or "its parent"
     if p.action != "convert" or p.repo is None or p.commit is None:
         raise NotRebuiltError(
             f"{child.ref} was made from {source} ({digest[:19]}), which is not registered with these bytes",
@@ -106,14 +104,14 @@ def _allowed(session: Session, ref: str) -> None:
         raise NotInRegistryError(f"{ref} is not here any more, and must be pulled", hint="leave out `--no-pull`")
 
 
-def _made(artifact: Artifact, parent: Artifact, session: Session, n_threads: int | None) -> Artifact:
+def _made(artifact: Artifact, parents: Sequence[Artifact], session: Session, n_threads: int | None) -> Artifact:
     registry = session.registry
     with registry.locked(artifact.model, session.progress):
         there = registry.find(artifact.model, artifact.variant)
         if there is not None and is_whole(there):  # who had the lock has made it
             return there
         with atomic.staged(artifact.path) as folder:
-            made = remake(artifact, parent, folder, session, n_threads=n_threads)
+            made = remake(artifact, parents, folder, session, n_threads=n_threads)
             if [f.sha256 for f in made] != [f.sha256 for f in artifact.files]:
                 raise _other(artifact)
             back = replace(artifact, created=now())

@@ -14,7 +14,7 @@ from slmkit.formats.gguf.difference import first_difference
 from slmkit.recipes.remake import cannot, other_tools, remake
 from slmkit.recipes.verbs import Session
 from slmkit.registry import atomic
-from slmkit.registry.lineage import Family
+from slmkit.registry.lineage import Family, called
 
 Answer = Literal["same", "differs", "cannot"]
 
@@ -54,11 +54,10 @@ def _one(
     missing = missing_parent(artifact, family)
     if missing is not None:
         return Rederived(artifact.ref, "cannot", missing, others)
-    known = family.find(artifact.provenance.parents[0], artifact.model)
-    assert known is not None
+    parents = [known.artifact for known in family.parents(artifact).values() if known]
     with atomic.scratch(session.registry.home) as folder:
         try:
-            made = remake(artifact, known.artifact, folder, session, n_threads=n_threads)
+            made = remake(artifact, parents, folder, session, n_threads=n_threads)
         except (ConvertError, EngineError, FormatError, ChangedError) as error:
             return Rederived(artifact.ref, "cannot", error.message, others)
         if _digests(made) == _digests(artifact.files):
@@ -70,8 +69,7 @@ def missing_parent(artifact: Artifact, family: Family) -> str | None:
     """What is not here of that which it was made from, and how to get it."""
     for digest, known in family.parents(artifact).items():
         if known is None:
-            source = artifact.provenance.parameters.get("source")
-            return f"{source or 'its parent'} ({digest[:19]}) is not registered with these bytes"
+            return f"{called(digest, artifact) or 'its parent'} ({digest[:19]}) is not registered with these bytes"
         if known.state != "here":
             parent = known.artifact.ref
             return f"{parent} is {known.state}: `slmkit get {parent}`"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, File
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.quant import QUANT_TYPES
-from slmkit.core.quantize import QuantizeSpec
+from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.units import size
 from slmkit.errors import DiskFullError
 from slmkit.formats.gguf.header import SHARD
@@ -50,19 +51,20 @@ def other_tools(artifact: Artifact, build: Mapping[str, str]) -> tuple[str, ...]
 
 
 def remake(
-    artifact: Artifact, parent: Artifact, folder: Path, session: Session, *, n_threads: int | None = None
+    artifact: Artifact, parents: Sequence[Artifact], folder: Path, session: Session, *, n_threads: int | None = None
 ) -> tuple[File, ...]:
     """Write the files of `artifact` to `folder` and return what they are, whether that is what they were or not.
 
-    Nothing is registered, and nothing decoded: the digest tells more.
+    `parents` are all that it was made from, in the order of its manifest. Nothing is registered, and nothing decoded:
+    the digest tells more.
 
     Raises `DiskFullError` before anything is written, `ChangedError`, and the errors of converter and engine.
     """
     _check_space(artifact, folder)
     target = folder / _whole(artifact.files[0].name)
     if artifact.provenance.action == "convert":
-        return _convert(artifact, parent, target, session)
-    return _quantize(artifact, parent, target, session, n_threads)
+        return _convert(artifact, parents[0], target, session)
+    return _quantize(artifact, parents, target, session, n_threads)
 
 
 def _convert(artifact: Artifact, parent: Artifact, target: Path, session: Session) -> tuple[File, ...]:
@@ -78,20 +80,27 @@ def _convert(artifact: Artifact, parent: Artifact, target: Path, session: Sessio
 
 
 def _quantize(
-    artifact: Artifact, parent: Artifact, target: Path, session: Session, n_threads: int | None
+    artifact: Artifact, parents: Sequence[Artifact], target: Path, session: Session, n_threads: int | None
 ) -> tuple[File, ...]:
     from slmkit.backends.llamacpp.quantize import quantize
     from slmkit.host.probe import physical_cores
 
     parameters = artifact.provenance.parameters
-    with unchanged(parent):
+    spec = QuantizeSpec.of(parameters)
+    source, *others = parents
+    if spec.imatrix is not None:
+        (imatrix,) = others
+        spec = replace(spec, imatrix=ImatrixFile(spec.imatrix.name, imatrix.path, imatrix.digest))
+    with ExitStack() as stack:
+        for parent in parents:
+            stack.enter_context(unchanged(parent))
         quantize(
-            parent.path,
+            source.path,
             target,
             QUANT_TYPES[str(parameters["type"])],
             n_threads=n_threads or physical_cores(),
             progress=session.progress,
-            spec=QuantizeSpec.of(parameters),
+            spec=spec,
         )
     return tuple(File(p.name, p.stat().st_size, atomic.sha256(p)) for p in sorted(target.parent.glob("*.gguf")))
 

@@ -6,6 +6,7 @@ the model's lock, and deletes only what is left by the dead.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +18,11 @@ from urllib.parse import unquote
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT, Progress
 from slmkit.errors import LockedError, RegistryError
-from slmkit.registry import atomic, dropped, paths
+from slmkit.registry import atomic, dropped, imatrices, paths
 from slmkit.registry.lineage import Family, state
 from slmkit.registry.store import Registry
 
-Kind = Literal["partial", "orphan", "broken", "recipe", "lock", "download"]
+Kind = Literal["partial", "orphan", "broken", "recipe", "lock", "unfinished", "download"]
 
 KINDS: dict[Kind, str] = {
     "partial": "half-written files of processes that are gone",
@@ -29,6 +30,7 @@ KINDS: dict[Kind, str] = {
     "broken": "manifests whose files are gone",
     "recipe": "recipes of dropped files that are here again",
     "lock": "locks of models that are gone",
+    "unfinished": "unfinished importance matrices; `slmkit imatrix` would go on from them",
     "download": "unfinished downloads; a pull would go on from them",
 }
 
@@ -60,7 +62,7 @@ class Freed:
 def find(registry: Registry, progress: Progress) -> list[Garbage]:
     """All garbage of the registry, by kind and path; nothing is changed."""
     known = _family(registry, progress)
-    found = [item for folder in _folders(registry) for item in _of_model(registry, folder, known)]
+    found = [item for model in _models(registry) for item in _of_model(registry, model, known)]
     found += _partials([registry.home, registry.home / "runs"], None)
     found += _locks(registry)
     order = list(KINDS)
@@ -75,12 +77,13 @@ def free(registry: Registry, plan: Sequence[Garbage]) -> Freed:
         wanted = [item for item in plan if item.model == model]
         try:
             with registry.locked(model):  # it clears the partial files itself
-                folder = paths.model_dir(registry.home, model)
-                now = {item.path for item in _of_model(registry, folder, _family(registry, SILENT))}
-                deleted += [i for i in wanted if i.kind == "partial" and not i.path.exists()]
-                now |= {path for path in (paths.lock_path(registry.home, model),) if not folder.exists()}
+                now = {item.path for item in _of_model(registry, model, _family(registry, SILENT))}
+                if not any(folder.exists() for folder in _folders(registry, model)):
+                    now.add(paths.lock_path(registry.home, model))
+                deleted += [item for item in wanted if item.kind == "partial" and not item.path.exists()]
                 deleted += [item for item in wanted if item.path in now and _delete(registry, item)]
-                _tidy(folder, registry.home / "models")
+                for folder in _folders(registry, model):
+                    _tidy(folder)
         except LockedError:
             busy += wanted
     return Freed(tuple(deleted), tuple(busy))
@@ -95,13 +98,22 @@ def _family(registry: Registry, progress: Progress) -> Family | None:
         return None
 
 
-def _folders(registry: Registry) -> list[Path]:
-    return sorted(p for p in (registry.home / "models").glob("*/*") if p.is_dir())
+def _models(registry: Registry) -> list[str]:
+    """All that have a folder."""
+    found = [*(registry.home / "models").glob("*/*"), *(registry.home / "imatrix").glob("*/*")]
+    return sorted({paths.model_of(folder) for folder in found if folder.is_dir()})
 
 
-def _of_model(registry: Registry, folder: Path, known: Family | None) -> Iterator[Garbage]:
-    model = paths.model_of(folder)
-    yield from _partials([folder], model)
+def _folders(registry: Registry, model: str) -> tuple[Path, Path]:
+    """Of its files, and of its importance matrices."""
+    return paths.model_dir(registry.home, model), paths.imatrix_dir(registry.home, model)
+
+
+def _of_model(registry: Registry, model: str, known: Family | None) -> Iterator[Garbage]:
+    folder, imatrix = _folders(registry, model)
+    yield from _partials([folder, imatrix], model)
+    for path in sorted(imatrix.glob(f"{imatrices.UNFINISHED}*")):
+        yield Garbage("unfinished", path, _size_bytes([path]), model)
     if known is None:
         return
     for artifact in registry.artifacts(model):
@@ -109,12 +121,16 @@ def _of_model(registry: Registry, folder: Path, known: Family | None) -> Iterato
             manifest = paths.manifest_path(registry.home, model, artifact.variant)
             left = [p for f in artifact.files if artifact.owned for p in (artifact.root / f.name,) if p.is_file()]
             yield Garbage("broken", manifest, _size_bytes(left), model, artifact)
+    for artifact in imatrices.every(registry, model):
+        if state(artifact) == "gone" and not known.children(artifact.digest):
+            yield Garbage("broken", imatrices.place(registry, model, artifact.variant or "").manifest, 0, model)
     for path in sorted(folder.glob(f"[!.]*{dropped.SUFFIX}")):
         if path.with_suffix(".json").is_file():
             yield Garbage("recipe", path, _size_bytes([path]), model)
     claimed = {a.root / f.name for k in known if k.state != "dropped" for a in (k.artifact,) for f in a.files}
-    for path in sorted(folder.glob("[!.]*.gguf")):
-        if path not in claimed and path.name.startswith(f"{paths.stem(model, '')}"):
+    ours = [*folder.glob(f"{glob.escape(paths.stem(model, ''))}*.gguf"), *imatrix.glob("[!.]*.gguf")]
+    for path in sorted(ours):
+        if path not in claimed:
             yield Garbage("orphan", path, _size_bytes([path]), model)
     restored = folder / "checkpoint"
     if restored.is_dir() and not paths.manifest_path(registry.home, model, None).is_file():
@@ -140,7 +156,7 @@ def _partials(folders: Iterable[Path], model: str | None) -> Iterator[Garbage]:
 def _locks(registry: Registry) -> Iterator[Garbage]:
     for path in sorted((registry.home / "locks").glob("*.lock")):
         model = unquote(path.stem)
-        if "/" in model and not paths.model_dir(registry.home, model).exists():
+        if "/" in model and not any(folder.exists() for folder in _folders(registry, model)):
             yield Garbage("lock", path, _size_bytes([path]), model)
 
 
@@ -164,9 +180,10 @@ def _delete(registry: Registry, item: Garbage) -> bool:
     return True
 
 
-def _tidy(folder: Path, top: Path) -> None:
+def _tidy(folder: Path) -> None:
+    """Remove a model's folder when it is empty, and that of its owner."""
     for path in (folder, folder.parent):
-        if path != top and path.is_dir() and not any(path.iterdir()):
+        if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slmkit.core.artifact import Artifact
-from slmkit.registry import dropped
+from slmkit.registry import dropped, imatrices
 from slmkit.registry.store import Registry
 
 State = Literal["here", "changed", "gone", "dropped"]
@@ -61,6 +61,7 @@ class Family:
     def __init__(self, registry: Registry) -> None:
         self._known = [Known(a, state(a)) for a in registry.artifacts()]
         self._known += [Known(a, "dropped") for a in dropped.all_of(registry.home)]
+        self._known += [Known(a, state(a)) for a in imatrices.all_of(registry)]
 
     def __iter__(self) -> Iterator[Known]:
         return iter(self._known)
@@ -108,10 +109,18 @@ class Family:
     def _parent(self, digest: str, child: Artifact, known: Known | None) -> Node:
         if known is not None:
             return Node(digest, known.artifact.ref, known)
-        first = child.provenance.parents[:1] == (digest,)
-        ref = child.provenance.parameters.get("source") if first else None
+        ref = called(digest, child)
         replaced = any(k.artifact.ref == ref for k in self._known)
         return Node(digest, ref, None, replaced)
+
+
+def called(digest: str, child: Artifact) -> str | None:
+    """What a parent is called in the manifest of `child`: the source comes first, then what it was weighed by."""
+    p = child.provenance
+    if p.parents[:1] == (digest,):
+        return p.parameters.get("source")
+    imatrix = p.parameters.get("imatrix")
+    return f"the importance matrix {imatrix!r}" if imatrix else None
 
 
 def state(artifact: Artifact) -> State:
