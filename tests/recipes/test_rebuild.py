@@ -16,6 +16,7 @@ import pytest
 from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
 from slmkit.core.convert import ConvertSpec
+from slmkit.core.imatrix import Calibration
 from slmkit.core.progress import SILENT, Task, Unit
 from slmkit.core.quant import QUANT_TYPES, quant_types
 from slmkit.core.quantize import Override, QuantizeSpec, Rule
@@ -28,7 +29,7 @@ from slmkit.recipes.get import get
 from slmkit.recipes.rebuildable import candidates, drop
 from slmkit.recipes.rederive import Rederived, rederive
 from slmkit.recipes.verbs import Session
-from slmkit.registry import atomic, dropped, paths
+from slmkit.registry import atomic, dropped, imatrices, paths
 from slmkit.registry.lineage import Family
 from slmkit.registry.store import Registry
 from tests import factories
@@ -94,6 +95,33 @@ def test_with_every_option_that_makes_another_file(family: Registry, session: Se
     assert [got.artifact.digest for got in get(ModelRef.parse(report.artifact.ref), session)] == [before]
 
 
+def test_with_an_importance_matrix(family: Registry, session: Session) -> None:
+    """It is a parent: without it nothing can be made again."""
+    text = Calibration("words", "the of and to in a is that for it as was with be by on not he his but at are " * 300)
+    verbs.imatrix(REF, text, session, n_chunks=3)
+    spec_types = [QUANT_TYPES["IQ2_XXS"], QUANT_TYPES["Q4_K_M"]]
+    reports = list(verbs.quantize(REF, spec_types, session, imatrix="auto"))
+    (imatrix,) = imatrices.all_of(family)
+    made = [report.artifact for report in reports]
+    assert [a.provenance.parents for a in made] == [(named(family, "F16").digest, imatrix.digest)] * 2
+    assert [r.answer for r in rederive(made, session)] == ["same", "same"]
+    node = Family(family).lineage([made[0]]).node(imatrix.digest)
+    assert node.known is not None
+    assert (node.known.artifact, node.known.state) == (imatrix, "here")
+
+    before = digests(family)
+    assert len(dropped_all(family, *made)) == 2
+    check(family.home, settled=True)
+    assert all(got.fresh for artifact in made for got in get(ModelRef.parse(artifact.ref), session))
+    assert digests(family) == before
+
+    imatrix.path.unlink()
+    (found,) = rederive(made[:1], session)
+    assert found.why == f"{imatrix.ref} is gone"
+    (candidate,) = candidates(made[:1], family, engine.build)
+    assert candidate.why_not == f"{imatrix.ref} is gone: not convert or quantize made it, but imatrix"
+
+
 def test_shards(checkpoint: Path, session: Session) -> None:
     registry = session.registry
     adopt.adopt(checkpoint, registry, SILENT)
@@ -143,7 +171,7 @@ def test_what_cannot_be_made_again_says_why(family: Registry, session: Session, 
     orphan = replace(q4, provenance=replace(q4.provenance, parents=("sha256:" + 64 * "0",)))
     reasons = [found.why for found in rederive([source, upstream, orphan], session)]
     assert reasons == [
-        "slmkit did not make it (made by: adopt)",
+        "not convert or quantize made it, but adopt",
         "it was made by the converter 'upstream', which slmkit does not keep",
         f"{MODEL}:F16 (sha256:000000000000) is not registered with these bytes",
     ]
@@ -212,7 +240,7 @@ def test_what_might_not_come_back_stays(family: Registry, session: Session, tmp_
 
     q4, f16, source = named(family, "Q4_0"), named(family, "F16"), named(family, None)
     assert [why_not(a) for a in (q4, f16)] == [None, None]
-    assert "did not make it" in (why_not(source) or "")
+    assert "but adopt" in (why_not(source) or "")
     for name in q4.provenance.tools:
         tools = {**q4.provenance.tools, name: "other"}
         assert f"made by other tools: {name}: other then" in (

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from slmkit.core.artifact import Artifact
     from slmkit.registry.lineage import Lineage, Node
 
+_NOT_DRAWN = ("source", "n_threads", "text_sha256", "llama.cpp", "features", "gpu")
 _DIGEST_LENGTH = len("sha256:") + 12
 
 
@@ -83,26 +84,26 @@ def _branch(
     yield head + _line(node)
     children = [digest for digest in below.get(node.digest, ()) if digest not in seen]
     for digest in found.parents(node.digest)[1:]:
-        yield f"{rest}{'│' if children else ' '}  with {_line(found.node(digest))}"
+        yield f"{rest}{'│' if children else ' '}  with {_line(found.node(digest), made=False)}"
     for digest in children:
         last = digest == children[-1]
         branch = f"{rest}{'└─ ' if last else '├─ '}"
         yield from _branch(found.node(digest), found, below, seen, branch, f"{rest}{'   ' if last else '│  '}")
 
 
-def _line(node: Node) -> str:
+def _line(node: Node, *, made: bool = True) -> str:
     digest = node.digest[:_DIGEST_LENGTH]
     if node.known is None:
         what = "other bytes have this name now" if node.replaced else "not registered"
         return f"{node.ref or 'unknown'}  {digest}  {what}"
     artifact, state = node.known.artifact, node.known.state
     shown = f"dropped: `slmkit get {artifact.ref}` makes it again" if state == "dropped" else state
-    return "  ".join([artifact.ref, _made(artifact), digest, shown])
+    return "  ".join([artifact.ref, *([_made(artifact)] if made else []), digest, shown])
 
 
 def _made(artifact: Artifact) -> str:
-    """The verb with what was chosen, and the versions that did it."""
+    """The verb with what was chosen, and the versions that did it; `--json` has all of both."""
     provenance = artifact.provenance
-    chosen = [f"{k}={v}" for k, v in provenance.parameters.items() if v and k != "source"]
-    tools = ", ".join(f"{k} {v}" for k, v in provenance.tools.items() if k not in ("features", "gpu"))
+    chosen = [f"{k}={v}" for k, v in provenance.parameters.items() if v and k not in _NOT_DRAWN]
+    tools = ", ".join(f"{k} {v}" for k, v in provenance.tools.items() if k not in _NOT_DRAWN)
     return "  ".join(part for part in (" ".join([provenance.action, *chosen]), tools) if part)

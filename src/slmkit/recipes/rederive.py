@@ -71,8 +71,9 @@ def missing_parent(artifact: Artifact, family: Family) -> str | None:
         if known is None:
             return f"{called(digest, artifact) or 'its parent'} ({digest[:19]}) is not registered with these bytes"
         if known.state != "here":
-            parent = known.artifact.ref
-            return f"{parent} is {known.state}: `slmkit get {parent}`"
+            parent = known.artifact
+            again = parent.provenance.action == "pull" or cannot(parent) is None
+            return f"{parent.ref} is {known.state}" + (f": `slmkit get {parent.ref}`" if again else "")
     return None
 
 

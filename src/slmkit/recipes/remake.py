@@ -28,7 +28,7 @@ def cannot(artifact: Artifact) -> str | None:
     """Why it cannot be made again, whatever is here; `None` when it can."""
     p = artifact.provenance
     if p.action not in MADE_BY or not artifact.owned:
-        return f"slmkit did not make it (made by: {p.action})"
+        return f"not convert or quantize made it, but {p.action}"
     if p.parameters.get("converter", "slmkit") != "slmkit":
         return f"it was made by the converter {p.parameters['converter']!r}, which slmkit does not keep"
     if not p.parents or str(p.parameters.get("type")) not in QUANT_TYPES:
