@@ -8,6 +8,7 @@ from pathlib import Path
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, canonical
+from slmkit.core.quantize import label_of
 from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError
 from slmkit.hub import catalog
@@ -61,9 +62,12 @@ def _how_to_get(ref: ModelRef, registry: Registry) -> str:
     """What was dropped is made again, a quant of a GGUF repository is pulled, any other is made."""
     if dropped_of(ref, registry):
         return f"it was dropped; make it again: `slmkit get {ref}`"
-    if canonical(ref.variant or "") not in QUANT_TYPES or "gguf" in ref.name.lower():
+    variant = ref.variant or ""
+    if label := label_of(variant):
+        return f"make it: `slmkit quantize {ref.model} -t {variant.partition('-')[0]} --name {label}`"
+    if canonical(variant) not in QUANT_TYPES or "gguf" in ref.name.lower():
         return f"get it: `slmkit pull {ref}`"
-    return f"make it: `slmkit quantize {ref.model} -t {ref.variant}`"
+    return f"make it: `slmkit quantize {ref.model} -t {variant}`"
 
 
 def any_of(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:

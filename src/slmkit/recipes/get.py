@@ -134,7 +134,7 @@ def _instead(artifact: Artifact) -> str:
     """How to have something of that name after all."""
     variant = artifact.variant or ""
     if artifact.provenance.action == "quantize":
-        return f"make a new one: `slmkit quantize {artifact.model} -t {variant}`"
+        return f"make a new one: `slmkit quantize {artifact.model} -t {artifact.provenance.parameters.get('type')}`"
     if artifact.provenance.action == "convert":
         return f"make a new one: `slmkit convert {artifact.model} --type {variant.lower()}`"
     return f"forget it: `slmkit rm {artifact.ref}`"
