@@ -30,10 +30,10 @@ def unchanged(source: Artifact) -> Iterator[None]:
         yield
     except SlmkitError as error:
         if _stamps(source) != before:
-            raise _changed(source, "while it was being read") from error
+            raise _changed(source, "while it was read") from error
         raise
     if _stamps(source) != before:
-        raise _changed(source, "while it was being read")
+        raise _changed(source, "while it was read")
 
 
 def _stamps(source: Artifact) -> dict[Path, _Stamp | None]:
