@@ -64,6 +64,6 @@ def test_writing_is_refused_in_one_line(start: Start, read_only: Registry, argum
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1, out + err
     assert "Permission denied" in err
-    assert "hint: choose another path; models are kept in SLMKIT_HOME" in err
+    assert "SLMKIT_HOME" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert seen(read_only.home) == before

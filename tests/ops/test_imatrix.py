@@ -79,6 +79,21 @@ def test_a_text_that_ended_is_not_collected_again(float_artifact: Artifact, regi
     assert imatrix(float_artifact, short, registry, SILENT, n_chunks=most - 1).fresh
 
 
+def test_it_goes_with_the_last_of_its_model(tiny: str, registry: Registry) -> None:
+    source = registry.find(tiny, "F16")
+    assert source
+    made = collect(source, registry).artifact
+    kept = registry.plan_removal([source])
+    assert kept.imatrix_dirs == ()
+    registry.remove(kept)
+    assert made.path.is_file()
+    last = registry.plan_removal(registry.artifacts(tiny))
+    assert last.imatrix_dirs == (made.root,)
+    assert last.size_bytes > made.size_bytes
+    registry.remove(last)
+    assert not list((registry.home / "imatrix").iterdir())
+
+
 def test_checkpoints_are_refused(float_artifact: Artifact, checkpoint: Path, registry: Registry) -> None:
     from slmkit.ops import adopt
 

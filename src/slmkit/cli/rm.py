@@ -34,6 +34,7 @@ def rm(
         f"{a.ref}  {units.size(a.size_bytes) if a.owned else 'unlinked, its files stay'}" for a in removal.artifacts
     ]
     lines += [f"{a.ref}  dropped before, its recipe goes" for a in removal.recipes]
+    lines += [f"{path}  importance matrices" for path in removal.imatrix_dirs]
     values = {
         "removed": [a.ref for a in removal.artifacts],
         "size_bytes": removal.size_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ class Removal:
     """What removing would do, before it is done: `slmkit rm --dry-run` shows exactly this.
 
     `links` are artifacts whose files stay where they are (the Hugging Face cache, the user's folder); `recipes` are
-    those whose files were dropped before, which will be forgotten.
+    those whose files were dropped before, which will be forgotten. `imatrix_dirs` are the folders with importance
+    matrices of models of which nothing else stays.
     """
 
     artifacts: tuple[Artifact, ...]
     size_bytes: int
     recipes: tuple[Artifact, ...] = ()
+    imatrix_dirs: tuple[Path, ...] = ()
 
     @property
     def links(self) -> tuple[Artifact, ...]:
@@ -156,7 +159,16 @@ class Registry:
 
     def plan_removal(self, artifacts: Sequence[Artifact], recipes: Sequence[Artifact] = ()) -> Removal:
         """What removing these, and forgetting those that were dropped, would delete and free."""
-        return Removal(tuple(artifacts), sum(a.size_bytes for a in artifacts if a.owned), tuple(recipes))
+        going = (*artifacts, *recipes)
+        models = {
+            a.model
+            for a in going
+            if all(other in going for other in (*self.artifacts(a.model), *dropped.all_of(self.home, a.model)))
+        }
+        dirs = [path for model in sorted(models) if (path := paths.imatrix_dir(self.home, model)).is_dir()]
+        size_bytes = sum(a.size_bytes for a in artifacts if a.owned)
+        size_bytes += sum(file.stat().st_size for path in dirs for file in path.iterdir())
+        return Removal(tuple(artifacts), size_bytes, tuple(recipes), tuple(dirs))
 
     def remove(self, removal: Removal) -> None:
         """Do it: manifests first, so that nothing half deleted looks complete."""
@@ -167,6 +179,12 @@ class Registry:
             with self.locked(artifact.model):
                 dropped.forget(self.home, artifact.model, artifact.variant)
                 _prune(paths.model_dir(self.home, artifact.model), self.home / "models")
+        for model in sorted({a.model for a in (*removal.artifacts, *removal.recipes)}):
+            imatrix_dir = paths.imatrix_dir(self.home, model)
+            if imatrix_dir in removal.imatrix_dirs:
+                with self.locked(model):
+                    shutil.rmtree(imatrix_dir, ignore_errors=True)
+                    _prune(imatrix_dir.parent, self.home / "imatrix")
 
     def drop(self, artifact: Artifact) -> None:
         """Delete the files of one that was made here, and keep its manifest as a recipe; the caller holds the lock."""
