@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.ops.show import Details
     from slmkit.ops.split import SplitReport
+    from slmkit.recipes.get import Got
+    from slmkit.recipes.rederive import Rederived
     from slmkit.recipes.run import RecipeResult
     from slmkit.recipes.verbs import Session
+    from slmkit.registry.garbage import Freed
+    from slmkit.registry.lineage import Lineage
     from slmkit.registry.verify import Damage
 
 Reference = str | ModelRef
@@ -262,10 +266,62 @@ def rm(ref: Reference, *, dry_run: bool = False) -> Removal:
     from slmkit.ops import locate
 
     registry = Registry()
-    removal = registry.plan_removal(locate.everything(_ref(ref), registry))
+    removal = locate.removal(_ref(ref), registry)
     if not dry_run:
         registry.remove(removal)
     return removal
+
+
+def lineage(*refs: Reference) -> Lineage:
+    """What models were made from and what was made from them, as nodes and edges by digest."""
+    from slmkit.ops import locate
+    from slmkit.registry.lineage import Family
+
+    registry = Registry()
+    return Family(registry).lineage([a for ref in refs for a in locate.remembered(_ref(ref), registry)])
+
+
+def rederive(ref: Reference, *, n_threads: int | None = None, progress: Progress = SILENT) -> list[Rederived]:
+    """Make what `ref` names again in a temporary place, and say of each whether it has the same bytes."""
+    from slmkit.ops import locate
+    from slmkit.recipes.rederive import rederive as run
+
+    session = _session(progress)
+    return list(run(locate.everything(_ref(ref), session.registry), session, n_threads=n_threads))
+
+
+def gc(*, dry_run: bool = False, progress: Progress = SILENT) -> Freed:
+    """Free what nothing refers to; with `dry_run` only say what that would be."""
+    from slmkit.ops import gc as op
+    from slmkit.registry.garbage import Freed
+
+    registry = Registry()
+    plan = op.plan(registry, progress)
+    return Freed(tuple(plan), ()) if dry_run else op.free(registry, plan)
+
+
+def drop(*refs: Reference) -> list[Artifact]:
+    """Delete the files of these GGUFs that can be made again bit by bit, and keep their recipes for `get`.
+
+    Gives those that went: what cannot be made again, or is being worked on, stays.
+    """
+    from slmkit.backends.llamacpp import engine
+    from slmkit.ops import locate
+    from slmkit.recipes import rebuildable
+
+    registry = Registry()
+    named = [a for ref in refs for a in locate.everything(_ref(ref), registry)]
+    found = rebuildable.candidates(named, registry, engine.build)
+    return rebuildable.drop([c.artifact for c in found if c.why_not is None], registry)[0]
+
+
+def get(
+    ref: Reference, *, may_pull: bool = True, n_threads: int | None = None, progress: Progress = SILENT
+) -> list[Got]:
+    """Make again what was dropped, with the same bytes, and what it was made from before it."""
+    from slmkit.recipes.get import get as run
+
+    return list(run(_ref(ref), _session(progress, may_pull), n_threads=n_threads))
 
 
 def run_recipe(path: str | Path, *, may_pull: bool = True, progress: Progress = SILENT) -> RecipeResult:

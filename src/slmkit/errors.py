@@ -19,7 +19,7 @@ SlmkitError                     1  error
 │   └── WrongBytesError         1  hub.wrong-bytes   sha256 or size differ from what the Hub promised
 ├── DiskFullError               1  disk.full
 ├── CannotWriteError            1  disk.write        a file or folder that the user named cannot be written
-├── ChangedError                1  changed           a file has changed while it was read
+├── ChangedError                1  changed           a file has changed since it was registered, or while it was read
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
 │   │   └── GgufTypeError       1  format.gguf.type  a tensor type that llama.cpp does not load, such as i2_s
@@ -39,6 +39,7 @@ SlmkitError                     1  error
 ├── RegistryError               1  registry
 │   ├── NotInRegistryError      1  registry.not-found
 │   ├── LockedError             1  registry.locked
+│   ├── NotRebuiltError         1  registry.rebuild  what was dropped cannot be made again, or has other bytes now
 │   └── DamagedError            3  registry.damaged  verify found files that are not what they were
 ├── DependencyMissingError      1  missing           an optional package is not installed
 ├── SomeFailedError             1  some-failed       some items failed, the others were done
@@ -184,7 +185,7 @@ class CannotWriteError(SlmkitError):
 
 
 class ChangedError(SlmkitError):
-    """A file has changed while it was read; what was made of it was thrown away."""
+    """A file has changed since it was registered, or while it was read; what was made of it was thrown away."""
 
     code = "changed"
 
@@ -305,6 +306,12 @@ class LockedError(RegistryError):
     """Another process is writing the same model."""
 
     code = "registry.locked"
+
+
+class NotRebuiltError(RegistryError):
+    """What was dropped cannot be made again, or was and has other bytes than before."""
+
+    code = "registry.rebuild"
 
 
 class DamagedError(RegistryError):

@@ -60,8 +60,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             cwd=folder,
             env={**users, "HF_HUB_OFFLINE": "1", "COLUMNS": "100", **(env or {})},
             text=True,
-            stdin=subprocess.DEVNULL,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
         running.append(process)
         return process

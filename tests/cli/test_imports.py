@@ -44,6 +44,9 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         f"compare {MODEL}",
         "verify",
         f"rm {MODEL} --dry-run",
+        "list --all",
+        f"lineage {MODEL}",
+        f"get {MODEL}",
     ],
 )
 def test_a_command_that_only_looks_loads_nothing_heavy(furnished: Registry, arguments: str) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -206,3 +207,27 @@ def test_a_folder_that_a_dead_writer_left_goes_with_the_next_lock(registry: Regi
     (left / "model.safetensors").write_bytes(b"half")
     with registry.locked("org/name"):
         assert not left.exists()
+
+
+def test_a_lock_file_that_is_deleted_while_others_wait_for_it(registry: Registry) -> None:
+    """As `gc` does it: who waited must not hold the deleted file beside another who holds a new one."""
+    entered, may_go = threading.Event(), threading.Event()
+
+    def wait_for_it() -> None:
+        with Registry(registry.home).locked("org/name", SILENT):
+            entered.set()
+            may_go.wait(60)
+
+    waiting = threading.Thread(target=wait_for_it)
+    with registry.locked("org/name"):
+        waiting.start()
+        time.sleep(0.3)
+        assert not entered.is_set()
+        paths.lock_path(registry.home, "org/name").unlink()
+    try:
+        assert entered.wait(60)
+        with pytest.raises(LockedError), Registry(registry.home).locked("org/name"):
+            pass
+    finally:
+        may_go.set()
+        waiting.join()

@@ -21,8 +21,11 @@ from slmkit.cli import (
     diff,
     doctor,
     export,
+    gc,
+    get,
     imatrix,
     inspect,
+    lineage,
     merge,
     plan,
     pull,
@@ -134,6 +137,9 @@ app.command("inspect", rich_help_panel=_KEEP)(inspect.inspect)
 app.command("adopt", rich_help_panel=_KEEP)(adopt.adopt)
 app.command("verify", rich_help_panel=_KEEP)(verify_command.verify)
 app.command("rm", rich_help_panel=_KEEP)(rm.rm)
+app.command("lineage", rich_help_panel=_KEEP)(lineage.lineage)
+app.command("gc", rich_help_panel=_KEEP)(gc.gc)
+app.command("get", rich_help_panel=_KEEP)(get.get)
 
 
 def main() -> None:

@@ -26,18 +26,20 @@ def rm(
 
     output = open_output(as_json=as_json, quiet=quiet)
     registry = session(output).registry
-    removal = registry.plan_removal(locate.everything(parse(ref), registry))
+    removal = locate.removal(parse(ref), registry)
     if not dry_run:
         registry.remove(removal)
     verb = "would free" if dry_run else "freed"
     lines = [
         f"{a.ref}  {units.size(a.size_bytes) if a.owned else 'unlinked, its files stay'}" for a in removal.artifacts
     ]
+    lines += [f"{a.ref}  dropped before, its recipe goes" for a in removal.recipes]
     lines += [f"{path}  importance matrices" for path in removal.imatrix_dirs]
     values = {
         "removed": [a.ref for a in removal.artifacts],
         "size_bytes": removal.size_bytes,
         "dry_run": dry_run,
+        "recipes": [a.ref for a in removal.recipes],
         "kept_files": [str(a.path) for a in removal.links],
     }
     output.record(values, "\n".join([*lines, f"{verb} {units.size(removal.size_bytes)}"]))

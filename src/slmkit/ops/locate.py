@@ -13,7 +13,8 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError, UsageError
 from slmkit.hub import catalog
 from slmkit.ops import adopt
-from slmkit.registry.store import Registry, is_whole
+from slmkit.registry import dropped
+from slmkit.registry.store import Registry, Removal, is_whole
 
 
 def expand(ref: ModelRef) -> ModelRef:
@@ -53,7 +54,7 @@ def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifac
         return every
     one = registry.find(ref.model, ref.variant)
     if one is None:
-        raise NotInRegistryError(f"no {ref} here", hint=_how_to_get(ref))
+        raise NotInRegistryError(f"no {ref} here", hint=_how_to_get(ref, registry))
     return [one]
 
 
@@ -77,8 +78,10 @@ def gguf(ref: ModelRef, registry: Registry, progress: Progress) -> Path:
     return found[0].path
 
 
-def _how_to_get(ref: ModelRef) -> str:
-    """A quant of a GGUF repository is pulled, any other is made."""
+def _how_to_get(ref: ModelRef, registry: Registry) -> str:
+    """What was dropped is made again, a quant of a GGUF repository is pulled, any other is made."""
+    if dropped_of(ref, registry):
+        return f"it was dropped; make it again: `slmkit get {ref}`"
     variant = ref.variant or ""
     if label := label_of(variant):
         return f"make it: `slmkit quantize {ref.model} -t {variant.partition('-')[0]} --name {label}`"
@@ -96,18 +99,54 @@ def any_of(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifa
 
 def everything(ref: ModelRef, registry: Registry) -> list[Artifact]:
     """All registered artifacts that a reference covers, the checkpoint too; raises `NotInRegistryError` for none."""
+    found = registered(ref, registry)
+    if not found:
+        gone = dropped_of(ref, registry)
+        raise _unknown(ref, f"make it again: `slmkit get {gone[0].ref}`" if gone else None)
+    return found
+
+
+def registered(ref: ModelRef, registry: Registry) -> list[Artifact]:
+    """The same, or nothing."""
     ref = expand(ref)
     if ref.kind == "path":
         path = Path(ref.name).expanduser().absolute()
-        found = [a for a in registry.artifacts() if a.path == path]
-    elif ref.variant is None:
-        found = registry.artifacts(ref.model)
-    else:
-        one = registry.find(ref.model, ref.variant)
-        found = [one] if one else []
+        return [a for a in registry.artifacts() if a.path == path]
+    if ref.variant is None:
+        return registry.artifacts(ref.model)
+    one = registry.find(ref.model, ref.variant)
+    return [one] if one else []
+
+
+def dropped_of(ref: ModelRef, registry: Registry) -> list[Artifact]:
+    """What a reference covers of that which `gc` dropped."""
+    ref = expand(ref)
+    if ref.kind == "path":
+        path = Path(ref.name).expanduser().absolute()
+        return [a for a in dropped.all_of(registry.home) if a.path == path]
+    if ref.variant is None:
+        return dropped.all_of(registry.home, ref.model)
+    one = dropped.find(registry.home, ref.model, ref.variant)
+    return [one] if one else []
+
+
+def remembered(ref: ModelRef, registry: Registry) -> list[Artifact]:
+    """What a reference covers, registered or dropped; raises `NotInRegistryError` for nothing."""
+    found = [*registered(ref, registry), *dropped_of(ref, registry)]
     if not found:
-        hint = "`slmkit list` shows what there is"
-        if ref.kind == "hub" and ref.variant is None:
-            hint = f"get it: `slmkit pull {ref}`; {hint}"
-        raise NotInRegistryError(f"nothing registered as {ref}", hint=hint)
+        raise _unknown(ref)
     return found
+
+
+def removal(ref: ModelRef, registry: Registry) -> Removal:
+    """What removing a reference would do; raises `NotInRegistryError` when it covers nothing."""
+    remembered(ref, registry)
+    return registry.plan_removal(registered(ref, registry), dropped_of(ref, registry))
+
+
+def _unknown(ref: ModelRef, hint: str | None = None) -> NotInRegistryError:
+    if hint is None:
+        hint = "`slmkit list` shows what there is"
+        if expand(ref).kind == "hub" and ref.variant is None:
+            hint = f"get it: `slmkit pull {expand(ref)}`; {hint}"
+    return NotInRegistryError(f"nothing registered as {expand(ref)}", hint=hint)

@@ -14,7 +14,14 @@ from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import canonical
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
-from slmkit.errors import GgufError, GgufTypeError, HubFileNotFoundError, OfflineError, UsageError
+from slmkit.errors import (
+    GgufError,
+    GgufTypeError,
+    HubFileNotFoundError,
+    OfflineError,
+    UsageError,
+    WrongBytesError,
+)
 from slmkit.formats.gguf.types import FOREIGN_TYPES
 from slmkit.hub import select
 from slmkit.hub.client import HubClient, RepoSnapshot
@@ -87,6 +94,38 @@ def pull(
     noun = "file" if len(artifact.files) == 1 else "files"
     progress.say(f"{artifact.ref}: {len(artifact.files)} {noun}, {size(artifact.size_bytes)}")
     return artifact
+
+
+def restore(
+    artifact: Artifact,
+    registry: Registry,
+    *,
+    offline: bool = False,
+    progress: Progress = SILENT,
+    client: HubClient | None = None,
+) -> Artifact:
+    """Download again the files of an artifact that was pulled and is no longer in the cache: the same commit's.
+
+    Raises as `pull` does, and `WrongBytesError` when the repository has not got these bytes any more.
+    """
+    p = artifact.provenance
+    hub = client or HubClient(offline=offline, progress=progress)
+    with hub:
+        snapshot = hub.snapshot(p.repo or artifact.repo_id, p.commit)
+        files = {file.path: file for file in snapshot.files}
+        missing = [file.name for file in artifact.files if file.name not in files]
+        if missing:
+            raise HubFileNotFoundError(f"{snapshot.repo} at {snapshot.commit[:12]} has no {missing[0]}")
+        got = download(hub, snapshot, [files[file.name] for file in artifact.files], progress=progress)
+    restored = replace(artifact, root=got.root, files=got.files, created=now())
+    if restored.digest != artifact.digest:
+        raise WrongBytesError(
+            f"{snapshot.repo} at {snapshot.commit[:12]} has other bytes than when {artifact.ref} was pulled",
+            hint=f"pull it anew: `slmkit pull {artifact.ref}`",
+        )
+    with registry.locked(restored.model, progress):
+        registry.publish(restored)
+    return restored
 
 
 def _facts(path: Path, repo: str) -> dict[str, Any]:

@@ -45,29 +45,43 @@ def partial(target: Path) -> Iterator[Path]:
 def staged(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, for it or its shards under their final names.
 
-    When the block ends well its files move to where `target` belongs, all of them or none (what they replace is gone);
-    when it does not, they vanish. Raises `DiskFullError`.
+    When the block ends well the files in it move to where `target` belongs, all of them or none (what they replace is
+    gone); when it does not, they vanish. Raises `DiskFullError`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{os.getpid()}-", dir=target.parent))
-    moved: list[Path] = []
+    with scratch(target.parent) as folder:
+        try:
+            yield folder
+            for path in folder.iterdir():
+                flush(path)
+            place(folder, target.parent)
+        except OSError as error:
+            if is_disk_full(error):
+                raise disk_full(target) from error
+            raise
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A temporary folder in `parent` that vanishes in the end; of a process that was killed `gc` finds it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{os.getpid()}-", dir=parent))
     try:
         yield folder
-        files = sorted(folder.iterdir())
-        for path in files:
-            flush(path)
-        for path in files:
-            moved.append(path.replace(target.parent / path.name))
-        _sync_folder(target.parent)
-        moved.clear()
-    except OSError as error:
-        if is_disk_full(error):
-            raise disk_full(target) from error
-        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def place(folder: Path, target: Path) -> None:
+    """Move the flushed files of `folder` to `target`: all of them or none."""
+    moved: list[Path] = []
+    try:
+        for path in sorted(folder.iterdir()):
+            moved.append(path.replace(target / path.name))
+        _sync_folder(target)
+    except BaseException:  # Ctrl-C, too
         for path in moved:
             path.unlink(missing_ok=True)
+        raise
 
 
 def require_space(target: Path, size_bytes: int) -> None:
@@ -110,6 +124,12 @@ def disk_full(target: Path) -> DiskFullError:
         f"no space left on the disk of {target.parent}",
         hint="free some: `slmkit list` shows sizes, `slmkit rm REF` deletes; or set SLMKIT_HOME to another disk",
     )
+
+
+def writer(partial: Path) -> int | None:
+    """The process that writes a partial file or folder, or wrote it; `None` for a name that is not ours."""
+    number = partial.name.removeprefix(PARTIAL).partition("-")[0]
+    return int(number) if partial.name.startswith(PARTIAL) and number.isdigit() else None
 
 
 def clear_partials(folder: Path) -> None:

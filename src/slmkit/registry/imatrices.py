@@ -13,6 +13,7 @@ from slmkit.formats.gguf.header import read_header
 from slmkit.registry import atomic, manifests, paths
 from slmkit.registry.store import Registry, is_current
 
+UNFINISHED = ".unfinished-"
 _SUFFIX = ".gguf"
 
 
@@ -28,13 +29,18 @@ class Place:
 def place(registry: Registry, model: str, label: str) -> Place:
     """See `Place`."""
     folder = paths.imatrix_dir(registry.home, model)
-    return Place(folder / f"{label}{_SUFFIX}", folder / f"{label}.json", folder / f".unfinished-{label}{_SUFFIX}")
+    return Place(folder / f"{label}{_SUFFIX}", folder / f"{label}.json", folder / f"{UNFINISHED}{label}{_SUFFIX}")
 
 
 def every(registry: Registry, model: str) -> list[Artifact]:
     """All of a model, the newest first."""
     found = [manifests.read(path) for path in sorted(paths.imatrix_dir(registry.home, model).glob("[!.]*.json"))]
     return sorted(found, key=lambda a: a.created, reverse=True)
+
+
+def all_of(registry: Registry) -> list[Artifact]:
+    """Those of all models."""
+    return [manifests.read(path) for path in sorted((registry.home / "imatrix").glob("*/*/[!.]*.json"))]
 
 
 def find(registry: Registry, model: str, label: str) -> Artifact | None:

@@ -43,9 +43,14 @@ def to_document(artifact: Artifact, folder: Path) -> dict[str, Any]:
     }
 
 
+def text(artifact: Artifact, folder: Path) -> str:
+    """The manifest that lies in `folder`, as it is written."""
+    return json.dumps(to_document(artifact, folder), indent=1, ensure_ascii=False) + "\n"
+
+
 def write(path: Path, artifact: Artifact) -> None:
     """Write the manifest; it appears whole or not at all."""
-    write_text(path, json.dumps(to_document(artifact, path.parent), indent=1, ensure_ascii=False) + "\n")
+    write_text(path, text(artifact, path.parent))
 
 
 def read(path: Path) -> Artifact:

@@ -13,7 +13,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.errors import CannotWriteError, LockedError, RegistryError, is_disk_full
 from slmkit.formats.gguf.header import SHARD
-from slmkit.registry import atomic, manifests, paths
+from slmkit.registry import atomic, dropped, manifests, paths
 
 _LOCK_POLL_S = 0.2
 
@@ -22,12 +22,14 @@ _LOCK_POLL_S = 0.2
 class Removal:
     """What removing would do, before it is done: `slmkit rm --dry-run` shows exactly this.
 
-    `links` are artifacts whose files stay where they are (the Hugging Face cache, the user's folder).
-    `imatrix_dirs` are the folders with importance matrices of models of which nothing else stays.
+    `links` are artifacts whose files stay where they are (the Hugging Face cache, the user's folder); `recipes` are
+    those whose files were dropped before, which will be forgotten. `imatrix_dirs` are the folders with importance
+    matrices of models of which nothing else stays.
     """
 
     artifacts: tuple[Artifact, ...]
     size_bytes: int
+    recipes: tuple[Artifact, ...] = ()
     imatrix_dirs: tuple[Path, ...] = ()
 
     @property
@@ -75,12 +77,27 @@ class Registry:
         found = self.find(source.model, variant)
         return found if found and is_current(found, source.digest) else None
 
-    def publish(self, artifact: Artifact) -> None:
-        """Make a complete artifact known. Its files are in place already; the manifest is the last thing written.
+    def publish(self, artifact: Artifact, staged: Path | None = None) -> None:
+        """Make a complete artifact known. Its files are in place, or wait under their names in the folder `staged`.
 
-        A GGUF made here takes the place of an earlier one of the variant: files of that which are not its own go.
+        A GGUF made here takes the place of an earlier one of the variant: files of that which are not its own go. All
+        that can fail for want of room is done before, and no manifest describes other bytes for even a moment.
+
+        Raises `DiskFullError`; what was registered before is then untouched.
         """
-        manifests.write(paths.manifest_path(self.home, artifact.model, artifact.variant), artifact)
+        manifest = paths.manifest_path(self.home, artifact.model, artifact.variant)
+        try:
+            with atomic.partial(manifest) as temporary:
+                temporary.write_text(manifests.text(artifact, manifest.parent), encoding="utf-8")
+                if staged is not None:
+                    for path in (temporary, *staged.iterdir()):
+                        atomic.flush(path)  # from here on only names change, which needs no room
+                    self._place(staged, artifact, manifest)
+        except OSError as error:
+            if is_disk_full(error):
+                raise atomic.disk_full(manifest) from error
+            raise
+        dropped.forget(self.home, artifact.model, artifact.variant)
         if artifact.owned and artifact.variant is not None:
             whole = paths.gguf_path(self.home, artifact.model, artifact.variant)
             kept = {artifact.root / f.name for f in artifact.files}
@@ -88,6 +105,25 @@ class Registry:
                 match = SHARD.fullmatch(path.name)
                 if path == whole or (match and match["prefix"] == whole.stem):
                     path.unlink(missing_ok=True)
+
+    def _place(self, staged: Path, artifact: Artifact, manifest: Path) -> None:
+        """Move the files to where they belong; the old manifest is out of the way while they are not what it says."""
+        try:
+            before = manifests.read(manifest) if manifest.is_file() else None
+        except RegistryError:  # damaged: it says nothing about any file
+            before = None
+        if before is not None and before.files == artifact.files:
+            atomic.place(staged, artifact.root)
+            return
+        with atomic.scratch(manifest.parent) as aside:
+            if manifest.is_file():
+                manifest.replace(aside / manifest.name)
+            try:
+                atomic.place(staged, artifact.root)
+            except BaseException:  # Ctrl-C, too
+                if before is not None and is_whole(before):
+                    (aside / manifest.name).replace(manifest)
+                raise
 
     @contextmanager
     def locked(self, model: str, waiting: Progress | None = None) -> Iterator[None]:
@@ -121,29 +157,49 @@ class Registry:
         finally:
             lock.release()
 
-    def plan_removal(self, artifacts: Sequence[Artifact]) -> Removal:
-        """What removing these would delete and free."""
-        models = {a.model for a in artifacts if all(other in artifacts for other in self.artifacts(a.model))}
+    def plan_removal(self, artifacts: Sequence[Artifact], recipes: Sequence[Artifact] = ()) -> Removal:
+        """What removing these, and forgetting those that were dropped, would delete and free."""
+        going = (*artifacts, *recipes)
+        models = {
+            a.model
+            for a in going
+            if all(other in going for other in (*self.artifacts(a.model), *dropped.all_of(self.home, a.model)))
+        }
         dirs = [path for model in sorted(models) if (path := paths.imatrix_dir(self.home, model)).is_dir()]
         size_bytes = sum(a.size_bytes for a in artifacts if a.owned)
         size_bytes += sum(file.stat().st_size for path in dirs for file in path.iterdir())
-        return Removal(tuple(artifacts), size_bytes, tuple(dirs))
+        return Removal(tuple(artifacts), size_bytes, tuple(recipes), tuple(dirs))
 
     def remove(self, removal: Removal) -> None:
         """Do it: manifests first, so that nothing half deleted looks complete."""
         for artifact in removal.artifacts:
             with self.locked(artifact.model):
-                folder = paths.model_dir(self.home, artifact.model)
-                owned = [_inside(folder, artifact.root / f.name) for f in artifact.files] if artifact.owned else []
-                paths.manifest_path(self.home, artifact.model, artifact.variant).unlink(missing_ok=True)
-                for path in owned:
-                    path.unlink(missing_ok=True)
-                for path in {p.parent for p in owned} | {folder}:
-                    _prune(path, self.home / "models")
-                imatrix_dir = paths.imatrix_dir(self.home, artifact.model)
-                if imatrix_dir in removal.imatrix_dirs and imatrix_dir.is_dir():
-                    shutil.rmtree(imatrix_dir)
+                self.delete(artifact)
+        for artifact in removal.recipes:
+            with self.locked(artifact.model):
+                dropped.forget(self.home, artifact.model, artifact.variant)
+                _prune(paths.model_dir(self.home, artifact.model), self.home / "models")
+        for model in sorted({a.model for a in (*removal.artifacts, *removal.recipes)}):
+            imatrix_dir = paths.imatrix_dir(self.home, model)
+            if imatrix_dir in removal.imatrix_dirs:
+                with self.locked(model):
+                    shutil.rmtree(imatrix_dir, ignore_errors=True)
                     _prune(imatrix_dir.parent, self.home / "imatrix")
+
+    def drop(self, artifact: Artifact) -> None:
+        """Delete the files of one that was made here, and keep its manifest as a recipe; the caller holds the lock."""
+        dropped.keep(self.home, artifact)
+        self.delete(artifact)
+
+    def delete(self, artifact: Artifact) -> None:
+        """Delete one, never outside its model's folder; the caller holds the lock."""
+        folder = paths.model_dir(self.home, artifact.model)
+        owned = [_inside(folder, artifact.root / f.name) for f in artifact.files] if artifact.owned else []
+        paths.manifest_path(self.home, artifact.model, artifact.variant).unlink(missing_ok=True)
+        for path in owned:
+            path.unlink(missing_ok=True)
+        for path in {p.parent for p in owned} | {folder}:
+            _prune(path, self.home / "models")
 
 
 def _inside(folder: Path, path: Path) -> Path:

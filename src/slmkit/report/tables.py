@@ -86,8 +86,8 @@ def imatrix_table(rows: Sequence[TensorStatistics]) -> Table:
     return Table(columns, cells, "importance")
 
 
-def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
-    """What `list` prints."""
+def artifacts_table(artifacts: Sequence[Artifact], dropped: Sequence[Artifact] = ()) -> Table:
+    """What `list` prints; `dropped` are those of which only the recipes are here."""
     columns = (
         Column("model", "model", right=False),
         Column("variant", "type", right=False),
@@ -96,7 +96,9 @@ def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
         Column("bpw", "bpw"),
         Column("made_by", "made by", right=False),
         Column("created", "created", right=False),
+        *((Column("here", "files", right=False),) if dropped else ()),
     )
+    everything = sorted((*artifacts, *dropped), key=lambda a: (a.model.lower(), a.variant is not None, a.variant or ""))
     rows = tuple(
         (
             Cell(a.model, a.model),
@@ -106,11 +108,12 @@ def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
             _number(a.facts.get("bpw"), 2),
             Cell(_made_by(a), a.provenance.action),
             Cell(a.created[:16].replace("T", " "), a.created),
+            *((Cell("dropped" if a in dropped else "here", a not in dropped),) if dropped else ()),
         )
-        for a in artifacts
+        for a in everything
     )
     total = sum(a.size_bytes for a in artifacts if a.owned)
-    return Table(columns, rows, "models", (f"{units.size(total)} made here",) if artifacts else ())
+    return Table(columns, rows, "models", (f"{units.size(total)} made here",) if everything else ())
 
 
 def _made_by(artifact: Artifact) -> str:
@@ -160,6 +163,34 @@ def quantize_table(rows: Sequence[Quantized], notes: Sequence[str] = ()) -> Tabl
         for row in rows
     )
     return Table(columns, cells, "quantize", tuple(notes))
+
+
+@dataclass(frozen=True)
+class Freeable:
+    """One row of what `gc` would free: files of one kind."""
+
+    what: str
+    n_files: int
+    size_bytes: int
+
+
+def freeable_table(rows: Sequence[Freeable]) -> Table:
+    """What `gc` shows before it deletes."""
+    columns = (Column("what", "what", right=False), Column("n_files", "number"), Column("size_bytes", "size"))
+    cells = tuple(
+        (Cell(row.what, row.what), Cell(str(row.n_files), row.n_files), _size(row.size_bytes)) for row in rows
+    )
+    return Table(columns, cells, "gc")
+
+
+def rebuildable_table(rows: Sequence[tuple[Artifact, str | None]]) -> Table:
+    """What `gc --rebuildable` shows before it drops files: each with the reason why it must stay, if there is one."""
+    columns = (Column("ref", "model", right=False), Column("size_bytes", "size"), Column("why_not", "", right=False))
+    cells = tuple(
+        (Cell(a.ref, a.ref), _size(a.size_bytes), Cell(f"stays: {why}" if why else "can be made again", why))
+        for a, why in rows
+    )
+    return Table(columns, cells, "gc")
 
 
 def _speed_columns(pp: str, tg: str) -> list[Column]:

@@ -19,6 +19,7 @@ from slmkit.ops.convert.plan import resolve_type, wanted_type
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
+from slmkit.registry.unchanged import unchanged
 
 
 def convert_artifact(
@@ -53,30 +54,29 @@ def convert_artifact(
             if not force and (found := _there(source, variant, spec, registry, progress)):
                 return found  # who had the lock has made it
         with atomic.staged(final) as folder:
-            files, facts, tools = _make(source, folder / final.name, resolved, spec, progress)
+            with unchanged(source):
+                files, facts, tools = _make(source, folder / final.name, resolved, spec, progress)
             verified = spec.verify and _works(folder / files[0].name, progress)
-            if target is None:  # an old manifest must not describe the new file for even a moment
-                paths.manifest_path(registry.home, source.model, variant).unlink(missing_ok=True)
-        artifact = Artifact(
-            model=source.model,
-            variant=variant,
-            root=final.parent,
-            files=files,
-            owned=True,
-            provenance=Provenance(
-                "convert",
-                repo=source.provenance.repo,
-                commit=source.provenance.commit,
-                parents=(source.digest,) if source.files else (),
-                parameters={"type": variant, "source": source.ref, **spec.parameters},
-                tools={"slmkit": __version__, **tools},
-                notes=source.provenance.notes,
-            ),
-            created=now(),
-            facts={**facts, "verified": verified},
-        )
-        if target is None:
-            registry.publish(artifact)
+            artifact = Artifact(
+                model=source.model,
+                variant=variant,
+                root=final.parent,
+                files=files,
+                owned=True,
+                provenance=Provenance(
+                    "convert",
+                    repo=source.provenance.repo,
+                    commit=source.provenance.commit,
+                    parents=(source.digest,) if source.files else (),
+                    parameters={"type": variant, "source": source.ref, **spec.parameters},
+                    tools={"slmkit": __version__, **tools},
+                    notes=source.provenance.notes,
+                ),
+                created=now(),
+                facts={**facts, "verified": verified},
+            )
+            if target is None:
+                registry.publish(artifact, folder)
     return artifact
 
 

@@ -18,10 +18,10 @@ from slmkit.core.quantize import QuantizeSpec
 from slmkit.errors import EngineError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.describe import gguf_facts, now
-from slmkit.ops.quantize import source as source_files
 from slmkit.ops.quantize.label import label_facts
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
+from slmkit.registry.unchanged import unchanged
 
 
 @dataclass(frozen=True)
@@ -41,49 +41,45 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
     """
     source, quant = order.source, order.quant
     target = paths.gguf_path(registry.home, source.model, order.variant)
-    before = source_files.state(source)
     with atomic.staged(target) as folder:
-        result = quantize_file(
-            source.path,
-            folder / target.name,
-            quant,
-            n_threads=n_threads,
-            progress=progress,
-            spec=order.spec,
-            children=children,
-        )
-        source_files.check_unchanged(source, before)
+        with unchanged(source):
+            result = quantize_file(
+                source.path,
+                folder / target.name,
+                quant,
+                n_threads=n_threads,
+                progress=progress,
+                spec=order.spec,
+                children=children,
+            )
         made = sorted(folder.iterdir())
         facts = {**gguf_facts(made[0]), **_label(quant, made, result)}
-        files = _checked(made, quant, progress, children)
-        # an old manifest must not describe the new file for even a moment
-        paths.manifest_path(registry.home, source.model, order.variant).unlink(missing_ok=True)
-    if order.spec.allow_requantize:
-        facts["requantized_from"] = source.variant
-    artifact = Artifact(
-        model=source.model,
-        variant=order.variant,
-        root=target.parent,
-        files=files,
-        owned=True,
-        provenance=Provenance(
-            "quantize",
-            repo=source.provenance.repo,
-            commit=source.provenance.commit,
-            parents=(source.digest, *((order.spec.imatrix.digest,) if order.spec.imatrix else ())),
-            parameters={
-                "type": quant.name,
-                "source": source.ref,
-                "n_threads": n_threads,
-                **order.spec.parameters,
-            },
-            tools={"slmkit": __version__, **result.build},
-            notes=source.provenance.notes,
-        ),
-        created=now(),
-        facts=facts,
-    )
-    registry.publish(artifact)
+        if order.spec.allow_requantize:
+            facts["requantized_from"] = source.variant
+        artifact = Artifact(
+            model=source.model,
+            variant=order.variant,
+            root=target.parent,
+            files=_checked(made, quant, progress, children),
+            owned=True,
+            provenance=Provenance(
+                "quantize",
+                repo=source.provenance.repo,
+                commit=source.provenance.commit,
+                parents=(source.digest, *((order.spec.imatrix.digest,) if order.spec.imatrix else ())),
+                parameters={
+                    "type": quant.name,
+                    "source": source.ref,
+                    "n_threads": n_threads,
+                    **order.spec.parameters,
+                },
+                tools={"slmkit": __version__, **result.build},
+                notes=source.provenance.notes,
+            ),
+            created=now(),
+            facts=facts,
+        )
+        registry.publish(artifact, folder)
     return artifact
 
 

@@ -1,4 +1,4 @@
-"""What is quantized: whether it may be, whether the options fit it, and whether it stays the same meanwhile."""
+"""What is quantized: whether it may be, and whether the options fit it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from slmkit.formats.gguf.header import TensorInfo, read_header, shards
 from slmkit.registry.store import is_whole
 
 FLOATS = ("F32", "BF16", "F16")
-
-State = tuple[tuple[int, int, int], ...]
-"""Size, time of change and inode of each file."""
 
 
 def is_float(source: Artifact) -> bool:
@@ -68,24 +65,6 @@ def tensors_of(source: Artifact) -> list[TensorInfo]:
             hint=f"`slmkit verify {source.ref}` shows what is wrong; make or get it again",
         )
     return [tensor for path in shards(source.path) for tensor in read_header(path).tensors]
-
-
-def state(source: Artifact) -> State:
-    """What the files are like now."""
-    stats = [(source.root / file.name).stat() for file in source.files]
-    return tuple((s.st_size, s.st_mtime_ns, s.st_ino) for s in stats)
-
-
-def check_unchanged(source: Artifact, before: State) -> None:
-    """Raise `ChangedError` when the files are not what they were: what was read of them is of no model."""
-    try:
-        same = state(source) == before
-    except OSError:
-        same = False
-    if not same:
-        raise ChangedError(
-            f"{source.ref} has changed while it was read: {source.path}", hint="run the same command again"
-        )
 
 
 def _float_hint(source: Artifact, quant: QuantType) -> str:
