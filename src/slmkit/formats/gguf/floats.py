@@ -31,7 +31,8 @@ def floats(data: bytes, kind: GgmlType) -> Floats:
     from gguf.quants import dequantize
 
     if kind.name in _PLAIN:
-        return np.frombuffer(data, _PLAIN[kind.name]).astype(np.float32)
+        with np.errstate(over="ignore"):  # a double that no float32 holds is infinite
+            return np.frombuffer(data, _PLAIN[kind.name]).astype(np.float32)
     if not is_readable(kind):
         raise GgufError(f"{kind.name} cannot be turned into floats here: the gguf package lacks it")
     one_row = np.frombuffer(data, np.uint8).reshape(1, -1)  # gguf-py works on 16 rows at a time, however short they are
