@@ -23,6 +23,7 @@ from slmkit.registry.store import Registry, Removal
 if TYPE_CHECKING:
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.ops.show import Details
     from slmkit.recipes.run import RecipeResult
@@ -115,6 +116,26 @@ def quantize(
             n_threads=n_threads,
         )
     )
+
+
+def imatrix(
+    ref: Reference,
+    *,
+    text: str | Path | None = None,
+    corpus: str | None = None,
+    n_chunks: int | None = None,
+    may_pull: bool = True,
+    force: bool = False,
+    n_threads: int | None = None,
+    progress: Progress = SILENT,
+) -> ImatrixReport:
+    """Collect a model's importance matrix on a text file or on one of slmkit's corpora."""
+    from slmkit.ops import corpora
+    from slmkit.recipes import verbs
+
+    calibration = corpora.text_file(Path(text)) if text else corpora.corpus(corpus or corpora.DEFAULT)
+    session = _session(progress, may_pull)
+    return verbs.imatrix(_ref(ref), calibration, session, n_chunks=n_chunks, force=force, n_threads=n_threads)
 
 
 def export(ref: Reference, folder: str | Path, *, progress: Progress = SILENT) -> ExportReport:

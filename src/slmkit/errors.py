@@ -22,6 +22,7 @@ SlmkitError                     1  error
 ├── ChangedError                1  changed           a file has changed while it was read
 ├── FormatError                 1  format            a file is not what it should be
 │   ├── GgufError               1  format.gguf
+│   ├── ImatrixError            1  format.imatrix    not an importance matrix, or a damaged one
 │   ├── SafetensorsError        1  format.safetensors
 │   └── TokenizerError          1  format.tokenizer
 ├── ConvertError                1  convert
@@ -197,6 +198,12 @@ class GgufError(FormatError):
     """Not a GGUF file, or a damaged one."""
 
     code = "format.gguf"
+
+
+class ImatrixError(FormatError):
+    """Not an importance matrix, or a damaged one."""
+
+    code = "format.imatrix"
 
 
 class SafetensorsError(FormatError):

@@ -11,7 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from slmkit._version import __version__
-from slmkit.cli import adopt, bench, catalog, compare, convert, demo, doctor, export, pull, quantize, recipe, rm, show
+from slmkit.cli import (
+    adopt,
+    bench,
+    catalog,
+    compare,
+    convert,
+    demo,
+    doctor,
+    export,
+    imatrix,
+    pull,
+    quantize,
+    recipe,
+    rm,
+    show,
+)
 from slmkit.cli import list as list_command
 from slmkit.cli import verify as verify_command
 from slmkit.cli.output import current, open_output
@@ -97,6 +112,7 @@ app.command("demo", rich_help_panel=_MAKE)(demo.demo)
 app.command("pull", rich_help_panel=_MAKE)(pull.pull)
 app.command("convert", rich_help_panel=_MAKE)(convert.convert)
 app.command("quantize", rich_help_panel=_MAKE)(quantize.quantize)
+app.command("imatrix", rich_help_panel=_MAKE)(imatrix.imatrix)
 app.command("export", rich_help_panel=_MAKE)(export.export)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)

@@ -15,7 +15,7 @@ from slmkit.errors import UsageError
 
 OverrideValue = int | float | bool | str
 
-_MAX_OVERRIDE_BYTES = 127
+MOST_OVERRIDE_BYTES = 127
 """`llama_model_kv_override` of llama.h (0c1e57098) has 128 bytes for a key and for a text, the last of them zero."""
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _LABEL_CHARACTERS = 32
@@ -51,8 +51,8 @@ class Override:
 
     def __post_init__(self) -> None:
         for text in (self.key, self.value if isinstance(self.value, str) else ""):
-            if len(text.encode()) > _MAX_OVERRIDE_BYTES:
-                raise UsageError(f"the engine takes at most {_MAX_OVERRIDE_BYTES} bytes: {text!r}")
+            if len(text.encode()) > MOST_OVERRIDE_BYTES:
+                raise UsageError(f"the engine takes at most {MOST_OVERRIDE_BYTES} bytes: {text!r}")
         if not self.key:
             raise UsageError("an override needs a key", hint="`tokenizer.ggml.add_bos_token=bool:false`, say")
 

@@ -18,13 +18,15 @@ from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
-from slmkit.registry import atomic, paths
+from slmkit.registry import atomic, imatrices, paths
 from slmkit.registry.store import Registry, is_current, is_whole
 
 if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.core.imatrix import Calibration, TensorStatistics
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
+    from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.quantize import QuantizeReport
 
 FLOATS = ("F32", "BF16", "F16")
@@ -244,6 +246,44 @@ def best_float(model: str, source: Artifact | None, registry: Registry) -> Artif
     """The most exact float GGUF that is here and was made from `source`, if that is known."""
     every = (registry.find(model, name) for name in FLOATS)
     return next((a for a in every if a and (is_current(a, source.digest) if source else is_whole(a))), None)
+
+
+def imatrix(
+    ref: ModelRef,
+    calibration: Calibration,
+    session: Session,
+    *,
+    n_chunks: int | None = None,
+    force: bool = False,
+    n_threads: int | None = None,
+) -> ImatrixReport:
+    """Collect the importance matrix of the GGUF that a reference names, by default the model's float file."""
+    from slmkit.ops import imatrix as imatrix_op
+
+    source = float_source(ref, session)
+    registry, progress = session.registry, session.progress
+    return imatrix_op.imatrix(
+        source, calibration, registry, progress, n_chunks=n_chunks, force=force, n_threads=n_threads
+    )
+
+
+def imatrix_statistics(
+    ref: ModelRef, session: Session, calibration: Calibration | None = None
+) -> list[TensorStatistics]:
+    """What is in the model's newest importance matrix, or in that of a text, or in the file that `ref` names."""
+    from slmkit.ops.imatrix_statistics import read_statistics  # loads numpy
+
+    ref = locate.expand(ref)
+    if ref.kind == "path" and imatrices.is_imatrix(Path(ref.name)):
+        return read_statistics(Path(ref.name))
+    is_path = ref.kind == "path"
+    model = adopt.describe(Path(ref.name), session.progress, hashed=False).model if is_path else ref.model
+    found = imatrices.every(session.registry, model)
+    if calibration is not None:
+        found = [a for a in found if a.provenance.parameters["text_sha256"] == calibration.sha256]
+    if not found:
+        raise NotInRegistryError(f"no importance matrix of {model} here", hint=f"make it: `slmkit imatrix {ref}`")
+    return read_statistics(found[0].path)
 
 
 def export(ref: ModelRef, folder: Path, session: Session) -> ExportReport:

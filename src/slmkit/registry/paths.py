@@ -4,6 +4,7 @@ models/<org>/<name>/checkpoint.json            manifest of a checkpoint (its fil
 models/<org>/<name>/<name>-Q4_0.gguf           a GGUF made here
 models/<org>/<name>/<name>-Q4_0.json           its manifest, written last: a manifest means complete
 models/<org>/<name>@<revision>/...             the same for a revision other than the default
+imatrix/<org>/<name>/<label>.gguf              an importance matrix, named after its text; <label>.json is its manifest
 runs/<time>-<kind>-<id>.json                   one document for each bench run
 locks/                                         one lock file for each model being written
 """
@@ -52,6 +53,11 @@ def gguf_path(home: Path, model: str, variant: str) -> Path:
 def manifest_path(home: Path, model: str, variant: str | None) -> Path:
     """Where the manifest of an artifact belongs."""
     return model_dir(home, model) / f"{stem(model, variant)}.json"
+
+
+def imatrix_dir(home: Path, model: str) -> Path:
+    """The folder of a model's importance matrices."""
+    return home / "imatrix" / model_dir(home, model).relative_to(home / "models")
 
 
 def lock_path(home: Path, model: str) -> Path:

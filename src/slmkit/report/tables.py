@@ -9,6 +9,7 @@ from slmkit.core import stats, units
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow
 from slmkit.core.compare import CompareRow, Comparison
+from slmkit.core.imatrix import TensorStatistics
 from slmkit.report.table import Cell, Column, Table
 
 
@@ -45,6 +46,44 @@ def compare_table(comparison: Comparison) -> Table:
     rows = tuple(_compare_cells(row, one_model) for row in comparison.rows)
     title = comparison.rows[0].model if one_model else "comparison"
     return Table(tuple(columns), rows, title, comparison.notes)
+
+
+def imatrix_table(rows: Sequence[TensorStatistics]) -> Table:
+    """The columns of `llama-imatrix --show-statistics`."""
+    columns = (
+        Column("layer", "layer"),
+        Column("tensor", "tensor", right=False),
+        Column("total", "Σ(act²)"),
+        Column("minimum", "min"),
+        Column("maximum", "max"),
+        Column("mean", "μ"),
+        Column("deviation", "σ"),
+        Column("active", "active"),
+        Column("n_columns", "N"),
+        Column("entropy_bits", "entropy"),
+        Column("entropy_share", "E (norm)"),
+        Column("z_share", "ZD"),
+        Column("cosine", "cos sim"),
+    )
+    cells = tuple(
+        (
+            Cell("-" if row.layer is None else str(row.layer), row.layer),
+            Cell(row.tensor, row.tensor),
+            _number(row.total, 2),
+            _number(row.minimum, 4),
+            _number(row.maximum, 4),
+            _number(row.mean, 2),
+            _number(row.deviation, 2),
+            Cell(f"{row.active:.2%}", row.active),
+            Cell(str(row.n_columns), row.n_columns),
+            _number(row.entropy, 4),
+            Cell(f"{row.entropy_share:.2%}", row.entropy_share),
+            Cell(f"{row.z_share:.2%}", row.z_share),
+            _number(row.cosine, 4),
+        )
+        for row in rows
+    )
+    return Table(columns, cells, "importance")
 
 
 def artifacts_table(artifacts: Sequence[Artifact]) -> Table:

@@ -17,6 +17,7 @@ from slmkit.backends.llamacpp.child import llama_cpp_commit
 Pointer = Any
 """An opaque pointer of the C library."""
 Floats = NDArray[np.float32]
+Watcher = Callable[[int, bool], bool]
 
 
 class NativeError(Exception):
@@ -66,9 +67,17 @@ def model(path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False) -> 
 
 
 @contextmanager
-def context(loaded: Pointer, *, n_ctx: int, n_batch: int, n_ubatch: int, n_threads: int) -> Iterator[Pointer]:
-    """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`."""
+def context(
+    loaded: Pointer, *, n_ctx: int, n_batch: int, n_ubatch: int, n_threads: int, watch: Watcher | None = None
+) -> Iterator[Pointer]:
+    """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`.
+
+    `watch` is called with the address of each tensor before it is computed, and if it says yes, after that; to say no
+    then leaves out what would follow.
+    """
     params = ll.llama_context_default_params()
+    if watch:
+        params.cb_eval = ll.ggml_backend_sched_eval_callback(lambda tensor, before, _: watch(tensor, before))
     params.n_ctx = n_ctx
     params.n_batch = n_batch
     params.n_ubatch = n_ubatch

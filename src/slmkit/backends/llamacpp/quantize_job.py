@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import llama_cpp as ll
+import numpy as np
 
 from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
+from slmkit.core.quantize import MOST_OVERRIDE_BYTES
+from slmkit.formats.imatrix import Imatrix, read
 
 
 def quantize(channel: Channel, source: str, target: str, **options: Any) -> dict[str, Any]:
@@ -54,9 +58,10 @@ def _call(
     overrides: Sequence[tuple[str, Any]] = (),
     allow_requantize: bool = False,
     max_buffer_bytes: int | None = None,
+    imatrix: str | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Raises `NativeError`; the reason is in the log. Types are numbers of `enum ggml_type`."""
+    """Raises `NativeError`; the reason is in the log. Types are numbers of `enum ggml_type`, `imatrix` is a file."""
     params = ll.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.dry_run = ftype, n_threads, dry_run
     params.pure, params.quantize_output_tensor = pure, not leave_output
@@ -73,6 +78,10 @@ def _call(
     if prune_layers:
         ordered = sorted(set(prune_layers))
         params.prune_layers = (ctypes.c_int32 * (len(ordered) + 1))(*ordered, -1)
+    if imatrix is not None:
+        importance = read(Path(imatrix))
+        params.imatrix = _importance(importance)
+        overrides = [*overrides, *_origin(Path(imatrix), importance)]
     if overrides:
         array = (ll.llama_model_kv_override * (len(overrides) + 1))()
         for slot, (key, value) in zip(array, overrides, strict=False):
@@ -80,6 +89,36 @@ def _call(
         params.kv_overrides = array
     if ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params)):
         raise NativeError("llama.cpp could not quantize")
+
+
+def _importance(imatrix: Imatrix) -> Any:
+    """What the engine takes: for each matrix the mean squares of all its experts, one after the other."""
+    array = (ll.llama_model_imatrix_data * (len(imatrix.entries) + 1))()
+    for slot, (name, entry) in zip(array, imatrix.entries.items(), strict=False):
+        means = np.ascontiguousarray(entry.means)
+        _kept.append(means)
+        slot.name, slot.size = name.encode(), means.size
+        slot.data = means.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    return array
+
+
+def _origin(path: Path, imatrix: Imatrix) -> list[tuple[str, Any]]:
+    """What llama-quantize writes about it into the file that it makes; of the path only the file's name."""
+    said: list[tuple[str, Any]] = [("quantize.imatrix.file", _fitting(path.name))]
+    if imatrix.datasets:
+        said.append(("quantize.imatrix.dataset", _fitting(imatrix.datasets[0])))
+    said.append(("quantize.imatrix.entries_count", len(imatrix.entries)))
+    if imatrix.n_chunks > 0:
+        said.append(("quantize.imatrix.chunks_count", imatrix.n_chunks))
+    return said
+
+
+def _fitting(text: str) -> str:
+    """As much of it as the engine takes; no half characters."""
+    return text.encode()[:MOST_OVERRIDE_BYTES].decode("utf-8", "ignore")
+
+
+_kept: list[Any] = []  # the engine gets pointers into these
 
 
 def _override(slot: Any, key: str, value: Any) -> None:

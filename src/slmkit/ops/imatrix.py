@@ -1,0 +1,120 @@
+"""`imatrix`: a GGUF and a text become an importance matrix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from slmkit._version import __version__
+from slmkit.backends.llamacpp.imatrix import collect
+from slmkit.core.artifact import Artifact, File, Provenance
+from slmkit.core.imatrix import CHUNK_TOKENS, Calibration
+from slmkit.core.progress import Progress
+from slmkit.errors import UsageError
+from slmkit.host.probe import physical_cores
+from slmkit.ops import corpora
+from slmkit.ops.describe import now
+from slmkit.registry import atomic, imatrices
+from slmkit.registry.store import Registry, is_current
+
+
+@dataclass(frozen=True)
+class ImatrixReport:
+    """A finished one; `fresh` is false when it was there already."""
+
+    source: Artifact
+    artifact: Artifact
+    fresh: bool
+
+
+def imatrix(
+    source: Artifact,
+    calibration: Calibration,
+    registry: Registry,
+    progress: Progress,
+    *,
+    n_chunks: int | None = None,
+    force: bool = False,
+    n_threads: int | None = None,
+) -> ImatrixReport:
+    """Collect on at most `n_chunks` chunks and register it; a run that was interrupted is gone on with.
+
+    Raises `UsageError` for a checkpoint or a text too short, `LockedError`, `DiskFullError` and the engine's errors.
+    """
+    if source.is_checkpoint:
+        raise UsageError(f"{source.ref} is a checkpoint: a GGUF is wanted", hint=f"`slmkit convert {source.ref}`")
+    name = label(calibration)
+    found = imatrices.find(registry, source.model, name)
+    if not force and found and _is_same(found, source, calibration, n_chunks):
+        return ImatrixReport(source, found, fresh=False)
+    threads = n_threads or physical_cores()
+    here = imatrices.place(registry, source.model, name)
+    subject = hashlib.sha256(json.dumps([source.digest, calibration.sha256]).encode()).hexdigest()
+    with imatrices.locked(registry, source.model):
+        if force:
+            here.state.unlink(missing_ok=True)
+        with atomic.partial(here.target) as temporary:
+            result = collect(
+                source.path,
+                temporary,
+                calibration,
+                state=here.state,
+                subject=subject,
+                n_chunks=n_chunks,
+                n_threads=threads,
+                progress=progress,
+            )
+            file = File(here.target.name, temporary.stat().st_size, atomic.sha256(temporary))
+            here.manifest.unlink(missing_ok=True)  # an old one must not describe the new file for even a moment
+        artifact = Artifact(
+            model=source.model,
+            variant=name,
+            root=here.target.parent,
+            files=(file,),
+            owned=True,
+            provenance=Provenance(
+                "imatrix",
+                repo=source.provenance.repo,
+                commit=source.provenance.commit,
+                parents=(source.digest,),
+                parameters={
+                    "text": calibration.name,
+                    "text_sha256": calibration.sha256,
+                    "n_chunks": n_chunks,
+                    "chunk_size": CHUNK_TOKENS,
+                    "source": source.ref,
+                    "n_threads": threads,
+                },
+                tools={"slmkit": __version__, **result.build},
+            ),
+            created=now(),
+            facts={
+                "n_tokens": result.n_tokens,
+                "n_chunks": result.n_chunks,
+                "n_entries": result.n_entries,
+                "reason": result.reason,
+                "moved": list(result.moved),
+            },
+        )
+        imatrices.publish(registry, artifact)
+    return ImatrixReport(source, artifact, fresh=True)
+
+
+def label(calibration: Calibration) -> str:
+    """How the file is called: a corpus by its name, a text of the user's by its name and digest."""
+    if calibration.name in corpora.names() and calibration == corpora.corpus(calibration.name):
+        return calibration.name
+    stem = re.sub(r"[^\w.-]", "_", Path(calibration.name).stem, flags=re.ASCII).strip(".")[:64]
+    return f"{stem or 'text'}-{calibration.sha256[:8]}"
+
+
+def _is_same(found: Artifact, source: Artifact, calibration: Calibration, n_chunks: int | None) -> bool:
+    """Whether collecting again would end in the same."""
+    if not is_current(found, source.digest) or found.provenance.parameters["text_sha256"] != calibration.sha256:
+        return False
+    if found.facts["reason"] == "chunks":
+        return bool(found.facts["n_chunks"] == n_chunks)
+    return n_chunks is None or n_chunks >= found.facts["n_chunks"]
