@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         list_models,
         pull,
         quantize,
+        quantize_to_target,
         rm,
         run_recipe,
         show,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from slmkit.core.convert import ConvertSpec
     from slmkit.core.quantize import Override, QuantizeSpec, Rule
     from slmkit.core.refs import ModelRef
+    from slmkit.core.target import TargetSpec
     from slmkit.errors import SlmkitError
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "QuantizeSpec",
     "Rule",
     "SlmkitError",
+    "TargetSpec",
     "__version__",
     "adopt",
     "bench",
@@ -57,6 +60,7 @@ __all__ = [
     "list_models",
     "pull",
     "quantize",
+    "quantize_to_target",
     "rm",
     "run_recipe",
     "show",
@@ -74,6 +78,7 @@ _HOMES = {
     "QuantizeSpec": "core.quantize",
     "Rule": "core.quantize",
     "SlmkitError": "errors",
+    "TargetSpec": "core.target",
 }
 
 

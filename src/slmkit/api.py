@@ -18,6 +18,7 @@ from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import quant_types
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
 from slmkit.registry.store import Registry, Removal
 
 if TYPE_CHECKING:
@@ -116,6 +117,23 @@ def quantize(
             n_threads=n_threads,
         )
     )
+
+
+def quantize_to_target(
+    ref: Reference,
+    target: TargetSpec,
+    *,
+    name: str | None = None,
+    may_pull: bool = True,
+    force: bool = False,
+    n_threads: int | None = None,
+    progress: Progress = SILENT,
+) -> QuantizeReport:
+    """Make the best mix of types for a size of file, bits per weight or a reduction: `TargetSpec("bpw", 4.5)`."""
+    from slmkit.recipes import verbs
+
+    session = _session(progress, may_pull)
+    return verbs.quantize_to_target(_ref(ref), target, session, name=name, force=force, n_threads=n_threads)
 
 
 def imatrix(

@@ -7,10 +7,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.quant import QUANT_TYPES, QuantType
+from slmkit.core.target import TargetSpec
 from slmkit.errors import UsageError
 
 OverrideValue = int | float | bool | str
@@ -98,6 +100,14 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class ImatrixFile:
+    """An importance matrix, by which the engine weighs errors."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class QuantizeSpec:
     """The defaults are what `slmkit quantize REF -t TYPE` does.
 
@@ -105,7 +115,7 @@ class QuantizeSpec:
     the type's base, without llama.cpp's mixture; `leave_output` keeps output.weight as it is. `keep_split` writes as
     many shards as the source has. `prune_layers` are left out and the rest counted anew. `max_buffer_bytes` bounds what
     the engine holds of one tensor; `None` is its own bound, 8 GiB. `allow_requantize` takes a source that is quantized
-    already.
+    already. `target` is the size that the rules were found for.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -118,6 +128,8 @@ class QuantizeSpec:
     overrides: tuple[Override, ...] = ()
     allow_requantize: bool = False
     max_buffer_bytes: int | None = None
+    imatrix: ImatrixFile | None = None
+    target: TargetSpec | None = None
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -132,12 +144,16 @@ class QuantizeSpec:
             "prune_layers": sorted(set(self.prune_layers)),
             "overrides": {override.key: override.value for override in self.overrides},
             "allow_requantize": self.allow_requantize,
+            "imatrix": self.imatrix and self.imatrix.digest,
+            "target": self.target and {self.target.unit: self.target.value},
         }
         return {name: value for name, value in chosen.items() if value}
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """The spec with these `parameters`, which may have others beside them; `max_buffer_bytes` is no part of it."""
+        """The spec with these `parameters`, which may have others beside them; `max_buffer_bytes` and where the imatrix
+        is are no part of them.
+        """
         return cls(
             rules=tuple(Rule(pattern, kind) for pattern, kind in parameters.get("rules", ())),
             output_type=parameters.get("output_type"),
@@ -148,6 +164,8 @@ class QuantizeSpec:
             prune_layers=tuple(parameters.get("prune_layers", ())),
             overrides=tuple(Override(key, value) for key, value in parameters.get("overrides", {}).items()),
             allow_requantize=parameters.get("allow_requantize", False),
+            imatrix=ImatrixFile(Path(), parameters["imatrix"]) if "imatrix" in parameters else None,
+            target=next((TargetSpec(*target) for target in parameters.get("target", {}).items()), None),
         )
 
     def is_met_by(self, made: Artifact) -> bool:
@@ -159,6 +177,8 @@ class QuantizeSpec:
         """What tells its files from those of other specs, in a name: `pure`, `output-Q8_0`, `rules-3f9a1c`; empty for
         the defaults. How the files are split is no part of it: the weights are the same.
         """
+        if self.target:
+            return self.target.label
         chosen = {name: value for name, value in self.parameters.items() if name != "keep_split"}
         words = [
             "pure" if self.pure else "",
@@ -169,6 +189,7 @@ class QuantizeSpec:
             "rules" if self.rules else "",
             "pruned" if self.prune_layers else "",
             "overrides" if self.overrides else "",
+            "imatrix" if self.imatrix else "",
         ]
         label = "-".join(word for word in words if word)
         if not (self.rules or self.prune_layers or self.overrides) and len(label) <= _LABEL_CHARACTERS:
@@ -180,12 +201,14 @@ class QuantizeSpec:
 def variant_name(quant: QuantType, spec: QuantizeSpec, *, name: str | None = None, source: str | None = None) -> str:
     """What a quant is called: its type, and after a dash what makes it other than `slmkit quantize REF -t TYPE`.
 
-    That is `name`, or what the spec says of itself, after the label of the `source` variant, if that has one.
+    That is `name`, or what the spec says of itself, after the label of the `source` variant, if that has one. In place
+    of the type stands `MIX` where a target decides.
     """
     if name is not None and _LABEL.fullmatch(name) is None:
         raise UsageError(f"not a name for a variant: {name!r}", hint="letters, digits, `.`, `_`, `-`; at most 32")
     label = label_of(source or "") if name is None else ""
-    return "-".join(part for part in (quant.name, label, name or spec.label) if part)
+    kind = "MIX" if spec.target else quant.name
+    return "-".join(part for part in (kind, label, name or spec.label) if part)
 
 
 def label_of(variant: str) -> str:

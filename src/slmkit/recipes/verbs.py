@@ -13,9 +13,10 @@ from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
-from slmkit.core.quant import QuantType
-from slmkit.core.quantize import QuantizeSpec
+from slmkit.core.quant import QUANT_TYPES, QuantType
+from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
 from slmkit.registry import atomic, imatrices, paths
@@ -184,6 +185,37 @@ def quantize(
         on_failure=on_failure,
     )
     return _in_order(types, floats, made)
+
+
+def quantize_to_target(
+    ref: ModelRef,
+    target: TargetSpec,
+    session: Session,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    n_threads: int | None = None,
+) -> QuantizeReport:
+    """Make the best mix of types of the size that `target` says, pulling and converting first where that is missing;
+    errors are weighed by the model's newest importance matrix, when it has one.
+    """
+    from slmkit.ops import quantize as quantize_op
+    from slmkit.ops import target as target_op
+
+    source, registry, progress = float_source(ref, session), session.registry, session.progress
+    found = imatrices.newest(registry, source)
+    imatrix_file = ImatrixFile(found.path, found.digest) if found else None
+    made = None if force else target_op.find(source, target, registry, imatrix_file)
+    if made:
+        quant = QUANT_TYPES[made.provenance.parameters["type"]]
+        return quantize_op.QuantizeReport(quant, source, made, fresh=False)
+    if found is None:
+        progress.say(f"no importance matrix of {source.ref}: `slmkit imatrix {ref}` first makes a better mix")
+    plan = target_op.plan(source, target, registry, progress, imatrix=imatrix_file, n_threads=n_threads)
+    (report,) = quantize_op.quantize(
+        source, [plan.quant], registry, progress, spec=plan.spec, name=name, force=force, n_threads=n_threads
+    )
+    return report
 
 
 def _converted(

@@ -50,6 +50,7 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
             n_threads=n_threads,
             progress=progress,
             spec=order.spec,
+            imatrix=order.spec.imatrix.path if order.spec.imatrix else None,
             children=children,
         )
         source_files.check_unchanged(source, before)
