@@ -25,7 +25,7 @@ class Probe:
 class Distortion:
     """Of one tensor: by type the mean squared change of what it puts out, as a share of its mean square.
 
-    Columns count as their inputs are large: by the imatrix, or all the same. Measured on `n_rows` of its rows.
+    With an imatrix half of it counts columns as their inputs are large. Measured on `n_rows` of its rows.
     """
 
     relative_errors: Mapping[str, float]
@@ -48,10 +48,8 @@ def distortion(
 
     def hear(event: Event, _: int) -> None:
         if event["event"] == "tensor":
-            energy = event["energy"] or 1.0  # of nothing but zeros, which every type has exactly
-            shares = [error / energy for error in event["errors"]]
             types = by_name[event["name"]].types
-            listen(event["name"], Distortion(dict(zip(types, shares, strict=True)), event["n_rows"]))
+            listen(event["name"], Distortion(dict(zip(types, event["errors"], strict=True)), event["n_rows"]))
 
     arguments = {
         "tensors": [

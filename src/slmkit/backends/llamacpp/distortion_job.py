@@ -46,9 +46,10 @@ def distortion(
     """Quantize rows of each tensor to each of its `types` and read them back; one event `tensor` for each.
 
     A tensor has `name`, `path`, `offset` in bytes, `type` (F32, F16 or BF16), `shape` in ggml order and `types`,
-    numbers of `enum ggml_type`. About `n_sample` of its weights are looked at: whole rows, drawn by `seed`. `errors`
-    are the sums over a row of importance * (x - quantized x)^2, `energy` that of importance * x^2, both means over the
-    rows; the importance of a column is what `imatrix` says, the mean square of what it is multiplied with, else 1.
+    numbers of `enum ggml_type`. About `n_sample` of its weights are looked at: whole rows, drawn by `seed`. An error is
+    the sum of importance * (x - quantized x)^2 as a share of that of importance * x^2. The importance of a column is
+    the mean square of what it is multiplied with, as `imatrix` has it, and half of the error counts all columns alike:
+    where the first token makes one column a thousand times as important as any other, those still matter to the rest.
     """
     entries = imatrix_format.read(Path(imatrix)).entries if imatrix else {}
     with ThreadPoolExecutor(n_threads) as pool:
@@ -57,8 +58,7 @@ def distortion(
             entry = entries.get(tensor["name"])
             importance = None if entry is None else _importance(entry, tensor)
             measured = pool.map(partial(_error, rows, matrices, importance), tensor["types"])
-            energy = _mean(rows, matrices, importance)
-            channel.send("tensor", name=tensor["name"], n_rows=len(rows), energy=energy, errors=list(measured))
+            channel.send("tensor", name=tensor["name"], n_rows=len(rows), errors=list(measured))
     return {"build": bindings.build()}
 
 
@@ -86,7 +86,17 @@ def _rows(tensor: Mapping[str, Any], n_sample: int, seed: int) -> tuple[Floats, 
 
 
 def _error(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: int) -> float:
-    return _mean(rows - _quantized(rows, matrices, importance, kind), matrices, importance)
+    lost = rows - _quantized(rows, matrices, importance, kind)
+    alike = _energy(lost) / (_energy(rows) or 1.0)  # nothing but zeros, which every type has exactly
+    if importance is None:
+        return alike
+    weights = importance[matrices]
+    return (alike + _energy(lost, weights) / (_energy(rows, weights) or 1.0)) / 2
+
+
+def _energy(rows: Floats, weights: Floats | None = None) -> float:
+    squares = np.square(rows)
+    return float((squares if weights is None else squares * weights).sum(dtype=np.float64))
 
 
 def _quantized(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: int) -> Floats:
@@ -109,11 +119,3 @@ def _quantized(rows: Floats, matrices: NDArray[np.intp], importance: Floats | No
         lib.ggml_quantize_chunk(kind, part.ctypes.data, made.ctypes.data, 0, len(part), n_columns, guide)
     traits.to_float(buffer.ctypes.data, back.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), back.size)
     return back
-
-
-def _mean(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None) -> float:
-    """The mean over the rows of their weighted squares."""
-    squares = np.square(rows)
-    if importance is not None:
-        squares *= importance[matrices]
-    return float(squares.sum(dtype=np.float64)) / len(rows)

@@ -14,19 +14,22 @@ from __future__ import annotations
 import re
 
 LAYER_COEFFICIENTS = {
-    "attn_q": 1.0,
-    "attn_k": 1.5,
-    "attn_v": 4.5,
+    "attn_q": 0.8,
+    "attn_k": 1.2,
+    "attn_v": 5.8,
     "attn_qkv": 2.5,
     "attn_output": 2.2,
-    "ffn_gate": 3.5,
-    "ffn_up": 5.0,
-    "ffn_down": 5.5,
+    "ffn_gate": 3.0,
+    "ffn_up": 5.3,
+    "ffn_down": 5.9,
 }
 """Of the tensors of a role in all layers together."""
 OUTPUT_COEFFICIENT = 9.0
 """Of the matrix that makes the logits."""
 OTHER_COEFFICIENT = 3.5
+"""Of other roles (experts' and state-space matrices, embeddings that are not the output): the mean of those above."""
+END_FACTOR = 1.7
+"""In the first and the last layer: 2.4 and 3.4 for SmolLM2, 1.2 and 0.9 for Gemma; the geometric mean."""
 
 _IN_LAYER = re.compile(r"blk\.(\d+)\.(\w+?)(?:_exps|_shexp)?\.weight")
 
@@ -36,4 +39,5 @@ def coefficient(name: str, n_layers: int, *, is_output: bool) -> float:
     if is_output:
         return OUTPUT_COEFFICIENT
     match = _IN_LAYER.fullmatch(name)
-    return LAYER_COEFFICIENTS.get(match[2] if match else "", OTHER_COEFFICIENT) / max(n_layers, 1)
+    share = LAYER_COEFFICIENTS.get(match[2] if match else "", OTHER_COEFFICIENT) / n_layers
+    return share * (END_FACTOR if match and int(match[1]) in (0, n_layers - 1) else 1.0)
