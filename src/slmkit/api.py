@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRun, BenchSpec
@@ -92,6 +92,7 @@ def quantize(
     *,
     spec: QuantizeSpec | None = None,
     name: str | None = None,
+    imatrix: str | Path | None = None,
     strict_share: float | None = None,
     may_pull: bool = True,
     force: bool = False,
@@ -101,7 +102,8 @@ def quantize(
     """Make several types of a model, several at the same time, pulling and converting first where that is missing.
 
     `spec` has the engine's options; a file that is not made by the defaults is called `TYPE-name`. With `strict_share`
-    a type is refused (`VerdictError`) of which a larger share of the parameters would fall back to another.
+    a type is refused (`VerdictError`) of which a larger share of the parameters would fall back to another. `imatrix`
+    is the file of an importance matrix, or `auto` for the model's own, which is collected where there is none.
     """
     from slmkit.recipes import verbs
 
@@ -112,6 +114,7 @@ def quantize(
             _session(progress, may_pull),
             spec=spec,
             name=name,
+            imatrix="auto" if imatrix == "auto" else Path(imatrix) if imatrix else None,
             strict_share=strict_share,
             force=force,
             n_threads=n_threads,
@@ -124,16 +127,23 @@ def quantize_to_target(
     target: TargetSpec,
     *,
     name: str | None = None,
+    imatrix: str | Path | None = "newest",
     may_pull: bool = True,
     force: bool = False,
     n_threads: int | None = None,
     progress: Progress = SILENT,
 ) -> QuantizeReport:
-    """Make the best mix of types for a size of file, bits per weight or a reduction: `TargetSpec("bpw", 4.5)`."""
-    from slmkit.recipes import verbs
+    """Make the best mix of types for a size of file, bits per weight or a reduction: `TargetSpec("bpw", 4.5)`.
+
+    `imatrix` is a file, `auto` (the source's newest, collected where it has none), `newest` (used where there is one).
+    """
+    from slmkit.recipes.target import quantize_to_target as recipe
 
     session = _session(progress, may_pull)
-    return verbs.quantize_to_target(_ref(ref), target, session, name=name, force=force, n_threads=n_threads)
+    file: Path | Literal["auto", "newest"] | None = None
+    if imatrix is not None:
+        file = "auto" if imatrix == "auto" else "newest" if imatrix == "newest" else Path(imatrix)
+    return recipe(_ref(ref), target, session, name=name, imatrix=file, force=force, n_threads=n_threads)
 
 
 def imatrix(

@@ -92,7 +92,7 @@ def test_the_main_path(slmkit: Run, checkpoint: Path, registry: Registry, tmp_pa
     converted = ok("convert", checkpoint)
     assert converted == f"{MODEL}:F16  2.8 MiB  llama, 1.4M parameters in 21 tensors, 16.01 bpw\n"
     made = ok("quantize", MODEL, "-t", "Q4_0", "-t", "Q8_0")
-    assert re.search(rf"{MODEL}:Q4_0 +2\.8 MiB +842\.9 KiB +70\.3 % +4\.71 +none\s*$", made, re.MULTILINE)
+    assert re.search(rf"{MODEL}:Q4_0 +2\.8 MiB +842\.9 KiB +70\.3 % +4\.71 +90\.8 % +none\s*$", made, re.MULTILINE)
     assert re.search(rf"{MODEL}:Q8_0 ", made)
 
     again = ok("quantize", MODEL, "-t", "Q4_0")

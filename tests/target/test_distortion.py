@@ -14,7 +14,7 @@ from slmkit.backends.llamacpp.distortion import Distortion, Probe, distortion
 from slmkit.backends.llamacpp.quantize import quantize
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES
-from slmkit.core.quantize import QuantizeSpec
+from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.errors import EngineError
 from slmkit.formats import imatrix as imatrix_format
 from slmkit.formats.gguf.header import read_header
@@ -73,8 +73,7 @@ def test_the_error_is_that_of_the_file_that_the_engine_makes(f16: Path, tmp_path
             QUANT_TYPES[name],
             n_threads=2,
             progress=SILENT,
-            spec=QuantizeSpec(pure=True),
-            imatrix=imatrix,
+            spec=QuantizeSpec(pure=True, imatrix=ImatrixFile("x", imatrix, "") if imatrix else None),
         )
         stored = {t.name: t.type.name for t in read_header(made).tensors}
         back = weights(made)

@@ -17,6 +17,7 @@ from slmkit.formats.gguf.header import read_header
 from slmkit.ops.target import plan
 from slmkit.ops.target.rules import rules
 from slmkit.recipes import verbs
+from slmkit.recipes.target import quantize_to_target
 from slmkit.recipes.verbs import Session
 from slmkit.registry import paths
 from tests import factories
@@ -24,7 +25,7 @@ from tests.conftest import Run
 
 
 def make(source: Artifact, target: TargetSpec, session: Session, **options: Any) -> Any:
-    return verbs.quantize_to_target(ModelRef.parse(source.ref), target, session, **options)
+    return quantize_to_target(ModelRef.parse(source.ref), target, session, **options)
 
 
 @pytest.fixture(scope="module")

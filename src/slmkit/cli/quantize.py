@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -49,6 +49,14 @@ def quantize(
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The variant's name after its type: `lean` makes Q4_0-lean.")
+    ] = None,
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|none|FILE",
+            help="Weigh errors by an importance matrix: the model's own, collected first where there is none, or a "
+            "file. The smallest types need one. By default none, and with a target the model's own if it has one.",
+        ),
     ] = None,
     rule: Annotated[
         list[str] | None,
@@ -128,6 +136,7 @@ def quantize(
     from slmkit.formats.gguf.types import weight_type
     from slmkit.formats.tensor_rules import parse_rule, read_rules
     from slmkit.recipes import verbs
+    from slmkit.recipes.target import quantize_to_target
     from slmkit.report.tables import quantize_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
@@ -150,7 +159,10 @@ def quantize(
             raise UsageError(
                 "a target decides the type of every tensor: it takes no rule, type or other option of these"
             )
-        report = verbs.quantize_to_target(parse(ref), target, here, name=name, force=force, n_threads=threads)
+        weighed = "newest" if imatrix is None else _imatrix(imatrix)
+        report = quantize_to_target(
+            parse(ref), target, here, name=name, imatrix=weighed, force=force, n_threads=threads
+        )
         output.table(quantize_table([_row(report)], notes=report.notes))
         output.hint(f"slmkit bench {report.artifact.model}")
         return
@@ -167,6 +179,7 @@ def quantize(
         here,
         spec=spec,
         name=name,
+        imatrix=_imatrix(imatrix),
         strict_share=None if strict is None else strict / 100,
         force=force,
         n_threads=threads,
@@ -196,6 +209,12 @@ def _target(types: list[str] | None, **given: str | None) -> TargetSpec | None:
             hint="`slmkit quantize REF -t Q4_0`, or `slmkit quantize REF --target-bpw 4.5`",
         )
     return TargetSpec.parse(*chosen[0]) if chosen else None
+
+
+def _imatrix(text: str | None) -> Path | Literal["auto"] | None:
+    if text == "auto":
+        return "auto"
+    return Path(text) if text and text != "none" else None
 
 
 def _row(report: QuantizeReport) -> Quantized:

@@ -101,8 +101,9 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ImatrixFile:
-    """An importance matrix, by which the engine weighs errors."""
+    """An importance matrix: `name` is that of its text or its file, `digest` is `sha256:` and that of its bytes."""
 
+    name: str
     path: Path
     digest: str
 
@@ -144,16 +145,15 @@ class QuantizeSpec:
             "prune_layers": sorted(set(self.prune_layers)),
             "overrides": {override.key: override.value for override in self.overrides},
             "allow_requantize": self.allow_requantize,
-            "imatrix": self.imatrix and self.imatrix.digest,
+            "imatrix": self.imatrix and self.imatrix.name,
             "target": self.target and {self.target.unit: self.target.value},
         }
         return {name: value for name, value in chosen.items() if value}
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """The spec with these `parameters`, which may have others beside them; `max_buffer_bytes` and where the imatrix
-        is are no part of them.
-        """
+        """The spec with these `parameters`, which may have others beside them; `max_buffer_bytes` is no part of it."""
+        imatrix = parameters.get("imatrix")
         return cls(
             rules=tuple(Rule(pattern, kind) for pattern, kind in parameters.get("rules", ())),
             output_type=parameters.get("output_type"),
@@ -164,7 +164,7 @@ class QuantizeSpec:
             prune_layers=tuple(parameters.get("prune_layers", ())),
             overrides=tuple(Override(key, value) for key, value in parameters.get("overrides", {}).items()),
             allow_requantize=parameters.get("allow_requantize", False),
-            imatrix=ImatrixFile(Path(), parameters["imatrix"]) if "imatrix" in parameters else None,
+            imatrix=ImatrixFile(imatrix, Path(), "") if imatrix else None,
             target=next((TargetSpec(*target) for target in parameters.get("target", {}).items()), None),
         )
 
@@ -174,7 +174,7 @@ class QuantizeSpec:
 
     @property
     def label(self) -> str:
-        """What tells its files from those of other specs, in a name: `pure`, `output-Q8_0`, `rules-3f9a1c`; empty for
+        """What tells its files from those of other specs, in a name: `pure`, `imatrix`, `rules-3f9a1c`; empty for
         the defaults. How the files are split is no part of it: the weights are the same.
         """
         if self.target:

@@ -42,20 +42,21 @@ def imatrix(
 ) -> ImatrixReport:
     """Collect on at most `n_chunks` chunks and register it; a run that was interrupted is gone on with.
 
-    Raises `UsageError` for a checkpoint or a text too short, `LockedError`, `DiskFullError` and the engine's errors.
+    Raises `UsageError` for a checkpoint or a text too short, `DiskFullError` and the engine's errors.
     """
     if source.is_checkpoint:
         raise UsageError(f"{source.ref} is a checkpoint: a GGUF is wanted", hint=f"`slmkit convert {source.ref}`")
     name = label(calibration)
-    found = imatrices.find(registry, source.model, name)
-    if not force and found and _is_same(found, source, calibration, n_chunks):
+    if not force and (found := _there(source, calibration, registry, n_chunks)):
         return ImatrixReport(source, found, fresh=False)
     threads = n_threads or physical_cores()
     here = imatrices.place(registry, source.model, name)
     subject = hashlib.sha256(json.dumps([source.digest, calibration.sha256]).encode()).hexdigest()
-    with imatrices.locked(registry, source.model):
+    with imatrices.locked(registry, source.model, progress):
         if force:
             here.state.unlink(missing_ok=True)
+        elif found := _there(source, calibration, registry, n_chunks):  # who had the lock has made it
+            return ImatrixReport(source, found, fresh=False)
         with atomic.partial(here.target) as temporary:
             result = collect(
                 source.path,
@@ -111,10 +112,13 @@ def label(calibration: Calibration) -> str:
     return f"{stem or 'text'}-{calibration.sha256[:8]}"
 
 
-def _is_same(found: Artifact, source: Artifact, calibration: Calibration, n_chunks: int | None) -> bool:
-    """Whether collecting again would end in the same."""
-    if not is_current(found, source.digest) or found.provenance.parameters["text_sha256"] != calibration.sha256:
-        return False
-    if found.facts["reason"] == "chunks":
-        return bool(found.facts["n_chunks"] == n_chunks)
-    return n_chunks is None or n_chunks >= found.facts["n_chunks"]
+def _there(source: Artifact, calibration: Calibration, registry: Registry, n_chunks: int | None) -> Artifact | None:
+    """The one that collecting again would end in, if it is here."""
+    found = imatrices.find(registry, source.model, label(calibration))
+    if not found or not is_current(found, source.digest):
+        return None
+    if found.provenance.parameters["text_sha256"] != calibration.sha256:
+        return None
+    most = found.facts["n_chunks"]
+    is_same = most == n_chunks if found.facts["reason"] == "chunks" else n_chunks is None or n_chunks >= most
+    return found if is_same else None

@@ -7,16 +7,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
-from slmkit.core.quant import QUANT_TYPES, QuantType
+from slmkit.core.quant import QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
-from slmkit.core.target import TargetSpec
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
 from slmkit.registry import atomic, imatrices, paths
@@ -150,6 +149,7 @@ def quantize(
     spec: QuantizeSpec | None = None,
     name: str | None = None,
     strict_share: float | None = None,
+    imatrix: Path | Literal["auto"] | None = None,
     convert_spec: ConvertSpec | None = None,
     force: bool = False,
     n_threads: int | None = None,
@@ -157,6 +157,9 @@ def quantize(
 ) -> Generator[QuantizeReport]:
     """Make each type as `spec` says, several at the same time, pulling and converting (as `convert_spec` says) first
     where that is missing; yields them in the order of `types`. See `ops.quantize` for the rest.
+
+    `imatrix` is the file of an importance matrix, or `auto` for the newest of the source; it is collected first where
+    there is none. Float types do without.
 
     With `on_failure` a type that cannot be made is told there, and the others still are.
     """
@@ -172,6 +175,8 @@ def quantize(
             floats[quant] = quantize_op.QuantizeReport(quant, source, source, fresh=False)
         elif quant.is_float and not _is_file(ref):
             floats[quant] = _converted(ref, source, quant, session, convert_spec, force, on_failure)
+    if imatrix and len(floats) < len(types):
+        spec = replace(spec, imatrix=imatrix_file(imatrix, source, session, n_threads))
     made = quantize_op.quantize(
         source,
         [quant for quant in types if quant not in floats],
@@ -187,35 +192,25 @@ def quantize(
     return _in_order(types, floats, made)
 
 
-def quantize_to_target(
-    ref: ModelRef,
-    target: TargetSpec,
-    session: Session,
-    *,
-    name: str | None = None,
-    force: bool = False,
-    n_threads: int | None = None,
-) -> QuantizeReport:
-    """Make the best mix of types of the size that `target` says, pulling and converting first where that is missing;
-    errors are weighed by the model's newest importance matrix, when it has one.
-    """
-    from slmkit.ops import quantize as quantize_op
-    from slmkit.ops import target as target_op
+def imatrix_file(
+    wanted: Path | Literal["auto"], source: Artifact, session: Session, n_threads: int | None
+) -> ImatrixFile:
+    """That file, or the newest of `source`; it is collected where there is none."""
+    from slmkit.ops import corpora
+    from slmkit.ops import imatrix as imatrix_op
 
-    source, registry, progress = float_source(ref, session), session.registry, session.progress
-    found = imatrices.newest(registry, source)
-    imatrix_file = ImatrixFile(found.path, found.digest) if found else None
-    made = None if force else target_op.find(source, target, registry, imatrix_file)
-    if made:
-        quant = QUANT_TYPES[made.provenance.parameters["type"]]
-        return quantize_op.QuantizeReport(quant, source, made, fresh=False)
+    if wanted != "auto":
+        path = wanted.expanduser().absolute()
+        if not path.is_file():
+            raise UsageError(f"no such file: {path}", hint="`--imatrix auto` makes an importance matrix")
+        return ImatrixFile(path.name, path, f"sha256:{atomic.sha256(path)}")
+    found = imatrices.newest(session.registry, source)
     if found is None:
-        progress.say(f"no importance matrix of {source.ref}: `slmkit imatrix {ref}` first makes a better mix")
-    plan = target_op.plan(source, target, registry, progress, imatrix=imatrix_file, n_threads=n_threads)
-    (report,) = quantize_op.quantize(
-        source, [plan.quant], registry, progress, spec=plan.spec, name=name, force=force, n_threads=n_threads
-    )
-    return report
+        session.progress.say(f"no importance matrix of {source.ref} yet: collecting it first")
+        found = imatrix_op.imatrix(
+            source, corpora.corpus(), session.registry, session.progress, n_threads=n_threads
+        ).artifact
+    return ImatrixFile(found.variant or "", found.path, found.digest)
 
 
 def _converted(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
+from slmkit.core.progress import Progress
 from slmkit.formats.gguf.header import read_header
 from slmkit.registry import atomic, manifests, paths
 from slmkit.registry.store import Registry, is_current
@@ -55,9 +56,9 @@ def is_imatrix(path: Path) -> bool:
 
 
 @contextmanager
-def locked(registry: Registry, model: str) -> Iterator[None]:
-    """Be the only writer of a model's files; raises `LockedError`."""
-    with registry.locked(model):
+def locked(registry: Registry, model: str, waiting: Progress) -> Iterator[None]:
+    """Be the only writer of a model's files; another process is waited for, and `waiting` is told."""
+    with registry.locked(model, waiting):
         folder = paths.imatrix_dir(registry.home, model)
         folder.mkdir(parents=True, exist_ok=True)
         atomic.clear_partials(folder)

@@ -50,7 +50,6 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
             n_threads=n_threads,
             progress=progress,
             spec=order.spec,
-            imatrix=order.spec.imatrix.path if order.spec.imatrix else None,
             children=children,
         )
         source_files.check_unchanged(source, before)
@@ -71,7 +70,7 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
             "quantize",
             repo=source.provenance.repo,
             commit=source.provenance.commit,
-            parents=(source.digest,),
+            parents=(source.digest, *((order.spec.imatrix.digest,) if order.spec.imatrix else ())),
             parameters={
                 "type": quant.name,
                 "source": source.ref,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from slmkit.backends.llamacpp.child import Children, require_engine
 from slmkit.core.artifact import Artifact
@@ -12,7 +12,7 @@ from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec, variant_name
 from slmkit.errors import DiskFullError, EngineMissingError, SlmkitError, UsageError
 from slmkit.host.probe import physical_cores
-from slmkit.ops.quantize import room
+from slmkit.ops.quantize import importance, room
 from slmkit.ops.quantize import source as source_files
 from slmkit.ops.quantize.make import Order, make
 from slmkit.ops.quantize.report import QuantizeReport
@@ -20,6 +20,7 @@ from slmkit.ops.quantize.strict import refusals
 from slmkit.registry.store import Registry
 
 _DEFAULT = QuantizeSpec()
+_TURN_S = 0.2
 
 
 def quantize(
@@ -59,9 +60,11 @@ def quantize(
         return
     require_engine()
     with registry.locked(source.model, progress):
+        importance.check(source, spec, tensors, progress)
         there = {} if force else _there(orders, registry)  # who had the lock may have made them
         todo = {quant: order for quant, order in orders.items() if quant not in there}
         refused: dict[QuantType, SlmkitError] = {} if force else _strangers(todo, registry)
+        refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec)
         if strict_share is not None:
             refused |= refusals(source, list(todo), spec, tensors, strict_share)
         refused |= _too_large([quant for quant in todo if quant not in refused], source, registry)
@@ -79,7 +82,7 @@ def quantize(
                 try:
                     if quant in refused:
                         raise refused[quant]
-                    artifact = there[quant] if quant in there else making[quant].result()
+                    artifact = there[quant] if quant in there else _result(making[quant])
                 except EngineMissingError:
                     raise
                 except SlmkitError as error:
@@ -93,10 +96,24 @@ def quantize(
             workers.shutdown(cancel_futures=True)
 
 
+def _result(future: Future[Artifact]) -> Artifact:
+    """Its result, waited for in short turns: a Ctrl-C that comes as one begins is noticed at its end only."""
+    while True:
+        try:
+            return future.result(timeout=_TURN_S)
+        except TimeoutError:
+            continue
+
+
 def _there(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, Artifact]:
     """What need not be made: current, and made as asked."""
     found = {quant: registry.find_current(order.source, order.variant) for quant, order in orders.items()}
-    return {quant: made for quant, made in found.items() if made and orders[quant].spec.is_met_by(made)}
+    return {quant: made for quant, made in found.items() if made and _is_as_asked(made, orders[quant].spec)}
+
+
+def _is_as_asked(made: Artifact, spec: QuantizeSpec) -> bool:
+    imatrix = spec.imatrix
+    return spec.is_met_by(made) and (imatrix is None or imatrix.digest in made.provenance.parents)
 
 
 def _strangers(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, SlmkitError]:

@@ -82,7 +82,7 @@ def find(source: Artifact, target: TargetSpec, registry: Registry, imatrix: Imat
     for made in registry.artifacts(source.model):
         parameters = made.provenance.parameters
         same = {key: parameters[key] for key in ("imatrix", "target") if key in parameters} == wanted
-        if same and is_current(made, source.digest):
+        if same and is_current(made, source.digest) and (not imatrix or imatrix.digest in made.provenance.parents):
             return made
     return None
 
@@ -152,7 +152,7 @@ def _commonest(chosen: Mapping[str, str], probes: Sequence[Probe]) -> QuantType:
 
 def _check(source: Artifact, quant: QuantType, spec: QuantizeSpec, chosen: Mapping[str, str]) -> None:
     """Raise `EngineError` when the engine would give any tensor another type."""
-    (answer,) = dry_run(source.path, [(quant, spec)], imatrix=spec.imatrix.path if spec.imatrix else None)
+    (answer,) = dry_run(source.path, [(quant, spec)])
     if not isinstance(answer, DryRun):
         raise answer
     others = [name for name, kind in chosen.items() if answer.types[name] != kind]
