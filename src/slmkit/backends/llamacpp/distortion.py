@@ -25,7 +25,7 @@ class Probe:
 class Distortion:
     """Of one tensor: by type the mean squared change of what it puts out, as a share of its mean square.
 
-    With an imatrix half of it counts columns as their inputs are large. Measured on `n_rows` of its rows.
+    With an imatrix, columns count as their inputs are large. Measured on `n_rows` of its rows.
     """
 
     relative_errors: Mapping[str, float]

@@ -22,6 +22,12 @@ from slmkit.formats import imatrix as imatrix_format
 Floats = NDArray[np.float32]
 
 
+MOST_IMPORTANT = 4096
+"""The largest column is some 300 times the median one, but 600,000 times in layer 11 of SmolLM2-135M: the massive
+activation of the first token (Sun et al., https://arxiv.org/abs/2402.17762), in which all the others would drown.
+"""
+
+
 class _TypeTraits(ctypes.Structure):
     # struct ggml_type_traits, ggml/include/ggml.h at 0c1e57098
     _fields_ = [
@@ -47,9 +53,8 @@ def distortion(
 
     A tensor has `name`, `path`, `offset` in bytes, `type` (F32, F16 or BF16), `shape` in ggml order and `types`,
     numbers of `enum ggml_type`. About `n_sample` of its weights are looked at: whole rows, drawn by `seed`. An error is
-    the sum of importance * (x - quantized x)^2 as a share of that of importance * x^2. The importance of a column is
-    the mean square of what it is multiplied with, as `imatrix` has it, and half of the error counts all columns alike:
-    where the first token makes one column a thousand times as important as any other, those still matter to the rest.
+    the sum of importance * (x - quantized x)^2 as a share of that of importance * x^2; the importance of a column is
+    the mean square of what it is multiplied with, as `imatrix` has it, else the same for all.
     """
     entries = imatrix_format.read(Path(imatrix)).entries if imatrix else {}
     with ThreadPoolExecutor(n_threads) as pool:
@@ -87,16 +92,16 @@ def _rows(tensor: Mapping[str, Any], n_sample: int, seed: int) -> tuple[Floats, 
 
 def _error(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: int) -> float:
     lost = rows - _quantized(rows, matrices, importance, kind)
-    alike = _energy(lost) / (_energy(rows) or 1.0)  # nothing but zeros, which every type has exactly
-    if importance is None:
-        return alike
-    weights = importance[matrices]
-    return (alike + _energy(lost, weights) / (_energy(rows, weights) or 1.0)) / 2
+    weights = np.float32(1) if importance is None else _capped(importance)[matrices]
+    energy = float((weights * np.square(rows)).sum(dtype=np.float64))
+    return float((weights * np.square(lost)).sum(dtype=np.float64)) / (energy or 1.0)  # of zeros nothing is lost
 
 
-def _energy(rows: Floats, weights: Floats | None = None) -> float:
-    squares = np.square(rows)
-    return float((squares if weights is None else squares * weights).sum(dtype=np.float64))
+def _capped(importance: Floats) -> Floats:
+    """No column counts for more than `MOST_IMPORTANT` median ones of its matrix."""
+    seen = np.where(importance > 0, importance, np.nan)
+    capped: Floats = np.fmin(importance, MOST_IMPORTANT * np.nanmedian(seen, axis=1, keepdims=True))
+    return capped
 
 
 def _quantized(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: int) -> Floats:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import re
 
 LAYER_COEFFICIENTS = {
-    "attn_q": 0.8,
-    "attn_k": 1.2,
-    "attn_v": 5.8,
+    "attn_q": 1.0,
+    "attn_k": 1.5,
+    "attn_v": 4.5,
     "attn_qkv": 2.5,
     "attn_output": 2.2,
-    "ffn_gate": 3.0,
-    "ffn_up": 5.3,
-    "ffn_down": 5.9,
+    "ffn_gate": 3.5,
+    "ffn_up": 5.0,
+    "ffn_down": 5.5,
 }
 """Of the tensors of a role in all layers together."""
 OUTPUT_COEFFICIENT = 9.0
