@@ -14,7 +14,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES, QuantType, quant_types
 from slmkit.core.refs import ModelRef
-from slmkit.errors import DiskFullError, EngineError, NotInRegistryError, RefError, UsageError
+from slmkit.errors import ChangedError, DiskFullError, EngineError, NotInRegistryError, RefError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.quantize import QuantizeReport
 from slmkit.ops.quantize import quantize as quantize_all
@@ -97,9 +97,9 @@ def test_a_file_that_does_not_work_is_never_registered(float_artifact: Artifact,
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
 
 
-def test_a_damaged_source_is_the_engines_error_and_leaves_nothing(float_artifact: Artifact, registry: Registry) -> None:
+def test_a_damaged_source_is_refused_and_leaves_nothing(float_artifact: Artifact, registry: Registry) -> None:
     float_artifact.path.write_bytes(float_artifact.path.read_bytes()[:-100_000])
-    with pytest.raises(EngineError):
+    with pytest.raises(ChangedError, match="not what was registered"):
         quantize(float_artifact, Q4_0, registry)
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
 
@@ -119,7 +119,7 @@ def test_a_disk_that_fills_up_while_writing(float_artifact: Artifact, registry: 
         "import resource\n"
         "from slmkit.core.progress import SILENT\n"
         "from slmkit.core.quant import QUANT_TYPES\n"
-        "from slmkit.errors import DiskFullError\n"
+        "from slmkit.errors import ChangedError, DiskFullError\n"
         "from slmkit.ops.quantize import quantize\n"
         "from slmkit.registry.store import Registry\n"
         "registry = Registry()\n"

@@ -33,6 +33,7 @@ def rm(
     lines = [
         f"{a.ref}  {units.size(a.size_bytes) if a.owned else 'unlinked, its files stay'}" for a in removal.artifacts
     ]
+    lines += [f"{path}  importance matrices" for path in removal.imatrix_dirs]
     values = {
         "removed": [a.ref for a in removal.artifacts],
         "size_bytes": removal.size_bytes,

@@ -10,16 +10,16 @@ CHUNK_TOKENS = 512
 """Tokens that are run at a time, each chunk without what was before it: llama-imatrix's default."""
 CHECK_EVERY = 8
 """Chunks from one look at how much has changed to the next; what is collected is saved then, too."""
-SETTLED_SHARE = 0.01
+SETTLED_SHARE = 0.025
 """So little of the importance has moved from one look to the next: a look that counts as settled."""
-SETTLED_CHECKS = 3
+SETTLED_CHECKS = 2
 """So many of them in a row end the collecting."""
 
 Reason = Literal["settled", "chunks", "text"]
 """Why it ended: nothing moves any more, as many chunks as asked for, or the end of the text."""
 
 REASONS: dict[Reason, str] = {
-    "settled": f"less than {SETTLED_SHARE:.0%} of the importance moved in each of the last {SETTLED_CHECKS} looks",
+    "settled": f"less than {SETTLED_SHARE:.1%} of the importance moved in each of the last {SETTLED_CHECKS} looks",
     "chunks": "as many as asked for",
     "text": "the end of the text",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, canonical
+from slmkit.core.quantize import label_of
 from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError
 from slmkit.hub import catalog
@@ -58,9 +59,12 @@ def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifac
 
 def _how_to_get(ref: ModelRef) -> str:
     """A quant of a GGUF repository is pulled, any other is made."""
-    if canonical(ref.variant or "") not in QUANT_TYPES or "gguf" in ref.name.lower():
+    variant = ref.variant or ""
+    if label := label_of(variant):
+        return f"make it: `slmkit quantize {ref.model} -t {variant.partition('-')[0]} --name {label}`"
+    if canonical(variant) not in QUANT_TYPES or "gguf" in ref.name.lower():
         return f"get it: `slmkit pull {ref}`"
-    return f"make it: `slmkit quantize {ref.model} -t {ref.variant}`"
+    return f"make it: `slmkit quantize {ref.model} -t {variant}`"
 
 
 def any_of(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ class Removal:
     """What removing would do, before it is done: `slmkit rm --dry-run` shows exactly this.
 
     `links` are artifacts whose files stay where they are (the Hugging Face cache, the user's folder).
+    `imatrix_dirs` are the folders with importance matrices of models of which nothing else stays.
     """
 
     artifacts: tuple[Artifact, ...]
     size_bytes: int
+    imatrix_dirs: tuple[Path, ...] = ()
 
     @property
     def links(self) -> tuple[Artifact, ...]:
@@ -113,7 +116,11 @@ class Registry:
 
     def plan_removal(self, artifacts: Sequence[Artifact]) -> Removal:
         """What removing these would delete and free."""
-        return Removal(tuple(artifacts), sum(a.size_bytes for a in artifacts if a.owned))
+        models = {a.model for a in artifacts if all(other in artifacts for other in self.artifacts(a.model))}
+        dirs = [path for model in sorted(models) if (path := paths.imatrix_dir(self.home, model)).is_dir()]
+        size_bytes = sum(a.size_bytes for a in artifacts if a.owned)
+        size_bytes += sum(file.stat().st_size for path in dirs for file in path.iterdir())
+        return Removal(tuple(artifacts), size_bytes, tuple(dirs))
 
     def remove(self, removal: Removal) -> None:
         """Do it: manifests first, so that nothing half deleted looks complete."""
@@ -126,6 +133,10 @@ class Registry:
                     path.unlink(missing_ok=True)
                 for path in {p.parent for p in owned} | {folder}:
                     _prune(path, self.home / "models")
+                imatrix_dir = paths.imatrix_dir(self.home, artifact.model)
+                if imatrix_dir in removal.imatrix_dirs and imatrix_dir.is_dir():
+                    shutil.rmtree(imatrix_dir)
+                    _prune(imatrix_dir.parent, self.home / "imatrix")
 
 
 def _inside(folder: Path, path: Path) -> Path:

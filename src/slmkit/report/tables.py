@@ -104,13 +104,18 @@ def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
             _size(a.size_bytes),
             Cell(units.count(a.facts.get("n_params")), a.facts.get("n_params")),
             _number(a.facts.get("bpw"), 2),
-            Cell(a.provenance.action, a.provenance.action),
+            Cell(_made_by(a), a.provenance.action),
             Cell(a.created[:16].replace("T", " "), a.created),
         )
         for a in artifacts
     )
     total = sum(a.size_bytes for a in artifacts if a.owned)
     return Table(columns, rows, "models", (f"{units.size(total)} made here",) if artifacts else ())
+
+
+def _made_by(artifact: Artifact) -> str:
+    requantized = artifact.facts.get("requantized_from")
+    return f"{artifact.provenance.action} from {requantized}" if requantized else artifact.provenance.action
 
 
 @dataclass(frozen=True)

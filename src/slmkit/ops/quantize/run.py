@@ -63,7 +63,7 @@ def quantize(
         importance.check(source, spec, tensors, progress)
         there = {} if force else _there(orders, registry)  # who had the lock may have made them
         todo = {quant: order for quant, order in orders.items() if quant not in there}
-        refused: dict[QuantType, SlmkitError] = {} if force else _strangers(todo, registry)
+        refused = _strangers(todo, registry, force)
         refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec)
         if strict_share is not None:
             refused |= refusals(source, list(todo), spec, tensors, strict_share)
@@ -116,12 +116,15 @@ def _is_as_asked(made: Artifact, spec: QuantizeSpec) -> bool:
     return spec.is_met_by(made) and (imatrix is None or imatrix.digest in made.provenance.parents)
 
 
-def _strangers(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, SlmkitError]:
-    """Where another file has the name already that was made in another way."""
+def _strangers(orders: Mapping[QuantType, Order], registry: Registry, force: bool) -> dict[QuantType, SlmkitError]:
+    """Where another file has the name already: the source itself, or one that was made in another way."""
     refused: dict[QuantType, SlmkitError] = {}
     for quant, order in orders.items():
+        if order.variant == order.source.variant:
+            refused[quant] = UsageError(f"{order.source.ref} has the type {quant} already")
+            continue
         found = registry.find(order.source.model, order.variant)
-        if found and found.provenance.action == "quantize" and not order.spec.is_met_by(found):
+        if found and not force and found.provenance.action == "quantize" and not order.spec.is_met_by(found):
             how = ", ".join(QuantizeSpec.of(found.provenance.parameters).parameters) or "no options"
             refused[quant] = UsageError(
                 f"{found.ref} is there already, made in another way ({how})",

@@ -11,6 +11,7 @@ from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.errors import ChangedError, UsageError
 from slmkit.formats.gguf.header import TensorInfo, read_header, shards
+from slmkit.registry.store import is_whole
 
 FLOATS = ("F32", "BF16", "F16")
 
@@ -60,7 +61,12 @@ def check(source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, tens
 
 
 def tensors_of(source: Artifact) -> list[TensorInfo]:
-    """Those of all its files; raises `GgufError`."""
+    """Those of all its files; raises `ChangedError` when these are not what was registered, and `GgufError`."""
+    if not is_whole(source):
+        raise ChangedError(
+            f"the files of {source.ref} are gone or not what was registered: {source.path}",
+            hint=f"`slmkit verify {source.ref}` shows what is wrong; make or get it again",
+        )
     return [tensor for path in shards(source.path) for tensor in read_header(path).tensors]
 
 

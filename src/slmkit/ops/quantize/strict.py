@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from slmkit.backends.llamacpp.quantize import DryRun, dry_run
 from slmkit.core.artifact import Artifact
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.units import percent
-from slmkit.errors import EngineError, VerdictError
+from slmkit.errors import VerdictError
 from slmkit.formats.gguf.header import TensorInfo
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 
@@ -21,35 +22,59 @@ def refusals(
     tensors: Sequence[TensorInfo],
     most_share: float,
 ) -> Mapping[QuantType, VerdictError]:
-    """Those of `types` of which more than `most_share` of the parameters would fall back to another type."""
+    """Those of `types` of which more than `most_share` of the parameters would fall back to another type.
+
+    Each names the type nearest to what was promised that keeps the promise, by bits per weight.
+    """
     every = list(dict.fromkeys((*types, *(quant for quant in QUANT_TYPES.values() if not quant.is_float))))
-    answers = dict(zip(every, dry_run(source.path, [(quant, spec) for quant in every]), strict=True))
     n_params = {tensor.name: tensor.n_elements for tensor in tensors}
-    shares = {
-        quant: sum(n_params[f.name] for f in answer.fallbacks) / (sum(n_params.values()) or 1)
-        for quant, answer in answers.items()
-        if isinstance(answer, DryRun)
-    }
-    keeping = [q for q, share in shares.items() if share <= most_share and not _needs_imatrix(answers[q])]
+    answers = zip(every, dry_run(source.path, [(quant, spec) for quant in every]), strict=True)
+    outlooks = {q: _outlook(q, answer, n_params) for q, answer in answers if isinstance(answer, DryRun)}
+    keeping = {q: o for q, o in outlooks.items() if o.fallback_share <= most_share and not o.needs_imatrix}
+
+    def refusal(quant: QuantType, outlook: _Outlook) -> VerdictError:
+        def distance(other: QuantType) -> tuple[float, float]:
+            return abs(keeping[other].bpw - outlook.promised_bpw), -keeping[other].on_label_share
+
+        nearest = min(keeping, key=distance, default=None)
+        return VerdictError(
+            f"{quant} of {source.ref} would not be what it is called: {percent(outlook.fallback_share)} of the "
+            f"parameters would fall back to another type, more than {percent(most_share)}",
+            hint=f"{nearest} keeps the promise, with {keeping[nearest].bpw:.2f} instead of {outlook.promised_bpw:.2f} "
+            f"bits per weight: `slmkit quantize {source.ref} -t {nearest}`"
+            if nearest
+            else "no type keeps the promise",
+        )
+
     return {
-        quant: _refusal(source, quant, shares[quant], most_share, keeping)
+        quant: refusal(quant, outlooks[quant])
         for quant in types
-        if shares.get(quant, 0) > most_share
+        if quant in outlooks and outlooks[quant].fallback_share > most_share
     }
 
 
-def _needs_imatrix(answer: DryRun | EngineError) -> bool:
-    return isinstance(answer, DryRun) and answer.needs_imatrix
+@dataclass(frozen=True)
+class _Outlook:
+    """What a type would make; `promised_bpw` is what it would have without fallbacks."""
+
+    fallback_share: float
+    on_label_share: float
+    bpw: float
+    promised_bpw: float
+    needs_imatrix: bool
 
 
-def _refusal(
-    source: Artifact, quant: QuantType, share: float, most_share: float, keeping: Sequence[QuantType]
-) -> VerdictError:
-    wanted = GGML_TYPES_BY_NAME[quant.base].bpw
-    nearest = min(keeping, key=lambda q: abs(GGML_TYPES_BY_NAME[q.base].bpw - wanted), default=None)
-    try_it = f"{nearest} keeps the promise: `slmkit quantize {source.ref} -t {nearest}`"
-    return VerdictError(
-        f"{quant} of {source.ref} would not be what it is called: {percent(share)} of the parameters would fall back "
-        f"to another type, more than {percent(most_share)}",
-        hint=try_it if nearest else "no type keeps the promise",
+def _outlook(quant: QuantType, answer: DryRun, n_params: Mapping[str, int]) -> _Outlook:
+    total = sum(n_params[name] for name in answer.types) or 1
+    wanted = {fallback.name: fallback.wanted for fallback in answer.fallbacks}
+
+    def bpw(types: Mapping[str, str]) -> float:
+        return sum(GGML_TYPES_BY_NAME[kind].bpw * n_params[name] for name, kind in types.items()) / total
+
+    return _Outlook(
+        fallback_share=sum(n_params[name] for name in wanted) / total,
+        on_label_share=sum(n_params[name] for name, kind in answer.types.items() if kind == quant.base) / total,
+        bpw=bpw(answer.types),
+        promised_bpw=bpw({**answer.types, **wanted}),
+        needs_imatrix=answer.needs_imatrix,
     )

@@ -1,0 +1,201 @@
+"""What the options make of the registry: names, refusals, marks, shards; and that no file is called what it is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.convert import ConvertSpec
+from slmkit.core.progress import SILENT
+from slmkit.core.quant import QUANT_TYPES, quant_types
+from slmkit.core.quantize import Override, QuantizeSpec, Rule
+from slmkit.core.refs import ModelRef
+from slmkit.errors import UsageError, VerdictError
+from slmkit.formats.gguf.header import read_header, shards
+from slmkit.ops.quantize import QuantizeReport
+from slmkit.ops.quantize import quantize as quantize_all
+from slmkit.recipes import verbs
+from slmkit.recipes.verbs import Session
+from slmkit.registry.store import Registry
+from slmkit.registry.verify import verify
+from tests import factories
+
+
+def quantize(source: Artifact, kind: str, registry: Registry, **options: Any) -> QuantizeReport:
+    (report,) = quantize_all(source, [QUANT_TYPES[kind]], registry, SILENT, **options)
+    return report
+
+
+@pytest.fixture
+def odd(session: Session, tmp_path: Path) -> Artifact:
+    """A model whose rows of 288 do not divide into blocks of 256, as F16."""
+    return verbs.convert(ModelRef("path", str(factories.make_llama(tmp_path / "odd", hidden=288))), session)
+
+
+@pytest.fixture
+def split(session: Session, checkpoint: Path) -> Artifact:
+    """The tiny model as F16 in several shards."""
+    return verbs.convert(ModelRef("path", str(checkpoint)), session, spec=ConvertSpec(split_max_bytes=1_000_000))
+
+
+def test_every_spec_has_a_file_of_its_own(float_artifact: Artifact, registry: Registry) -> None:
+    plain = quantize(float_artifact, "Q4_0", registry).artifact
+    spec = QuantizeSpec(rules=(Rule("ffn_down", "Q6_K"),))
+    ruled = quantize(float_artifact, "Q4_0", registry, spec=spec).artifact
+    lean = quantize(float_artifact, "Q4_0", registry, spec=spec, name="lean").artifact
+    assert (plain.variant, lean.variant) == ("Q4_0", "Q4_0-lean")
+    assert re.fullmatch("Q4_0-rules-[0-9a-f]{6}", ruled.variant or "")
+    assert ruled.digest == lean.digest != plain.digest
+    assert ruled.provenance.parameters["rules"] == [["ffn_down", "Q6_K"]]
+    assert registry.find(float_artifact.model, "Q4_0") == plain
+    assert not quantize(float_artifact, "Q4_0", registry, spec=spec).fresh
+    assert not quantize(float_artifact, "Q4_0", registry, spec=spec, name="lean").fresh
+
+
+def test_a_name_that_another_spec_has_is_not_taken_and_not_replaced(
+    float_artifact: Artifact, registry: Registry
+) -> None:
+    first = quantize(float_artifact, "Q4_0", registry, spec=QuantizeSpec(pure=True), name="x").artifact
+    other = QuantizeSpec(leave_output=True)
+    with pytest.raises(UsageError, match=r"Q4_0-x is there already, made in another way \(pure\)"):
+        quantize(float_artifact, "Q4_0", registry, spec=other, name="x")
+    assert registry.find(float_artifact.model, "Q4_0-x") == first
+    assert quantize(float_artifact, "Q4_0", registry, spec=other, name="x", force=True).fresh
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "what"),
+    [
+        ("Q4_0", QuantizeSpec(rules=(Rule("ffn_dwn", "Q6_K"),)), "no tensor of .* has 'ffn_dwn'"),
+        ("Q4_0", QuantizeSpec(prune_layers=(1, 2)), "has no layer 2"),
+        ("Q4_0", QuantizeSpec(prune_layers=(0, 1)), "leave no layer"),
+        ("BF16", QuantizeSpec(rules=(Rule("ffn_down", "Q6_K"),)), "quantized types only"),
+        ("F16", QuantizeSpec(), "has the type F16 already"),
+        ("F16", QuantizeSpec(allow_requantize=True, keep_split=True), "has the type F16 already"),
+    ],
+)
+def test_what_would_fail_or_be_in_vain_is_refused(
+    float_artifact: Artifact, registry: Registry, name: str, spec: QuantizeSpec, what: str
+) -> None:
+    with pytest.raises(UsageError, match=what):
+        quantize(float_artifact, name, registry, spec=spec, force=True)
+    assert verify(float_artifact, SILENT) == []
+
+
+def test_what_comes_of_a_changed_float_file_keeps_its_name(float_artifact: Artifact, session: Session) -> None:
+    """A pruned F16 is a source too, but its Q4_0 is not the model's Q4_0."""
+    spec = QuantizeSpec(prune_layers=(0,), overrides=(Override("general.name", "small"),))
+    ref = ModelRef.parse(float_artifact.model)
+    (pruned,) = verbs.quantize(ref, quant_types(["F16"]), session, spec=spec, name="small")
+    assert pruned.artifact.variant == "F16-small"
+    (made,) = verbs.quantize(ref.with_variant("F16-small"), quant_types(["Q4_0"]), session)
+    assert made.artifact.variant == "Q4_0-small"
+    header = read_header(made.artifact.path)
+    assert (header.hyper("block_count"), header.metadata["general.name"]) == (1, "small")
+
+
+def test_requantizing_is_refused_unless_it_is_allowed_and_then_marked(tiny: str, registry: Registry) -> None:
+    source = registry.find(tiny, "Q4_0")
+    assert source is not None
+    with pytest.raises(UsageError, match="quantized already") as caught:
+        quantize(source, "Q2_K", registry)
+    assert "--allow-requantize" in (caught.value.hint or "")
+    report = quantize(source, "Q2_K", registry, spec=QuantizeSpec(allow_requantize=True))
+    assert report.artifact.variant == "Q2_K-requantized"
+    assert report.artifact.facts["requantized_from"] == "Q4_0"
+    assert "Q2_K-requantized: made from Q4_0, whose errors add to its own" in report.notes
+
+
+def test_allowing_to_requantize_changes_nothing_of_a_float_source(float_artifact: Artifact, registry: Registry) -> None:
+    made = quantize(float_artifact, "Q4_0", registry, spec=QuantizeSpec(allow_requantize=True)).artifact
+    assert made.variant == "Q4_0"
+    assert "requantized_from" not in made.facts
+    assert not quantize(float_artifact, "Q4_0", registry).fresh
+
+
+def test_a_quantized_file_with_a_float_name_is_found_out(tiny: str, registry: Registry, session: Session) -> None:
+    source = registry.find(tiny, "Q4_0")
+    assert source is not None
+    disguised = source.root.parent / "disguised-F16.gguf"
+    disguised.write_bytes(source.path.read_bytes())
+    with pytest.raises(UsageError, match="quantized already"):
+        list(verbs.quantize(ModelRef("path", str(disguised)), quant_types(["Q2_K"]), session))
+
+
+def test_the_shares_are_those_of_the_file(odd: Artifact, registry: Registry) -> None:
+    report = quantize(odd, "Q4_K_M", registry)
+    made = report.artifact
+    counts = read_header(made.path).params_by_type
+    total = sum(counts.values())
+    assert made.facts["on_label_share"] == pytest.approx(counts.get("Q4_K", 0) / total)
+    assert made.facts["fallback_share"] == pytest.approx((counts["Q5_0"] + counts["Q8_0"]) / total)
+    (note,) = report.notes
+    percent = f"{counts['Q5_0'] / total * 100:.1f}"
+    assert f"{percent} % fell back from Q4_K to Q5_0" in note
+    assert note.endswith("because rows of 288 and 576 do not divide into blocks of 256")
+
+
+def test_a_file_that_is_what_it_is_called_has_no_note(float_artifact: Artifact, registry: Registry) -> None:
+    assert quantize(float_artifact, "Q8_0", registry).notes == ()
+
+
+def test_a_mixture_that_has_next_to_nothing_of_its_type_is_said(float_artifact: Artifact, registry: Registry) -> None:
+    (note,) = quantize(float_artifact, "MXFP4_MOE", registry).notes
+    assert note.startswith("MXFP4_MOE: 0.0 % of the parameters are MXFP4; ")
+    assert "are Q8_0, by llama.cpp's mixture" in note
+
+
+def test_strict_refuses_before_computing_and_names_a_type_that_keeps_the_promise(
+    odd: Artifact, registry: Registry
+) -> None:
+    with pytest.raises(VerdictError, match=r"Q4_K_M of .* would fall back") as caught:
+        quantize(odd, "Q4_K_M", registry, strict_share=0.3)
+    assert [a.variant for a in registry.artifacts()] == ["F16"]
+    named = re.match(r"(\w+) keeps the promise", caught.value.hint or "")
+    assert named
+    made = quantize(odd, named[1], registry, strict_share=0.3).artifact
+    assert made.facts["fallback_share"] <= 0.3
+    assert made.facts["on_label_share"] > 0.5
+
+
+def test_strict_lets_pass_what_keeps_the_promise(float_artifact: Artifact, registry: Registry) -> None:
+    report = quantize(float_artifact, "Q4_K_M", registry, strict_share=0.0)
+    assert report.artifact.facts["fallback_share"] == 0
+
+
+def test_strict_stops_only_those_that_break_it(odd: Artifact, session: Session) -> None:
+    refused: dict[str, int] = {}
+    reports = verbs.quantize(
+        ModelRef.parse(odd.model),
+        quant_types(["Q4_K_M,Q8_0"]),
+        session,
+        strict_share=0.0,
+        on_failure=lambda quant, error: refused.update({quant.name: error.exit_code}),
+    )
+    assert [report.artifact.variant for report in reports] == ["Q8_0"]
+    assert refused == {"Q4_K_M": 3}
+
+
+def test_a_split_source_becomes_one_file_or_as_many_shards(split: Artifact, registry: Registry) -> None:
+    assert len(split.files) > 1
+    whole = quantize(split, "Q4_0", registry).artifact
+    assert [file.name for file in whole.files] == ["tiny-llama-Q4_0.gguf"]
+    with pytest.raises(UsageError, match="another way"):
+        quantize(split, "Q4_0", registry, spec=QuantizeSpec(keep_split=True))
+    kept = quantize(split, "Q4_0", registry, spec=QuantizeSpec(keep_split=True), force=True).artifact
+    assert len(kept.files) == len(split.files)
+    assert verify(kept, SILENT) == []
+    assert not whole.path.exists()
+    types = [{t.name: t.type for p in shards(a.path) for t in read_header(p).tensors} for a in (split, kept)]
+    assert types[0].keys() == types[1].keys()
+    assert not quantize(split, "Q4_0", registry, spec=QuantizeSpec(keep_split=True)).fresh
+
+
+def test_a_file_that_is_not_split_has_nothing_to_keep(float_artifact: Artifact, registry: Registry) -> None:
+    made = quantize(float_artifact, "Q4_0", registry, spec=QuantizeSpec(keep_split=True)).artifact
+    assert [file.name for file in made.files] == ["tiny-llama-Q4_0.gguf"]
+    assert not quantize(float_artifact, "Q4_0", registry).fresh
