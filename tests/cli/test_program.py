@@ -300,7 +300,7 @@ def test_a_home_that_cannot_be_written_is_said(slmkit: Run, checkpoint: Path, tm
     there = {"SLMKIT_HOME": str(tmp_path / "file" / "home")}
     done = slmkit("adopt", checkpoint, env=there)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {tmp_path / 'file' / 'home'}")
+    assert done.stderr.startswith(f"error: the registry cannot be written: {tmp_path / 'file' / 'home'}")
 
     unwell = slmkit("doctor", "--json", env=there)
     assert unwell.returncode == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
-from slmkit.errors import LockedError, RegistryError
+from slmkit.errors import CannotWriteError, LockedError, RegistryError, is_disk_full
 from slmkit.formats.gguf.header import SHARD
 from slmkit.registry import atomic, manifests, paths
 
@@ -92,14 +92,14 @@ class Registry:
     @contextmanager
     def locked(self, model: str, waiting: Progress | None = None) -> Iterator[None]:
         """Be the only writer of a model. While another process is, `waiting` is told once and this waits; without it
-        `LockedError` is raised. Clears what a dead writer left.
+        `LockedError` is raised. Clears what a dead writer left. Raises `CannotWriteError`, `DiskFullError`.
         """
         from filelock import FileLock, Timeout  # 5 ms, which looking need not wait for
 
         path = paths.lock_path(self.home, model)
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
             if waiting is None:
@@ -108,6 +108,13 @@ class Registry:
                 ) from error
             waiting.say(f"another slmkit is working on {model}: waiting")
             lock.acquire(poll_interval=_LOCK_POLL_S)
+        except OSError as error:
+            if is_disk_full(error):
+                raise atomic.disk_full(path) from error
+            raise CannotWriteError(
+                f"the registry cannot be written: {path.parent}: {error.strerror}",
+                hint="set SLMKIT_HOME to a folder that is yours",
+            ) from error
         try:
             atomic.clear_partials(paths.model_dir(self.home, model))
             yield

@@ -23,12 +23,13 @@ _SPARE_SHARE = 0.8
 
 
 def side_by_side(n_types: int, tensors: Sequence[TensorInfo], spec: QuantizeSpec, n_threads: int) -> int:
-    """How many types can be made at the same time: each takes a thread at least, and memory for its largest tensor.
+    """How many types can be made at the same time: each takes memory for its largest tensor.
 
-    The engine uses several threads badly: it waits for all of them after each tensor, and writes while they wait.
+    The engine uses several threads badly: it waits for all of them after each tensor, and writes while they wait. So
+    each gets few, and there is one more than there are threads, for those that start, write or are looked at.
     """
     room = int(memory.available_bytes() * _SPARE_SHARE) // need_bytes(tensors, spec)
-    return max(1, min(n_types, n_threads, room))
+    return max(1, min(n_types, n_threads + 1 if n_threads > 1 else 1, room))
 
 
 def need_bytes(tensors: Sequence[TensorInfo], spec: QuantizeSpec) -> int:

@@ -75,7 +75,7 @@ def quantize(
         workers = ThreadPoolExecutor(n_workers, thread_name_prefix="quantize")
         try:
             making = {
-                quant: workers.submit(make, order, n_threads // n_workers, registry, progress, children)
+                quant: workers.submit(make, order, max(1, n_threads // n_workers), registry, progress, children)
                 for quant, order in todo.items()
             }
             for quant in types:

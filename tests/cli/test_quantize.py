@@ -1,0 +1,102 @@
+"""`slmkit quantize` with its options, as users type it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slmkit.registry.store import Registry
+from tests import factories
+from tests.cli.conftest import MODEL
+from tests.conftest import Run
+
+
+def test_options_make_a_variant_that_can_be_named(slmkit: Run, furnished: Registry, tmp_path: Path) -> None:
+    rules = tmp_path / "cwd" / "rules.txt"
+    rules.parent.mkdir()
+    rules.write_text("attn_v=Q8_0  # larger\n", encoding="utf-8")
+    types = ("--rule", "FFN_down=q6_k", "--rules", "rules.txt", "--output-type", "q8_0")
+    rest = ("--max-buffer", "1MiB", "--prune-layers", "1", "--override-kv", "general.name=str:x")
+    done = slmkit("quantize", MODEL, "-t", "Q4_0", *types, *rest, "--name", "lean")
+    assert done.returncode == 0, done.stderr
+    assert f"{MODEL}:Q4_0-lean" in done.stdout
+    (shown,) = json.loads(slmkit("show", f"{MODEL}:Q4_0-lean", "--json").stdout)
+    assert shown["parameters"] | {"n_threads": 0} == {
+        "type": "Q4_0",
+        "source": f"{MODEL}:F16",
+        "n_threads": 0,
+        "rules": [["ffn_down", "Q6_K"], ["attn_v", "Q8_0"]],
+        "output_type": "Q8_0",
+        "prune_layers": [1],
+        "overrides": {"general.name": "x"},
+    }
+    again = slmkit("quantize", MODEL, "-t", "Q4_0", "--name", "lean")
+    assert again.returncode == 2
+    assert "is there already, made in another way" in again.stderr
+
+
+def test_strict_is_a_no_with_a_way_out(slmkit: Run, tmp_path: Path) -> None:
+    odd = factories.make_llama(tmp_path / "odd", hidden=288)
+    done = slmkit("quantize", odd, "-t", "Q4_K_M", "--strict", "5", "--json")
+    assert (done.returncode, done.stdout) == (3, "")
+    told = json.loads(done.stderr)
+    assert told["error"] == "verdict"
+    assert "keeps the promise" in told["hint"]
+
+
+def test_the_table_says_what_was_really_made(slmkit: Run, tmp_path: Path) -> None:
+    odd = factories.make_llama(tmp_path / "odd", hidden=288)
+    done = slmkit("quantize", odd, "-t", "Q4_K_M")
+    assert done.returncode == 0, done.stderr
+    assert "on label" in done.stdout
+    assert "Q4_K_M: 0.0 % of the parameters are Q4_K; " in done.stdout
+    assert "because rows of 288 and 576 do not divide into blocks of 256" in done.stdout
+
+
+def test_a_requantized_file_is_marked_in_the_list(slmkit: Run, furnished: Registry) -> None:
+    assert slmkit("quantize", f"{MODEL}:Q8_0", "-t", "Q4_0").returncode == 2
+    done = slmkit("quantize", f"{MODEL}:Q8_0", "-t", "Q4_0", "--allow-requantize")
+    assert done.returncode == 0, done.stderr
+    assert "Q4_0-requantized: made from Q8_0" in done.stdout
+    assert "quantize from Q8_0" in slmkit("list").stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--rule ffn_down",
+        "--rule ffn_down=Q6K",
+        "--rule ffn(=Q6_K",
+        "--rule nothing_has_this=Q6_K",
+        "--rules not-here.txt",
+        "--output-type Q8_1",
+        "--prune-layers 1-0",
+        "--prune-layers 7",
+        "--override-kv a",
+        "--max-buffer much",
+        "--strict 101",
+        "--name a/b",
+    ],
+)
+def test_what_was_mistyped_is_said_before_anything_is_made(slmkit: Run, furnished: Registry, options: str) -> None:
+    before = [artifact.ref for artifact in furnished.artifacts()]
+    done = slmkit("quantize", MODEL, "-t", "Q4_1", *options.split(), "--json")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert json.loads(done.stderr)["error"].startswith("usage")
+    assert [artifact.ref for artifact in furnished.artifacts()] == before
+
+
+def test_a_registry_that_cannot_be_written_still_answers_what_is_there(slmkit: Run, furnished: Registry) -> None:
+    locks = furnished.home / "locks"
+    for path in locks.iterdir():
+        path.unlink()
+    locks.rmdir()
+    locks.write_text("no folder", encoding="utf-8")
+    there = slmkit("quantize", MODEL, "-t", "Q4_0,Q8_0")
+    assert (there.returncode, there.stdout.count("there already")) == (0, 2)
+    done = slmkit("quantize", MODEL, "-t", "Q4_1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the registry cannot be written: ")
+    assert "hint: set SLMKIT_HOME" in done.stderr
