@@ -10,6 +10,7 @@ import pytest
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
+from slmkit.core.quantize import QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
 from slmkit.core.target import TargetSpec
 from slmkit.errors import UsageError
@@ -130,6 +131,12 @@ def test_each_tensor_is_found_by_its_own_rule_only() -> None:
     assert len(found) == 7
     for name, kind in types.items():
         assert [rule.type for rule in found if re.search(rule.pattern, name)] == [kind]
+
+
+def test_a_target_comes_back_from_its_parameters() -> None:
+    for target in (TargetSpec("size", 1 << 30), TargetSpec("bpw", 4.5), TargetSpec("reduction", 0.7)):
+        spec = QuantizeSpec(rules=(Rule("a", "Q6_K"),), target=target)
+        assert QuantizeSpec.of({"type": "Q4_0", **json.loads(json.dumps(dict(spec.parameters)))}) == spec
 
 
 def test_the_command_line(source: Artifact, slmkit: Run) -> None:
