@@ -22,7 +22,7 @@ from slmkit.host.probe import physical_cores
 from slmkit.ops.target.allocate import allocate
 from slmkit.ops.target.candidates import candidates
 from slmkit.ops.target.measure import measure
-from slmkit.ops.target.objective import coefficient
+from slmkit.ops.target.objective import coefficient, expected_kld
 from slmkit.ops.target.rules import rules
 from slmkit.registry.store import Registry, is_current
 
@@ -99,7 +99,7 @@ def _options(probe: Probe, measured: Distortion, headers: Sequence[GgufHeader]) 
         Option(
             name,
             _padded(GGML_TYPES_BY_NAME[name].size_bytes(tensor.n_elements), alignment),
-            weight * measured.relative_errors[name],
+            expected_kld(measured.relative_errors[name], name, weight),
         )
         for name in probe.types
     ] + [as_it_is]
