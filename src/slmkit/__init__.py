@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         plan,
         pull,
         quantize,
+        quantize_to_target,
         rederive,
         rm,
         run_recipe,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from slmkit.core.plan import ModelPlan
     from slmkit.core.quantize import Override, QuantizeSpec, Rule
     from slmkit.core.refs import ModelRef
+    from slmkit.core.target import TargetSpec
     from slmkit.errors import SlmkitError
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "QuantizeSpec",
     "Rule",
     "SlmkitError",
+    "TargetSpec",
     "__version__",
     "adopt",
     "bench",
@@ -77,6 +80,7 @@ __all__ = [
     "plan",
     "pull",
     "quantize",
+    "quantize_to_target",
     "rederive",
     "rm",
     "run_recipe",
@@ -97,6 +101,7 @@ _HOMES = {
     "QuantizeSpec": "core.quantize",
     "Rule": "core.quantize",
     "SlmkitError": "errors",
+    "TargetSpec": "core.target",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRun, BenchSpec
@@ -19,6 +19,7 @@ from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import quant_types
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
 from slmkit.registry.store import Registry, Removal
 
 if TYPE_CHECKING:
@@ -151,6 +152,30 @@ def quantize(
             n_threads=n_threads,
         )
     )
+
+
+def quantize_to_target(
+    ref: Reference,
+    target: TargetSpec,
+    *,
+    name: str | None = None,
+    imatrix: str | Path | None = "newest",
+    may_pull: bool = True,
+    force: bool = False,
+    n_threads: int | None = None,
+    progress: Progress = SILENT,
+) -> QuantizeReport:
+    """Make the best mix of types for a size of file, bits per weight or a reduction: `TargetSpec("bpw", 4.5)`.
+
+    `imatrix` is a file, `auto` (the source's newest, collected where it has none), `newest` (used where there is one).
+    """
+    from slmkit.recipes.target import quantize_to_target as recipe
+
+    session = _session(progress, may_pull)
+    file: Path | Literal["auto", "newest"] | None = None
+    if imatrix is not None:
+        file = "auto" if imatrix == "auto" else "newest" if imatrix == "newest" else Path(imatrix)
+    return recipe(_ref(ref), target, session, name=name, imatrix=file, force=force, n_threads=n_threads)
 
 
 def imatrix(

@@ -10,10 +10,11 @@ import typer
 
 from slmkit.cli import options
 from slmkit.cli.output import open_output
-from slmkit.errors import SlmkitError, SomeFailedError
+from slmkit.errors import SlmkitError, SomeFailedError, UsageError
 
 if TYPE_CHECKING:
     from slmkit.core.quant import QuantType
+    from slmkit.core.target import TargetSpec
     from slmkit.ops.quantize import QuantizeReport
     from slmkit.report.tables import Quantized
 
@@ -23,9 +24,19 @@ _HOW = "How it is quantized"
 def quantize(
     ref: options.Ref,
     types: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--type", "-t", metavar="TYPE", help="Q4_0, Q5_1, Q8_0, ...: several times or with commas."),
-    ],
+    ] = None,
+    target_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Instead of a type: the best mix of types in a file of 1.5GiB, say."),
+    ] = None,
+    target_bpw: Annotated[
+        str | None, typer.Option(metavar="BPW", help="The same for bits per weight over all tensors: 4.5, say.")
+    ] = None,
+    target_reduction: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="The same for what is saved of the float file: 70%, say.")
+    ] = None,
     strict: Annotated[
         float | None,
         typer.Option(
@@ -40,13 +51,13 @@ def quantize(
         str | None, typer.Option(metavar="LABEL", help="The variant's name after its type: `lean` makes Q4_0-lean.")
     ] = None,
     imatrix: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="auto|none|FILE",
             help="Weigh errors by an importance matrix: the model's own, collected first where there is none, or a "
-            "file. The smallest types need one.",
+            "file. The smallest types need one. By default none, and with a target the model's own if it has one.",
         ),
-    ] = "none",
+    ] = None,
     rule: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,6 +125,9 @@ def quantize(
 
     Several types are made at the same time. Each file is loaded and decodes a few tokens before it is called good. What
     is there already is not made again.
+
+    With a target the error of each tensor in each type is measured and the best mix that fits is made, weighed by the
+    model's newest importance matrix (`slmkit imatrix`).
     """
     from slmkit.cli.refs import parse, session
     from slmkit.core.quant import quant_types
@@ -122,10 +136,12 @@ def quantize(
     from slmkit.formats.gguf.types import weight_type
     from slmkit.formats.tensor_rules import parse_rule, read_rules
     from slmkit.recipes import verbs
+    from slmkit.recipes.target import quantize_to_target
     from slmkit.report.tables import quantize_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
-    wanted = quant_types(types)
+    here = session(output, may_pull=not no_pull)
+    target = _target(types, size=target_size, bpw=target_bpw, reduction=target_reduction)
     spec = QuantizeSpec(
         rules=(*map(parse_rule, rule or ()), *(read_rules(rules) if rules else ())),
         output_type=output_type and weight_type(output_type).name,
@@ -138,6 +154,19 @@ def quantize(
         allow_requantize=allow_requantize,
         max_buffer_bytes=parse_size(max_buffer) if max_buffer else None,
     )
+    if target is not None:
+        if spec != QuantizeSpec() or strict is not None:
+            raise UsageError(
+                "a target decides the type of every tensor: it takes no rule, type or other option of these"
+            )
+        weighed = "newest" if imatrix is None else _imatrix(imatrix)
+        report = quantize_to_target(
+            parse(ref), target, here, name=name, imatrix=weighed, force=force, n_threads=threads
+        )
+        output.table(quantize_table([_row(report)], notes=report.notes))
+        output.hint(f"slmkit bench {report.artifact.model}")
+        return
+    wanted = quant_types(types or ())
     reports: list[QuantizeReport] = []
     failures: dict[str, SlmkitError] = {}
 
@@ -147,7 +176,7 @@ def quantize(
     made = verbs.quantize(
         parse(ref),
         wanted,
-        session(output, may_pull=not no_pull),
+        here,
         spec=spec,
         name=name,
         imatrix=_imatrix(imatrix),
@@ -168,10 +197,24 @@ def quantize(
     output.hint(f"slmkit bench {reports[0].artifact.model}")
 
 
-def _imatrix(text: str) -> Path | Literal["auto"] | None:
+def _target(types: list[str] | None, **given: str | None) -> TargetSpec | None:
+    """The one target that was given; raises `UsageError` unless that, or types, was."""
+    from slmkit.core.target import TargetSpec, Unit
+
+    every: list[tuple[Unit, str | None]] = [(unit, given[unit]) for unit in ("size", "bpw", "reduction")]
+    chosen = [(unit, text) for unit, text in every if text is not None]
+    if bool(types) + len(chosen) != 1:
+        raise UsageError(
+            "one of `--type`, `--target-size`, `--target-bpw` and `--target-reduction` is wanted",
+            hint="`slmkit quantize REF -t Q4_0`, or `slmkit quantize REF --target-bpw 4.5`",
+        )
+    return TargetSpec.parse(*chosen[0]) if chosen else None
+
+
+def _imatrix(text: str | None) -> Path | Literal["auto"] | None:
     if text == "auto":
         return "auto"
-    return None if text == "none" else Path(text)
+    return Path(text) if text and text != "none" else None
 
 
 def _row(report: QuantizeReport) -> Quantized:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.quant import QUANT_TYPES, QuantType
+from slmkit.core.target import TargetSpec
 from slmkit.errors import UsageError
 
 OverrideValue = int | float | bool | str
@@ -115,7 +116,7 @@ class QuantizeSpec:
     the type's base, without llama.cpp's mixture; `leave_output` keeps output.weight as it is. `keep_split` writes as
     many shards as the source has. `prune_layers` are left out and the rest counted anew. `max_buffer_bytes` bounds what
     the engine holds of one tensor; `None` is its own bound, 8 GiB. `allow_requantize` takes a source that is quantized
-    already.
+    already. `target` is the size that the rules were found for.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -129,6 +130,7 @@ class QuantizeSpec:
     allow_requantize: bool = False
     max_buffer_bytes: int | None = None
     imatrix: ImatrixFile | None = None
+    target: TargetSpec | None = None
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -144,6 +146,7 @@ class QuantizeSpec:
             "overrides": {override.key: override.value for override in self.overrides},
             "allow_requantize": self.allow_requantize,
             "imatrix": self.imatrix and self.imatrix.name,
+            "target": self.target and {self.target.unit: self.target.value},
         }
         return {name: value for name, value in chosen.items() if value}
 
@@ -162,6 +165,7 @@ class QuantizeSpec:
             overrides=tuple(Override(key, value) for key, value in parameters.get("overrides", {}).items()),
             allow_requantize=parameters.get("allow_requantize", False),
             imatrix=ImatrixFile(imatrix, Path(), "") if imatrix else None,
+            target=next((TargetSpec(*target) for target in parameters.get("target", {}).items()), None),
         )
 
     def is_met_by(self, made: Artifact) -> bool:
@@ -173,6 +177,8 @@ class QuantizeSpec:
         """What tells its files from those of other specs, in a name: `pure`, `imatrix`, `rules-3f9a1c`; empty for
         the defaults. How the files are split is no part of it: the weights are the same.
         """
+        if self.target:
+            return self.target.label
         chosen = {name: value for name, value in self.parameters.items() if name != "keep_split"}
         words = [
             "pure" if self.pure else "",
@@ -195,12 +201,14 @@ class QuantizeSpec:
 def variant_name(quant: QuantType, spec: QuantizeSpec, *, name: str | None = None, source: str | None = None) -> str:
     """What a quant is called: its type, and after a dash what makes it other than `slmkit quantize REF -t TYPE`.
 
-    That is `name`, or what the spec says of itself, after the label of the `source` variant, if that has one.
+    That is `name`, or what the spec says of itself, after the label of the `source` variant, if that has one. In place
+    of the type stands `MIX` where a target decides.
     """
     if name is not None and _LABEL.fullmatch(name) is None:
         raise UsageError(f"not a name for a variant: {name!r}", hint="letters, digits, `.`, `_`, `-`; at most 32")
     label = label_of(source or "") if name is None else ""
-    return "-".join(part for part in (quant.name, label, name or spec.label) if part)
+    kind = "MIX" if spec.target else quant.name
+    return "-".join(part for part in (kind, label, name or spec.label) if part)
 
 
 def label_of(variant: str) -> str:

@@ -151,7 +151,7 @@ def quantize(
         elif quant.is_float and not _is_file(ref):
             floats[quant] = _converted(ref, source, quant, session, convert_spec, force, on_failure)
     if imatrix and len(floats) < len(types):
-        spec = replace(spec, imatrix=_imatrix_file(imatrix, source, session, n_threads))
+        spec = replace(spec, imatrix=imatrix_file(imatrix, source, session, n_threads))
     made = quantize_op.quantize(
         source,
         [quant for quant in types if quant not in floats],
@@ -167,9 +167,10 @@ def quantize(
     return _in_order(types, floats, made)
 
 
-def _imatrix_file(
+def imatrix_file(
     wanted: Path | Literal["auto"], source: Artifact, session: Session, n_threads: int | None
 ) -> ImatrixFile:
+    """That file, or the newest of `source`; it is collected where there is none."""
     from slmkit.ops import corpora
     from slmkit.ops import imatrix as imatrix_op
 

@@ -7,6 +7,7 @@ models/<org>/<name>@<revision>/...             the same for a revision other tha
 imatrix/<org>/<name>/<label>.gguf              an importance matrix, named after its text; <label>.json is its manifest
 runs/<time>-<kind>-<id>.json                   one document for each bench run
 locks/                                         one lock file for each model being written
+distortion/<key>.json                          what each type does to each tensor of a file: measured once
 """
 
 from __future__ import annotations
@@ -63,3 +64,8 @@ def imatrix_dir(home: Path, model: str) -> Path:
 def lock_path(home: Path, model: str) -> Path:
     """The lock file of a model."""
     return home / "locks" / f"{quote(model, safe='@')}.lock"
+
+
+def distortion_path(home: Path, key: str) -> Path:
+    """The table of errors of one file's tensors."""
+    return home / "distortion" / f"{key}.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slmkit.backends.llamacpp import bindings, imatrix_job, memory_job, quantize_job
+from slmkit.backends.llamacpp import bindings, distortion_job, imatrix_job, memory_job, quantize_job
 from slmkit.backends.llamacpp.channel import Channel
 
 # llama-bench warms generation up with one token, too few for models under 1B (its first repetitions are then slow).
@@ -154,6 +154,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "quantize": quantize_job.quantize,
     "dry_run": quantize_job.dry_run,
     "memory": memory_job.memory,
+    "distortion": distortion_job.distortion,
     "smoke": smoke,
     "speed": speed,
 }

@@ -84,7 +84,7 @@ def quantize(
     spec: QuantizeSpec = _DEFAULT,
     children: Children | None = None,
 ) -> QuantizeResult:
-    """Write `target` in type `quant`; raises `EngineError` with the engine's reason.
+    """Write `target` in type `quant`, weighing errors by its imatrix; raises `EngineError` with the engine's reason.
 
     With `spec.keep_split` the files are `<target's stem>-00001-of-00003.gguf` and so on.
     """

@@ -1,0 +1,5 @@
+"""The best mix of types for a given size."""
+
+from slmkit.ops.target.plan import Plan, find, plan
+
+__all__ = ["Plan", "find", "plan"]

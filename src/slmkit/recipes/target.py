@@ -1,0 +1,49 @@
+"""The best mix of types for a size, with what must come before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from slmkit.core.quant import QUANT_TYPES
+from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
+from slmkit.recipes.verbs import Session, float_source, imatrix_file
+from slmkit.registry import imatrices
+
+if TYPE_CHECKING:
+    from slmkit.ops.quantize import QuantizeReport
+
+
+def quantize_to_target(
+    ref: ModelRef,
+    target: TargetSpec,
+    session: Session,
+    *,
+    name: str | None = None,
+    imatrix: Path | Literal["auto", "newest"] | None = "newest",
+    force: bool = False,
+    n_threads: int | None = None,
+) -> QuantizeReport:
+    """Make the best mix of types of the size that `target` says, pulling and converting first where that is missing.
+
+    `imatrix` is as for `quantize`; `newest` is that of the source if it has one, and collects none.
+    """
+    from slmkit.ops import quantize as quantize_op
+    from slmkit.ops import target as target_op  # loads numpy
+
+    source, registry, progress = float_source(ref, session), session.registry, session.progress
+    if imatrix == "newest":
+        imatrix = "auto" if imatrices.newest(registry, source) else None
+        if imatrix is None:
+            progress.say(f"no importance matrix of {source.ref}: `--imatrix auto` makes a better mix")
+    file = imatrix_file(imatrix, source, session, n_threads) if imatrix else None
+    made = None if force else target_op.find(source, target, registry, file)
+    if made:
+        quant = QUANT_TYPES[made.provenance.parameters["type"]]
+        return quantize_op.QuantizeReport(quant, source, made, fresh=False)
+    plan = target_op.plan(source, target, registry, progress, imatrix=file, n_threads=n_threads)
+    (report,) = quantize_op.quantize(
+        source, [plan.quant], registry, progress, spec=plan.spec, name=name, force=force, n_threads=n_threads
+    )
+    return report

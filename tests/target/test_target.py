@@ -1,0 +1,166 @@
+"""`slmkit quantize --target-...`: the file has the size that was asked for, and the types that were planned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.progress import SILENT
+from slmkit.core.quantize import QuantizeSpec, Rule
+from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
+from slmkit.errors import UsageError
+from slmkit.formats.gguf.header import read_header
+from slmkit.ops.target import plan
+from slmkit.ops.target.rules import rules
+from slmkit.recipes import verbs
+from slmkit.recipes.target import quantize_to_target
+from slmkit.recipes.verbs import Session
+from slmkit.registry import paths
+from tests import factories
+from tests.conftest import Run
+
+
+def make(source: Artifact, target: TargetSpec, session: Session, **options: Any) -> Any:
+    return quantize_to_target(ModelRef.parse(source.ref), target, session, **options)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with enough tensors that 1 % of a file is more than one of them takes."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "larger"
+    return factories.make_llama(folder, n_layers=6, tie_word_embeddings=True)
+
+
+@pytest.fixture
+def source(larger: Path, session: Session) -> Artifact:
+    return verbs.convert(ModelRef("path", str(larger)), session)
+
+
+@pytest.mark.parametrize("bpw", [2.8, 4.5, 12.0])
+def test_bits_per_weight_are_met_from_below(source: Artifact, session: Session, bpw: float) -> None:
+    report = make(source, TargetSpec("bpw", bpw), session)
+    made = report.artifact
+    assert report.fresh
+    assert made.ref == f"local/larger:MIX-{bpw:.2f}bpw"
+    assert 0.99 * bpw <= read_header(made.path).bpw <= bpw  # type: ignore[operator]
+    assert made.provenance.parameters["target"] == {"bpw": bpw}
+    assert made.facts["n_fallback"] == 0
+    ruled = {kind for _, kind in made.provenance.parameters["rules"]}
+    assert set(made.facts["params_by_type"]) - {"F32"} == ruled
+
+
+def test_a_size_is_met_from_below(source: Artifact, session: Session) -> None:
+    wanted = int(source.size_bytes * 0.4)
+    by_size = make(source, TargetSpec("size", wanted), session).artifact
+    assert 0.99 * wanted <= by_size.path.stat().st_size <= wanted
+    by_share = make(source, TargetSpec("reduction", 0.6), session).artifact
+    assert by_share.variant == "MIX-minus60pct"
+    assert by_share.digest == by_size.digest
+
+
+def test_what_is_there_already_is_neither_measured_nor_made_again(source: Artifact, session: Session) -> None:
+    target = TargetSpec("bpw", 5)
+    first = make(source, target, session)
+    (table,) = (session.registry.home / "distortion").iterdir()
+    table.unlink()
+    again = make(source, target, session)
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.artifact == first.artifact
+    assert not table.exists()
+
+
+def test_a_second_target_and_a_half_finished_table_measure_only_what_is_missing(
+    source: Artifact, session: Session
+) -> None:
+    make(source, TargetSpec("bpw", 5), session)
+    (table,) = (session.registry.home / "distortion").iterdir()
+    document = json.loads(table.read_text("utf-8"))
+    lost = document["tensors"].pop("blk.1.ffn_up.weight")
+    marked = document["tensors"]["blk.0.ffn_up.weight"]
+    marked["n_rows"] = 12345  # whoever measured it again would not find this number
+    table.write_text(json.dumps(document), "utf-8")
+    make(source, TargetSpec("bpw", 6), session)
+    after = json.loads(table.read_text("utf-8"))["tensors"]
+    assert after["blk.0.ffn_up.weight"]["n_rows"] == 12345
+    assert after["blk.1.ffn_up.weight"] == lost
+
+
+def test_a_damaged_table_is_measured_anew(source: Artifact, session: Session) -> None:
+    def planned() -> Any:
+        return plan(source, TargetSpec("bpw", 5), session.registry, SILENT, imatrix=None, n_threads=2)
+
+    first = planned()
+    (table,) = (session.registry.home / "distortion").iterdir()
+    for damage in ("", '{"tensors": 3}', '{"tensors": {"blk.0.ffn_up.weight": {}}}'):
+        table.write_text(damage, "utf-8")
+        assert planned() == first
+
+
+def test_what_cannot_be_reached_says_what_can(source: Artifact, session: Session) -> None:
+    for target in (("bpw", 1), ("bpw", 17), ("size", 1000), ("size", 1 << 40)):
+        with pytest.raises(UsageError) as caught:
+            make(source, TargetSpec(*target), session)
+        assert caught.value.hint is not None
+        assert "between" in caught.value.hint
+    folder = paths.model_dir(session.registry.home, source.model)
+    assert not list(folder.glob("*MIX*"))
+
+
+def test_the_plan_prefers_what_its_errors_say(source: Artifact, session: Session) -> None:
+    """More bytes never make more error, and the bound is a bound."""
+    errors = []
+    for bpw in (3.0, 4.0, 5.0, 6.0, 7.0):
+        found = plan(source, TargetSpec("bpw", bpw), session.registry, SILENT, imatrix=None, n_threads=2)
+        assert 0 < found.bound_kld <= found.expected_kld * (1 + 1e-9)
+        errors.append(found.expected_kld)
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_each_tensor_is_found_by_its_own_rule_only() -> None:
+    import re
+
+    types = {f"blk.{n}.ffn_{part}.weight": "Q4_0" if n % 3 else "Q6_K" for n in range(12) for part in ("up", "down")}
+    types |= {"token_embd.weight": "Q8_0", "output.weight": "Q6_K"}
+    types |= {f"blk.{n}.attn_q.weight": "Q5_0" for n in range(12)}
+    found = rules(types)
+    assert len(found) == 7
+    for name, kind in types.items():
+        assert [rule.type for rule in found if re.search(rule.pattern, name)] == [kind]
+
+
+def test_a_target_comes_back_from_its_parameters() -> None:
+    for target in (TargetSpec("size", 1 << 30), TargetSpec("bpw", 4.5), TargetSpec("reduction", 0.7)):
+        spec = QuantizeSpec(rules=(Rule("a", "Q6_K"),), target=target)
+        assert QuantizeSpec.of({"type": "Q4_0", **json.loads(json.dumps(dict(spec.parameters)))}) == spec
+
+
+def test_the_command_line(source: Artifact, slmkit: Run) -> None:
+    done = slmkit("quantize", source.ref, "--target-bpw", "4.5", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["bpw"] == pytest.approx(4.5, rel=0.01)
+    again = slmkit("quantize", source.ref, "--target-bpw", "4.5")
+    assert again.returncode == 0
+    assert "MIX-4.50bpw" in again.stdout
+
+
+def test_what_cannot_be_meant_is_refused(slmkit: Run) -> None:
+    for arguments in (
+        (),
+        ("-t", "Q4_0", "--target-bpw", "4.5"),
+        ("--target-bpw", "4.5", "--target-size", "1GiB"),
+        ("--target-bpw", "four"),
+        ("--target-bpw", "nan"),
+        ("--target-reduction", "120%"),
+        ("--target-size", "small"),
+        ("--target-bpw", "4.5", "--pure"),
+    ):
+        done = slmkit("quantize", "local/nobody", *arguments)
+        assert done.returncode == 2, (arguments, done.stdout)
+        assert "Traceback" not in done.stderr
+        assert "nobody" not in done.stderr, "it is said before anything is looked for"
