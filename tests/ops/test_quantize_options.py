@@ -162,6 +162,12 @@ def test_strict_refuses_before_computing_and_names_a_type_that_keeps_the_promise
     assert made.facts["on_label_share"] > 0.5
 
 
+def test_strict_refuses_what_is_there_already(odd: Artifact, registry: Registry) -> None:
+    quantize(odd, "Q4_K_M", registry)
+    with pytest.raises(VerdictError, match="fall back"):
+        quantize(odd, "Q4_K_M", registry, strict_share=0.3)
+
+
 def test_strict_lets_pass_what_keeps_the_promise(float_artifact: Artifact, registry: Registry) -> None:
     report = quantize(float_artifact, "Q4_K_M", registry, strict_share=0.0)
     assert report.artifact.facts["fallback_share"] == 0

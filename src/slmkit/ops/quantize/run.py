@@ -55,7 +55,7 @@ def quantize(
     source_files.check(source, types, spec, tensors)
     orders = {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
     there = {} if force else _there(orders, registry)
-    if len(there) == len(orders):
+    if len(there) == len(orders) and strict_share is None:  # a promise is looked at even when there is nothing to do
         yield from (QuantizeReport(quant, source, there[quant], fresh=False) for quant in types)
         return
     require_engine()
@@ -66,7 +66,7 @@ def quantize(
         refused = _strangers(todo, registry, force)
         refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec)
         if strict_share is not None:
-            refused |= refusals(source, list(todo), spec, tensors, strict_share)
+            refused |= refusals(source, types, spec, tensors, strict_share)
         refused |= _too_large([quant for quant in todo if quant not in refused], source, registry)
         todo = {quant: order for quant, order in todo.items() if quant not in refused}
         n_threads = n_threads or physical_cores()
