@@ -15,8 +15,6 @@ from slmkit.backends.llamacpp.channel import Channel
 WARMUP_TOKENS = 16
 
 SMOKE_PROMPT = "The quick brown fox"
-SMOKE_PROMPT_TOKENS = 8
-"""Enough for a batch; a vocabulary of bytes would make many more, each of them through all weights."""
 SAME = 5e-3
 """Logits after two tokens count as the same when none differs by more than this share of their range.
 
@@ -40,7 +38,7 @@ def smoke(channel: Channel, path: str, n_tokens: int, n_gpu_layers: int, n_threa
         bindings.context(model, n_ctx=64, n_batch=64, n_ubatch=64, n_threads=n_threads) as context,
     ):
         decoder = bindings.Decoder(model, context, 64)
-        prompt = decoder.tokenize(SMOKE_PROMPT)[:SMOKE_PROMPT_TOKENS]
+        prompt = decoder.tokenize(SMOKE_PROMPT)[:32]
         if not len(prompt):
             raise bindings.NativeError(f"its tokenizer makes no token of {SMOKE_PROMPT!r}")
         decoder.prompt(prompt)
