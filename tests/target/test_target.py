@@ -16,6 +16,7 @@ from slmkit.core.target import TargetSpec
 from slmkit.errors import UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.target import plan
+from slmkit.ops.target.objective import expected_kld
 from slmkit.ops.target.rules import rules
 from slmkit.recipes import verbs
 from slmkit.recipes.target import quantize_to_target
@@ -119,6 +120,22 @@ def test_the_plan_prefers_what_its_errors_say(source: Artifact, session: Session
         assert 0 < found.bound_kld <= found.expected_kld * (1 + 1e-9)
         errors.append(found.expected_kld)
     assert errors == sorted(errors, reverse=True)
+
+
+def test_the_same_error_does_more_harm_where_it_was_measured_to() -> None:
+    def kld(name: str, kind: str = "Q5_1", error: float = 0.01, **options: Any) -> float:
+        return expected_kld(name, kind, error, 12, **{"is_output": False, **options})
+
+    assert kld("token_embd.weight", is_output=True) > 12 * kld("token_embd.weight")
+    assert kld("blk.3.ffn_down.weight") > kld("blk.3.attn_q.weight") > 0
+    assert kld("blk.3.ffn_down_exps.weight") == kld("blk.3.ffn_down.weight")
+    assert kld("blk.0.ffn_up.weight") == kld("blk.11.ffn_up.weight") > kld("blk.5.ffn_up.weight")
+    assert kld("blk.3.attn_v.weight", "Q5_0") > 2 * kld("blk.3.attn_v.weight")
+    assert (
+        kld("blk.3.ffn_down.weight", "Q6_K")
+        > kld("blk.3.ffn_down.weight", "Q8_0")
+        > kld("blk.3.ffn_down.weight", "F16")
+    )
 
 
 def test_each_tensor_is_found_by_its_own_rule_only() -> None:

@@ -22,7 +22,7 @@ from slmkit.host.probe import physical_cores
 from slmkit.ops.target.allocate import allocate
 from slmkit.ops.target.candidates import candidates
 from slmkit.ops.target.measure import measure
-from slmkit.ops.target.objective import coefficient, expected_kld
+from slmkit.ops.target.objective import expected_kld
 from slmkit.ops.target.rules import rules
 from slmkit.registry.store import Registry, is_current
 
@@ -92,14 +92,14 @@ def _options(probe: Probe, measured: Distortion, headers: Sequence[GgufHeader]) 
     tensor = probe.tensor
     names = {t.name for header in headers for t in header.tensors}
     is_output = tensor.name == ("output.weight" if "output.weight" in names else "token_embd.weight")
-    weight = coefficient(tensor.name, headers[0].hyper("block_count") or 1, is_output=is_output)
+    n_layers = headers[0].hyper("block_count") or 1
     alignment = headers[0].alignment
     as_it_is = Option(tensor.type.name, _padded(tensor.size_bytes, alignment), 0.0)
     return [
         Option(
             name,
             _padded(GGML_TYPES_BY_NAME[name].size_bytes(tensor.n_elements), alignment),
-            expected_kld(measured.relative_errors[name], name, weight),
+            expected_kld(tensor.name, name, measured.relative_errors[name], n_layers, is_output=is_output),
         )
         for name in probe.types
     ] + [as_it_is]
