@@ -64,6 +64,11 @@ def test_a_size_is_its_number_times_its_unit(n: int, prefix: str, suffix: str) -
     )
 
 
+def test_parameters_are_short() -> None:
+    assert [units.parameter(v) for v in ("Q4_0", 2, [1, 2])] == ["Q4_0", "2", "[1, 2]"]
+    assert units.parameter([["ffn", "Q6_K"], ["attn", "Q5_K"]]) == "2 (--json shows them)"
+
+
 def test_statistics_of_too_little_are_none() -> None:
     assert stats.mean([]) is None
     assert stats.median([]) is None

@@ -103,7 +103,9 @@ def _line(node: Node, *, made: bool = True) -> str:
 
 def _made(artifact: Artifact) -> str:
     """The verb with what was chosen, and the versions that did it; `--json` has all of both."""
+    from slmkit.core import units
+
     provenance = artifact.provenance
-    chosen = [f"{k}={v}" for k, v in provenance.parameters.items() if v and k not in _NOT_DRAWN]
+    chosen = [f"{k}={units.parameter(v)}" for k, v in provenance.parameters.items() if v and k not in _NOT_DRAWN]
     tools = ", ".join(f"{k} {v}" for k, v in provenance.tools.items() if k not in _NOT_DRAWN)
     return "  ".join(part for part in (" ".join([provenance.action, *chosen]), tools) if part)

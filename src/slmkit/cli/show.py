@@ -66,7 +66,8 @@ def _text(values: dict[str, Any]) -> str:
         "tokenizer": values["tokenizer"],
         "vocabulary": f"{values['vocabulary']:,} tokens" if values["vocabulary"] else None,
         "chat template": "yes" if values["chat_template"] else "no",
-        "made by": values["made_by"] + "".join(f" {k}={v}" for k, v in values["parameters"].items() if v),
+        "made by": values["made_by"]
+        + "".join(f" {k}={units.parameter(v)}" for k, v in values["parameters"].items() if v),
         "from": values["repo"] and f"{values['repo']} at {(values['commit'] or 'unknown')[:12]}",
         "parents": ", ".join(p[:19] for p in values["parents"]),
         "tools": ", ".join(f"{k} {v}" for k, v in values["tools"].items() if k != "features"),

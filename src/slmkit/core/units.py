@@ -72,3 +72,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def parameter(value: object) -> str:
+    """A parameter of a provenance. Of rules for single tensors, of which there may be one for each, only how many."""
+    if isinstance(value, list) and any(isinstance(item, list) for item in value):
+        return f"{len(value)} (--json shows them)"
+    return str(value)
