@@ -48,10 +48,14 @@ class Fallback:
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """What became of each tensor: its ggml type by name, in the order of the file, and those that fell back."""
+    """What became of each tensor: its ggml type by name, in the order of the file, and those that fell back.
+
+    `elapsed_ns` is the engine's call alone, without the start of its process.
+    """
 
     types: Mapping[str, str]
     fallbacks: tuple[Fallback, ...]
+    elapsed_ns: int
     build: Mapping[str, str]
 
     @property
@@ -122,7 +126,7 @@ def quantize(
     types = _types(text)
     if not types:
         raise EngineError("the engine's log names no tensor: has its format changed?", log=tuple(log[-20:]))
-    return QuantizeResult(types, _fallbacks(text, quant), dict(result["build"]))
+    return QuantizeResult(types, _fallbacks(text, quant), result["elapsed_ns"], dict(result["build"]))
 
 
 def imatrix_needed(quant: QuantType, log: tuple[str, ...] = ()) -> ImatrixNeededError:

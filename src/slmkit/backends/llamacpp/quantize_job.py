@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from slmkit.formats.imatrix import Imatrix, read
 def quantize(channel: Channel, source: str, target: str, **options: Any) -> dict[str, Any]:
     """Write `target`; the progress is in the log."""
     bindings.on_log(lambda level, text: channel.send("log", level=level, text=text))
+    started = time.perf_counter_ns()
     _call(source, target, **options)
-    return {"build": bindings.build()}
+    return {"elapsed_ns": time.perf_counter_ns() - started, "build": bindings.build()}
 
 
 def dry_run(channel: Channel, source: str, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
