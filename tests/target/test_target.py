@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,6 @@ def test_the_same_error_does_more_harm_where_it_was_measured_to() -> None:
 
 
 def test_each_tensor_is_found_by_its_own_rule_only() -> None:
-    import re
-
     types = {f"blk.{n}.ffn_{part}.weight": "Q4_0" if n % 3 else "Q6_K" for n in range(12) for part in ("up", "down")}
     types |= {"token_embd.weight": "Q8_0", "output.weight": "Q6_K"}
     types |= {f"blk.{n}.attn_q.weight": "Q5_0" for n in range(12)}
@@ -164,6 +163,7 @@ def test_the_command_line(source: Artifact, slmkit: Run) -> None:
     again = slmkit("quantize", source.ref, "--target-bpw", "4.5")
     assert again.returncode == 0
     assert "MIX-4.50bpw" in again.stdout
+    assert re.search(r"% of the parameters are \w+, ", again.stdout)
 
 
 def test_what_cannot_be_meant_is_refused(slmkit: Run) -> None:

@@ -19,6 +19,8 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 _WORTH_A_NOTE = 0.5
 """Below this share of the type itself a file is called what it hardly is."""
 
+_WORTH_A_WORD = 0.001
+
 
 def label_facts(quant: QuantType, tensors: Sequence[TensorInfo], fallbacks: Sequence[Fallback]) -> dict[str, Any]:
     """Of a file with these tensors, for its manifest: `label` is the type that most of it should have,
@@ -62,6 +64,14 @@ def label_note(variant: str, facts: Mapping[str, Any]) -> str | None:
     rows = _listed(f"{row:,}" for row in sorted({group["row"] for group in facts["fallback"]}))
     block = max(GGML_TYPES_BY_NAME[group["wanted"]].block for group in facts["fallback"])
     return f"{is_label}; {shares}, because rows of {rows} do not divide into blocks of {block}"
+
+
+def mix_note(variant: str, facts: Mapping[str, Any]) -> str:
+    """`MIX-4.50bpw: 43.8 % of the parameters are Q4_1, 31.0 % IQ4_NL and 25.2 % Q8_0`; less than 0.1 % is left out."""
+    shares = {kind: n / facts["n_params"] for kind, n in facts["params_by_type"].items()}
+    (most, share), *others = [(kind, share) for kind, share in shares.items() if share >= _WORTH_A_WORD]
+    words = [f"{percent(share)} of the parameters are {most}", *(f"{percent(n)} {kind}" for kind, n in others)]
+    return f"{variant}: {_listed(words)}"
 
 
 def _listed(words: Iterable[str]) -> str:

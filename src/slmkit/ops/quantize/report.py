@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.quant import QuantType
-from slmkit.ops.quantize.label import label_note
+from slmkit.ops.quantize.label import label_note, mix_note
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class QuantizeReport:
     def notes(self) -> tuple[str, ...]:
         """What its user should know: what is in the file when that is not what its type says, and what it came from."""
         made = self.artifact
-        notes = [label_note(made.variant or "", made.facts)]
+        note = mix_note if "target" in made.provenance.parameters else label_note
+        notes = [note(made.variant or "", made.facts)]
         if came_from := made.facts.get("requantized_from"):
             notes.append(f"{made.variant}: made from {came_from}, whose errors add to its own")
         return tuple(note for note in notes if note)
