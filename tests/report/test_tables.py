@@ -156,6 +156,11 @@ def test_markdown_has_one_line_for_each_row_and_as_many_cells_as_columns(cells: 
         assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
 
 
+def test_a_backslash_before_a_pipe_does_not_free_it() -> None:
+    row = render(table_of([["\\|", "a|b\\"]]), "md").split("\n")[2]
+    assert row.split() == ["|", r"\\\|", "|", r"a\|b" + "\\", "|"]
+
+
 @given(rows_of_two)
 def test_machines_read_back_what_was_written(cells: list[list[str]]) -> None:
     table = table_of(cells)

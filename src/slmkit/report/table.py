@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def writing(path: Path) -> Iterator[None]:
 def markdown(table: Table) -> str:
     """A GitHub table, its source aligned."""
     titles = [c.title for c in table.columns]
-    texts = [[_one_line(cell.text).replace("|", "\\|") for cell in row] for row in table.rows]
+    texts = [[_in_a_cell(cell.text) for cell in row] for row in table.rows]
     widths = [max(3, *(len(row[i]) for row in (titles, *texts))) for i in range(len(titles))]
 
     def line(cells: list[str]) -> str:
@@ -87,9 +88,9 @@ def markdown(table: Table) -> str:
     return "\n".join([line(titles), f"|{rule}|", *(line(row) for row in texts)]) + "\n" + notes
 
 
-def _one_line(text: str) -> str:
-    """An engine's reason may have several lines; a row of Markdown is one."""
-    return " ".join(text.split())
+def _in_a_cell(text: str) -> str:
+    """One line, though an engine's reason may have several; pipes escaped, and the backslashes that stand before one."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(text.split()))
 
 
 def comma_separated(table: Table) -> str:
