@@ -89,7 +89,7 @@ def markdown(table: Table) -> str:
 
 
 def _in_a_cell(text: str) -> str:
-    """One line, though an engine's reason may have several; pipes escaped, and the backslashes that stand before one."""
+    """One line, though an engine's reason may have several; pipes escaped, and backslashes that stand before one."""
     return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(text.split()))
 
 
