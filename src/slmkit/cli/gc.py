@@ -81,9 +81,9 @@ def _garbage(here: Session, output: Output, dry_run: bool, yes: bool) -> None:
 def _rebuildable(texts: list[str], here: Session, output: Output, dry_run: bool, yes: bool) -> None:
     from slmkit.backends.llamacpp import engine
     from slmkit.cli.refs import parse_all
+    from slmkit.core.quant import FLOATS
     from slmkit.ops import locate
     from slmkit.recipes.rebuildable import candidates, drop
-    from slmkit.recipes.verbs import FLOATS
     from slmkit.report.tables import rebuildable_table
 
     registry = here.registry

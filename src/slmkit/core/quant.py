@@ -79,6 +79,9 @@ QUANT_TYPES: dict[str, QuantType] = {
 }
 
 
+FLOATS = ("F32", "BF16", "F16")
+"""What can be quantized, the most exact first."""
+
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16", "FP32": "F32"}
 """Other names for types: llama-quantize's own, and what GGUF repositories call their float files."""
 

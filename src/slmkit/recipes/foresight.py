@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.convert import ConvertSpec
-from slmkit.core.quant import QuantType
+from slmkit.core.quant import FLOATS, QuantType
 from slmkit.core.refs import ModelRef
 from slmkit.errors import HubFileNotFoundError, NotInRegistryError, UsageError
 from slmkit.ops import adopt, locate
-from slmkit.recipes.verbs import DEFAULT_FLOAT, FLOATS, Session, best_float
+from slmkit.recipes.verbs import DEFAULT_FLOAT, Session, best_float
 from slmkit.registry.store import Registry, is_whole
 
 if TYPE_CHECKING:

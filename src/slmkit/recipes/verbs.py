@@ -13,7 +13,7 @@ from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
-from slmkit.core.quant import QuantType
+from slmkit.core.quant import FLOATS, QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.quantize import QuantizeReport
 
-FLOATS = ("F32", "BF16", "F16")
-"""What can be quantized, the most exact first."""
 DEFAULT_FLOAT = "F16"
 """What is made when there is nothing to quantize from: the baseline that everybody compares with."""
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from slmkit.core.artifact import Artifact
-from slmkit.core.quant import QuantType
+from slmkit.core.quant import FLOATS, QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.errors import ChangedError, UsageError
 from slmkit.formats.gguf.header import TensorInfo, read_header, shards
 from slmkit.registry.store import is_whole
-
-FLOATS = ("F32", "BF16", "F16")
 
 
 def is_float(source: Artifact) -> bool:

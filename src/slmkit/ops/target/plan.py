@@ -17,6 +17,7 @@ from slmkit.core.target import Option, TargetSpec
 from slmkit.errors import EngineError, UsageError
 from slmkit.formats.gguf.header import GgufHeader, read_header, shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
+from slmkit.formats.gguf.writer import Layout
 from slmkit.formats.imatrix import read as read_imatrix
 from slmkit.host.probe import physical_cores
 from slmkit.ops.target.allocate import allocate
@@ -93,20 +94,16 @@ def _options(probe: Probe, measured: Distortion, headers: Sequence[GgufHeader]) 
     names = {t.name for header in headers for t in header.tensors}
     is_output = tensor.name == ("output.weight" if "output.weight" in names else "token_embd.weight")
     n_layers = headers[0].hyper("block_count") or 1
-    alignment = headers[0].alignment
-    as_it_is = Option(tensor.type.name, _padded(tensor.size_bytes, alignment), 0.0)
+    layout = Layout(alignment=headers[0].alignment)
+    as_it_is = Option(tensor.type.name, layout.padded(tensor.size_bytes), 0.0)
     return [
         Option(
             name,
-            _padded(GGML_TYPES_BY_NAME[name].size_bytes(tensor.n_elements), alignment),
+            layout.padded(GGML_TYPES_BY_NAME[name].size_bytes(tensor.n_elements)),
             expected_kld(tensor.name, name, measured.relative_errors[name], n_layers, is_output=is_output),
         )
         for name in probe.types
     ] + [as_it_is]
-
-
-def _padded(size_bytes: int, alignment: int) -> int:
-    return -(-size_bytes // alignment) * alignment
 
 
 def _budget(
@@ -117,10 +114,10 @@ def _budget(
     options: Sequence[Sequence[Option]],
 ) -> int:
     """Bytes for the tensors that are allocated; raises `UsageError` when they could not do with it, or need less."""
-    alignment = headers[0].alignment
+    layout = Layout(alignment=headers[0].alignment)
     measured = {probe.tensor.name for probe in probes}
     tensors = [tensor for header in headers for tensor in header.tensors]
-    kept = sum(_padded(tensor.size_bytes, alignment) for tensor in tensors if tensor.name not in measured)
+    kept = sum(layout.padded(tensor.size_bytes) for tensor in tensors if tensor.name not in measured)
     n_params = sum(tensor.n_elements for tensor in tensors)
     beside = sum(header.data_offset for header in headers) + _ADDED_BYTES
     budget = target.budget_bytes(source_bytes=source.size_bytes, n_params=n_params, beside_bytes=beside) - kept
