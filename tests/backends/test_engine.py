@@ -184,7 +184,7 @@ def test_the_threads_come_from_the_engines_own_cpu_backend() -> None:
     code = (
         "from slmkit.backends.llamacpp import bindings\n"
         f"path = {str(Path(llama_cpp.__file__).parent / 'lib')!r}\n"
-        "lib = bindings.ll.llama_cpp._lib\n"
+        "lib = bindings.ll._lib\n"
         "assert lib.ggml_threadpool_new and lib.ggml_threadpool_free and lib.ggml_threadpool_params_init\n"
         "maps = {line.split()[-1] for line in open('/proc/self/maps') if 'ggml-cpu' in line}\n"
         "print(len(maps))\n"

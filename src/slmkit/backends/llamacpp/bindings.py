@@ -1,4 +1,4 @@
-"""llama.cpp's C API as context managers. Imported in child processes only: this is the door of llama_cpp."""
+"""llama.cpp's C API as context managers. Imported in child processes only."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as ll
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.backends.llamacpp.child import llama_cpp_commit
+from slmkit.backends.llamacpp.channel import Channel
+from slmkit.backends.llamacpp.child import installed, llama_cpp_commit
+from slmkit.backends.llamacpp.native import ll
 
 Pointer = Any
 """An opaque pointer of the C library."""
@@ -38,13 +39,18 @@ def on_log(listener: Callable[[int, str], None]) -> None:
     ll.llama_log_set(callback, ctypes.c_void_p(0))
 
 
+def forward_log(channel: Channel) -> None:
+    """Send it to the parent."""
+    on_log(lambda level, text: channel.send("log", level=level, text=text))
+
+
 def build() -> dict[str, str]:
     """Which engine this is: versions, and the CPU features that the build really uses."""
     features = ll.llama_print_system_info().decode()
-    ll.llama_cpp._lib.llama_version.restype = ctypes.c_char_p
+    ll._lib.llama_version.restype = ctypes.c_char_p
     return {
-        "engine": f"llama-cpp-python {ll.__version__}",
-        "llama.cpp": f"{ll.llama_cpp._lib.llama_version().decode()} {llama_cpp_commit() or 'unknown commit'}",
+        "engine": installed() or "unknown",
+        "llama.cpp": f"{ll._lib.llama_version().decode()} {llama_cpp_commit() or 'unknown commit'}",
         "features": " ".join(p.split("=")[0].strip() for p in features.replace(":", "|").split("|") if "= 1" in p),
         "gpu": "yes" if ll.llama_supports_gpu_offload() else "no",
     }
@@ -52,16 +58,23 @@ def build() -> dict[str, str]:
 
 @contextmanager
 def model(
-    path: str, *, n_gpu_layers: int = -1, check_tensors: bool = False, no_alloc: bool = False
+    path: str,
+    *,
+    n_gpu_layers: int = -1,
+    check_tensors: bool = False,
+    repack: bool = True,
+    no_alloc: bool = False,
 ) -> Iterator[Pointer]:
     """Load a GGUF with mmap, as llama-bench does; raises `NativeError`.
 
+    Without `repack` no copy of the weights is made in the order that is faster to multiply.
     With `no_alloc` it is only worked out what loading takes: no weight is read, and no buffer has memory.
     """
     ll.llama_backend_init()
     params = ll.llama_model_default_params()
     params.n_gpu_layers = n_gpu_layers
     params.check_tensors = check_tensors
+    params.use_extra_bufts = repack
     if no_alloc:
         params.no_alloc, params.load_mode = True, ll.LLAMA_LOAD_MODE_NONE  # with mmap, llama.cpp asserts
     loaded = ll.llama_model_load_from_file(path.encode(), params)
@@ -130,7 +143,7 @@ def _threadpool(created: Pointer, n_threads: int) -> Iterator[None]:
 
     Without OpenMP each decode would start its own.
     """
-    lib = ll.llama_cpp._lib  # never CDLL: a second copy of the CPU backend would have its own, empty tables
+    lib = ll._lib  # never CDLL: a second copy of the CPU backend would have its own, empty tables
     try:
         init, new, free = lib.ggml_threadpool_params_init, lib.ggml_threadpool_new, lib.ggml_threadpool_free
     except AttributeError:  # a build that loads its CPU backend at run time

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import llama_cpp as ll
-
 from slmkit.backends.llamacpp.bindings import NativeError, Pointer
+from slmkit.backends.llamacpp.native import ll
 
 _SYMBOL = "_Z26llama_get_memory_breakdownPK13llama_context"
 _MOST_BUFFER_TYPES = 64
@@ -48,7 +47,7 @@ class Share:
 
 def breakdown(created: Pointer) -> dict[str, Share]:
     """By the name of the buffer type (`CPU`, `CPU_REPACK`); raises `NativeError` for an engine that has it not."""
-    lib = ll.llama_cpp._lib
+    lib = ll._lib
     try:
         get, name_of = lib[_SYMBOL], lib.ggml_backend_buft_name
     except AttributeError as error:

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as ll
 import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
+from slmkit.backends.llamacpp.native import ll
 from slmkit.formats import imatrix as imatrix_format
 
 Floats = NDArray[np.float32]
@@ -106,7 +106,7 @@ def _capped(importance: Floats) -> Floats:
 
 def _quantized(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: int) -> Floats:
     """The rows in the type `kind` and back."""
-    lib = ll.llama_cpp._lib
+    lib = ll._lib
     lib.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
     lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, *(ctypes.c_void_p,) * 2, *(ctypes.c_int64,) * 3, ctypes.c_void_p]
     lib.ggml_quantize_chunk.restype = ctypes.c_size_t

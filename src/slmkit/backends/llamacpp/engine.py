@@ -10,7 +10,7 @@ from slmkit.backends.llamacpp.child import Children, Event, run
 from slmkit.core.bench import BenchSpec
 
 PROBE_TIMEOUT_S = 120.0
-SMOKE_TOKENS = 4
+SMOKE_TOKENS = 2
 
 MemoryReader = Callable[[int], Mapping[str, int | None]]
 

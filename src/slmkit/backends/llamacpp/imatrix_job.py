@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as ll
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.activations import Collected, Watch
 from slmkit.backends.llamacpp.bindings import Floats, NativeError
 from slmkit.backends.llamacpp.channel import Channel
+from slmkit.backends.llamacpp.native import ll
 from slmkit.backends.llamacpp.tensors import check_layout
 from slmkit.core.imatrix import CHECK_EVERY, CHUNK_TOKENS, Reason, is_settled
 from slmkit.formats import imatrix as file
@@ -52,7 +52,7 @@ def _collect(
 
     `state` is a file like `target` that is replaced every few chunks, so a child that is killed loses only those.
     """
-    bindings.on_log(lambda level, text: channel.send("log", level=level, text=text))
+    bindings.forward_log(channel)
     check_layout()
     size = CHUNK_TOKENS
     build = bindings.build()

@@ -1,160 +1,35 @@
-"""What the child can do. Each job takes the channel to the parent and plain values, and returns a plain dict."""
+"""What the child can do: each job takes the channel to the parent and plain values, and returns a plain dict."""
 
 from __future__ import annotations
 
-import time
+import importlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from slmkit.backends.llamacpp import bindings, distortion_job, imatrix_job, memory_job, quantize_job
+from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.channel import Channel
 
-# llama-bench warms generation up with one token, too few for models under 1B (its first repetitions are then slow).
-WARMUP_TOKENS = 16
+Job = Callable[..., dict[str, Any]]
 
-SMOKE_PROMPT = "The quick brown fox"
-SAME = 5e-3
-"""Logits after two tokens count as the same when none differs by more than this share of their range.
+_MODULES = {
+    "imatrix": "imatrix_job",
+    "quantize": "quantize_job",
+    "dry_run": "quantize_job",
+    "memory": "memory_job",
+    "distortion": "distortion_job",
+    "smoke": "smoke_job",
+    "speed": "speed_job",
+}
 
-The KV cache and sums in 16 bits make 2e-3 of it where nothing differs but the position.
-"""
+
+def find(name: str) -> Job:
+    """The job of that name; only its own module is imported."""
+    if name == "probe":
+        return probe
+    job: Job = getattr(importlib.import_module(f"slmkit.backends.llamacpp.{_MODULES[name]}"), name)
+    return job
 
 
 def probe(channel: Channel) -> dict[str, Any]:
     """Which engine is this?"""
     return {"build": bindings.build()}
-
-
-def smoke(channel: Channel, path: str, n_tokens: int, n_gpu_layers: int, n_threads: int) -> dict[str, Any]:
-    """Load a file, check its numbers, decode a short prompt and then a few tokens: `{"tokens": [...], "text": ...}`.
-
-    Output that is not finite, the same for every token, the same after different tokens, or no text is an error.
-    """
-    _forward_log(channel)
-    with (
-        bindings.model(path, n_gpu_layers=n_gpu_layers, check_tensors=True) as model,
-        bindings.context(model, n_ctx=64, n_batch=64, n_ubatch=64, n_threads=n_threads) as context,
-    ):
-        decoder = bindings.Decoder(model, context, 64)
-        prompt = decoder.tokenize(SMOKE_PROMPT)[:32]
-        if not len(prompt):
-            raise bindings.NativeError(f"its tokenizer makes no token of {SMOKE_PROMPT!r}")
-        decoder.prompt(prompt)
-        logits, last = _sound(decoder.logits()), int(prompt[-1])
-        tokens: list[int] = []
-        for _ in range(n_tokens):
-            tokens.append(int(logits.argmax()))
-            decoder.step(tokens[-1])
-            following = _sound(decoder.logits())
-            if tokens[-1] != last and np.abs(following - logits).max() <= SAME * np.ptp(logits):
-                raise bindings.NativeError("the model's output is the same whatever its input is")
-            logits, last = following, tokens[-1]
-        text = b"".join(decoder.piece(t) for t in tokens).decode("utf-8", "replace")
-        if not text:
-            raise bindings.NativeError("the model's output is empty: none of its tokens has a text")
-        return {"tokens": tokens, "text": text, "build": bindings.build()}
-
-
-def _sound(logits: bindings.Floats) -> bindings.Floats:
-    if not np.isfinite(logits).all():
-        raise bindings.NativeError("the model's output is not finite (NaN or infinity)")
-    if logits.min() == logits.max():
-        raise bindings.NativeError("the model's output is the same for every token")
-    return logits
-
-
-def speed(
-    channel: Channel,
-    path: str,
-    n_prompt: int,
-    n_gen: int,
-    depth: int,
-    repetitions: int,
-    n_batch: int,
-    n_ubatch: int,
-    n_threads: int,
-    n_gpu_layers: int,
-    seed: int,
-) -> dict[str, Any]:
-    """llama-bench's measurement, then the time to first token.
-
-    Samples are in nanoseconds, one for each repetition: `pp_ns` (n_prompt tokens), `tg_ns` (n_gen tokens), `ttft_ns` (a
-    prompt of n_prompt tokens decoded, the best token picked and turned into text). Method: test_prompt and test_gen of
-    https://github.com/ggml-org/llama.cpp/blob/0c1e57098/tools/llama-bench/llama-bench.cpp: random tokens, a context of
-    just the size that the test needs, the KV cache cleared before each repetition, depth restored from a saved state.
-    """
-    _forward_log(channel)
-    channel.pause("start")  # the interpreter and the library alone
-    random = np.random.default_rng(seed)
-    started = time.perf_counter_ns()
-    with bindings.model(path, n_gpu_layers=n_gpu_layers) as model:
-        load_ns = time.perf_counter_ns() - started
-        result: dict[str, Any] = {"load_ns": load_ns, "pp_ns": [], "tg_ns": [], "ttft_ns": []}
-
-        def measure(name: str, n_ctx: int, warm_up: Test, test: Test) -> None:
-            with bindings.context(
-                model, n_ctx=n_ctx, n_batch=n_batch, n_ubatch=n_ubatch, n_threads=n_threads
-            ) as context:
-                decoder = bindings.Decoder(model, context, n_batch)
-                warm_up(decoder)
-                state = None
-                for _ in range(repetitions):
-                    decoder.clear()
-                    if depth and state is None:
-                        decoder.prompt(random.integers(0, decoder.n_vocab, depth, np.int32))
-                        state = decoder.save()
-                    elif state is not None:
-                        decoder.restore(state)
-                    begun = time.perf_counter_ns()
-                    test(decoder)
-                    result[name].append(time.perf_counter_ns() - begun)
-                    channel.send("sample", test=name)
-                channel.pause(name)
-
-        def prompt(decoder: bindings.Decoder) -> None:
-            tokens = random.integers(0, decoder.n_vocab, n_prompt, np.int32)
-            if decoder.bos is not None:
-                tokens[0] = decoder.bos
-            decoder.prompt(tokens)
-
-        def generate(n_tokens: int) -> Test:
-            def test(decoder: bindings.Decoder) -> None:
-                token = decoder.bos if decoder.bos is not None else int(random.integers(0, decoder.n_vocab))
-                for following in random.integers(0, decoder.n_vocab, n_tokens).tolist():
-                    decoder.step(token)
-                    token = following
-
-            return test
-
-        def first_token(decoder: bindings.Decoder) -> None:
-            prompt(decoder)
-            decoder.piece(int(decoder.logits().argmax()))
-
-        if n_prompt:
-            measure("pp_ns", depth + n_prompt, prompt, prompt)
-        if n_gen:
-            measure("tg_ns", depth + n_gen, generate(min(n_gen, WARMUP_TOKENS)), generate(n_gen))
-        if n_prompt:
-            measure("ttft_ns", depth + n_prompt + 1, prompt, first_token)
-    return {**result, "build": bindings.build()}
-
-
-Test = Callable[[bindings.Decoder], None]
-
-
-def _forward_log(channel: Channel) -> None:
-    bindings.on_log(lambda level, text: channel.send("log", level=level, text=text))
-
-
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {
-    "probe": probe,
-    "imatrix": imatrix_job.imatrix,
-    "quantize": quantize_job.quantize,
-    "dry_run": quantize_job.dry_run,
-    "memory": memory_job.memory,
-    "distortion": distortion_job.distortion,
-    "smoke": smoke,
-    "speed": speed,
-}

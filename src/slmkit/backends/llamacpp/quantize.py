@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slmkit.backends.llamacpp.child import Children, Event, run
+from slmkit.backends.llamacpp.engine import SMOKE_TOKENS
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec
@@ -86,18 +87,25 @@ def quantize(
     n_threads: int,
     progress: Progress,
     spec: QuantizeSpec = _DEFAULT,
+    when_written: Callable[[], None] | None = None,
     children: Children | None = None,
 ) -> QuantizeResult:
     """Write `target` in type `quant`, weighing errors by its imatrix; raises `EngineError` with the engine's reason.
 
-    With `spec.keep_split` the files are `<target's stem>-00001-of-00003.gguf` and so on.
+    With `spec.keep_split` the files are `<target's stem>-00001-of-00003.gguf` and so on. With `when_written`, which is
+    called as soon as they are there, the same process then decodes a few tokens with them (`engine.smoke`).
     """
     log: list[str] = []
+    written = False
     with progress.task(f"quantize {quant}", sum(path.stat().st_size for path in shards(source)), "bytes") as task:
         reading_bytes = 0
 
         def listen(event: Event, _: int) -> None:
-            nonlocal reading_bytes
+            nonlocal reading_bytes, written
+            if event["event"] == "written" and when_written:
+                written = True
+                task.advance(reading_bytes)
+                when_written()
             if event["event"] != "log":
                 return
             log.append(event["text"])
@@ -109,9 +117,13 @@ def quantize(
         options = {**_options(quant, spec), "n_threads": n_threads}
         named = target.with_suffix("") if spec.keep_split else target  # the engine puts numbers and suffix after it
         arguments = {"source": str(source), "target": str(named), **options}
+        if when_written:
+            arguments["try_tokens"] = SMOKE_TOKENS
         try:
             result = run("quantize", arguments, listen=listen, children=children)
         except EngineError as error:
+            if written:
+                raise _useless(quant, error) from error
             if type(error) is not EngineError:
                 raise
             reason = _reason(error.log)
@@ -127,6 +139,14 @@ def quantize(
     if not types:
         raise EngineError("the engine's log names no tensor: has its format changed?", log=tuple(log[-20:]))
     return QuantizeResult(types, _fallbacks(text, quant), result["elapsed_ns"], dict(result["build"]))
+
+
+def _useless(quant: QuantType, error: EngineError) -> EngineError:
+    return type(error)(
+        f"the {quant} file was made but does not work, and was deleted: {error.message}",
+        hint=error.hint,
+        log=error.log,
+    )
 
 
 def imatrix_needed(quant: QuantType, log: tuple[str, ...] = ()) -> ImatrixNeededError:

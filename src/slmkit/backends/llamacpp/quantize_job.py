@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as ll
 import numpy as np
 
 from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
+from slmkit.backends.llamacpp.native import ll
+from slmkit.backends.llamacpp.smoke_job import smoke
 from slmkit.core.quantize import MOST_OVERRIDE_BYTES
 from slmkit.formats.imatrix import Imatrix, read
 
 
-def quantize(channel: Channel, source: str, target: str, **options: Any) -> dict[str, Any]:
-    """Write `target`; the progress is in the log."""
-    bindings.on_log(lambda level, text: channel.send("log", level=level, text=text))
+def quantize(
+    channel: Channel, source: str, target: str, n_threads: int, try_tokens: int = 0, **options: Any
+) -> dict[str, Any]:
+    """Write `target`; the progress is in the log. With `try_tokens` the event `written` comes, and then `smoke`."""
+    bindings.forward_log(channel)
     started = time.perf_counter_ns()
-    _call(source, target, **options)
-    return {"elapsed_ns": time.perf_counter_ns() - started, "build": bindings.build()}
+    _call(source, target, n_threads=n_threads, **options)
+    elapsed_ns = time.perf_counter_ns() - started
+    if try_tokens:
+        channel.send("written")
+        smoke(channel, _first(target), n_tokens=try_tokens, n_gpu_layers=0, n_threads=max(1, n_threads - 1))
+    return {"elapsed_ns": elapsed_ns, "build": bindings.build()}
+
+
+def _first(target: str) -> str:
+    """The file, or where the engine has put numbers after its name, the first of them."""
+    path = Path(target)
+    return target if path.is_file() else str(min(path.parent.glob(f"{glob.escape(path.name)}-00001-of-*.gguf")))
 
 
 def dry_run(channel: Channel, source: str, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import ctypes
 from functools import cache
 from typing import Any
 
-import llama_cpp as ll
 import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.backends.llamacpp.bindings import NativeError
+from slmkit.backends.llamacpp.native import ll
 
 F32, I32 = 0, 26  # enum ggml_type
 _MOST_OPS = 64
@@ -139,7 +139,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 @cache
 def library() -> Any:
     """The engine's own, with the signatures of what is called here; raises `NativeError` for what it lacks."""
-    lib = ll.llama_cpp._lib  # never CDLL: see `bindings._threadpool`
+    lib = ll._lib  # never CDLL: see `bindings._threadpool`
     for name, (result, arguments) in _SIGNATURES.items():
         try:
             function = getattr(lib, name)

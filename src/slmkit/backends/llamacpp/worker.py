@@ -18,7 +18,7 @@ def main() -> None:
     from slmkit.backends.llamacpp import bindings, jobs
 
     try:
-        result = jobs.JOBS[request["job"]](channel, **request["arguments"])
+        result = jobs.find(request["job"])(channel, **request["arguments"])
     except bindings.NativeError as error:
         channel.send("error", message=str(error))
     else:

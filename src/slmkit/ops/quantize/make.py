@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from slmkit._version import __version__
-from slmkit.backends.llamacpp import engine
 from slmkit.backends.llamacpp.child import Children
 from slmkit.backends.llamacpp.quantize import QuantizeResult
 from slmkit.backends.llamacpp.quantize import quantize as quantize_file
 from slmkit.core.artifact import JSON, Artifact, File, Provenance
-from slmkit.core.progress import Progress, Task
+from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec
-from slmkit.errors import EngineError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.ops.quantize.label import label_facts
@@ -41,7 +39,15 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
     """
     source, quant = order.source, order.quant
     target = paths.gguf_path(registry.home, source.model, order.variant)
-    with atomic.staged(target) as folder:
+    with atomic.staged(target) as folder, ThreadPoolExecutor(2, thread_name_prefix="check") as threads:
+        checking: list[Future[File]] = []
+
+        def check() -> None:
+            """Hash the files and bring them to the disk, while the engine tries them."""
+            for path in sorted(folder.iterdir()):
+                threads.submit(atomic.flush, path)  # for a start: publishing makes sure of it
+                checking.append(threads.submit(_hashed, path, progress, children))
+
         with unchanged(source):
             result = quantize_file(
                 source.path,
@@ -50,6 +56,7 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
                 n_threads=n_threads,
                 progress=progress,
                 spec=order.spec,
+                when_written=check,
                 children=children,
             )
         made = sorted(folder.iterdir())
@@ -60,7 +67,7 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
             model=source.model,
             variant=order.variant,
             root=target.parent,
-            files=_checked(made, quant, progress, children),
+            files=tuple(done.result() for done in checking),
             owned=True,
             provenance=Provenance(
                 "quantize",
@@ -87,35 +94,12 @@ def _label(quant: QuantType, made: list[Path], result: QuantizeResult) -> dict[s
     return label_facts(quant, [t for path in made for t in read_header(path).tensors], result.fallbacks)
 
 
-def _checked(made: list[Path], quant: QuantType, progress: Progress, children: Children) -> tuple[File, ...]:
-    """The files, hashed and on the disk, after the engine has decoded tokens with them: all at the same time."""
-    size_bytes = sum(path.stat().st_size for path in made)
-    with (
-        progress.task(f"check {quant}", size_bytes, "bytes") as task,
-        ThreadPoolExecutor(2, thread_name_prefix="check") as threads,
-    ):
-        hashing = threads.submit(_hashed, made, task, children)
-        flushing = [threads.submit(atomic.flush, path) for path in made]
-        _decode(made[0], quant, children)
-        for done in flushing:
-            done.result()
-        return hashing.result()
+def _hashed(path: Path, progress: Progress, children: Children) -> File:
+    size_bytes = path.stat().st_size
+    with progress.task(f"check {path.name}", size_bytes, "bytes") as task:
 
+        def advance(n_bytes: int) -> None:
+            children.check()
+            task.advance(n_bytes)
 
-def _hashed(made: list[Path], task: Task, children: Children) -> tuple[File, ...]:
-    def advance(n_bytes: int) -> None:
-        children.check()
-        task.advance(n_bytes)
-
-    return tuple(File(path.name, path.stat().st_size, atomic.sha256(path, advance)) for path in made)
-
-
-def _decode(path: Path, quant: QuantType, children: Children) -> None:
-    try:
-        engine.smoke(path, children=children)
-    except EngineError as error:
-        raise type(error)(
-            f"the {quant} file was made but does not work, and was deleted: {error.message}",
-            hint=error.hint,
-            log=error.log,
-        ) from error
+        return File(path.name, size_bytes, atomic.sha256(path, advance))
