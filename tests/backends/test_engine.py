@@ -82,7 +82,9 @@ def test_speed_gives_one_sample_for_each_repetition_and_memory_for_each_stage(f1
 
 @pytest.mark.parametrize(("off", "left"), [("n_gen", ["start", "pp_ns", "ttft_ns"]), ("n_prompt", ["start", "tg_ns"])])
 def test_a_test_of_no_tokens_is_left_out(f16: Path, off: str, left: list[str]) -> None:
-    result = engine.speed(f16, replace(SPEC, **{off: 0}), memory.of_process, lambda _: None)
+    result = engine.speed(
+        f16, replace(SPEC, n_gen=0) if off == "n_gen" else replace(SPEC, n_prompt=0), memory.of_process, lambda _: None
+    )
     assert list(result.memory) == left
 
 

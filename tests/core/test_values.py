@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slmkit.core import stats, units
-from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Failure, Memory
+from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Block, Failure, Memory
 from slmkit.core.quant import QUANT_TYPES, quant_type, quant_types
 from slmkit.errors import UnknownTypeError, UsageError
 
@@ -97,7 +99,7 @@ def test_an_unknown_type_names_near_ones() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"n_prompt": -1}, {"repetitions": 0}, {"n_threads": 0}, {"n_prompt": 0, "n_gen": 0}])
-def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, int]) -> None:
+def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         BenchSpec(**wrong)
 
@@ -113,8 +115,10 @@ def test_a_run_survives_its_document(
     failure = Failure("engine.crashed", "it died", "look", ("last line",))
     spec = BenchSpec(n_prompt=3, depth=2)
     rows = (
-        BenchRow("a/b:Q4_0", "sha256:00", 1, spec, load, pp, tg, (), memory, None, ("slow",)),
+        BenchRow(
+            "a/b:Q4_0", "sha256:00", 1, spec, (Block(load, 5, pp, tg, memory=memory, reasons=("x",)),), None, ("w",)
+        ),
         BenchRow("a/b:Q8_0", "sha256:01", 1, spec, failure=failure),
     )
-    run = BenchRun("2026-01-01T00:00:00+00:00", {"cpu": "x"}, {"engine": "y"}, rows, 0.1, "0.1.0", ("busy",))
+    run = BenchRun("2026-01-01T00:00:00+00:00", {"cpu": "x"}, {"engine": "y"}, rows, "0.1.0", ("busy",), {"n": 1})
     assert BenchRun.from_document(run.document()) == run

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmkit.core.artifact import Artifact, File, Provenance
-from slmkit.core.bench import BenchRow, BenchSpec, Failure, Memory
+from slmkit.core.bench import BenchRow, BenchSpec, Block, Failure, Memory
 from slmkit.core.compare import CompareRow, Comparison
 from slmkit.errors import CannotWriteError, DependencyMissingError, UsageError
 from slmkit.report.plots import size_against_speed
@@ -33,11 +33,15 @@ def measured(ref: str, size_bytes: int, pp_s: float, tg_s: float) -> BenchRow:
         digest=f"sha256:{ref}",
         size_bytes=size_bytes,
         spec=SPEC,
-        load_ns=123_456_789,
-        pp_ns=tuple(int(pp_s * 1e9 * f) for f in (1.0, 1.1, 0.9)),
-        tg_ns=tuple(int(tg_s * 1e9 * f) for f in (1.0, 1.02, 0.98)),
-        ttft_ns=(1_300_000_000, 1_310_000_000, 1_900_000_000),
-        memory=Memory(40 * MIB, 400 * MIB, 300 * MIB, 100 * MIB),
+        blocks=(
+            Block(
+                load_ns=123_456_789,
+                pp_ns=tuple(int(pp_s * 1e9 * f) for f in (1.0, 1.1, 0.9)),
+                tg_ns=tuple(int(tg_s * 1e9 * f) for f in (1.0, 1.02, 0.98)),
+                ttft_ns=(1_300_000_000, 1_310_000_000, 1_900_000_000),
+                memory=Memory(40 * MIB, 400 * MIB, 300 * MIB, 100 * MIB),
+            ),
+        ),
     )
 
 
@@ -225,7 +229,7 @@ def test_a_png_is_a_png(tmp_path: Path) -> None:
 
 def test_without_generation_the_prompt_speed_is_drawn(tmp_path: Path) -> None:
     spec = replace(SPEC, n_gen=0)
-    row = replace(COMPARISON.rows[0], bench=replace(F16, spec=spec, tg_ns=()))
+    row = replace(COMPARISON.rows[0], bench=replace(F16, spec=spec, blocks=(replace(F16.blocks[0], tg_ns=()),)))
     size_against_speed(replace(COMPARISON, rows=(row,), spec=spec), tmp_path / "a.svg")
     assert "<!-- pp512, tok/s -->" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 

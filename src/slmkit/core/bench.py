@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from slmkit.core import stats
 from slmkit.errors import UsageError
 
-SCHEMA = 1
-_LEAST = {"n_prompt": 0, "n_gen": 0, "depth": 0, "repetitions": 1, "n_batch": 1, "n_ubatch": 1, "timeout_s": 1}
+SCHEMA = 2
+CACHE_TYPES = ("f16", "bf16", "f32", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+"""Of K and V, as llama-bench's `-ctk` and `-ctv` name them."""
+FLASH_ATTN = ("auto", "on", "off")
+OK, NOISY, THROTTLED = "ok", "noisy", "throttled"
+_LEAST = {"n_prompt": 0, "n_gen": 0, "n_pg_prompt": 0, "n_pg_gen": 0, "depth": 0, "n_parallel": 1}
+_LEAST |= {"repetitions": 1, "n_batch": 1, "n_ubatch": 1, "timeout_s": 1}
+_EFFORT = ("repetitions", "seed", "timeout_s", "max_rss_bytes")
 
 
 @dataclass(frozen=True)
 class BenchSpec:
-    """One configuration. The defaults are llama-bench's (`-p 512 -n 128 -d 0 -r 5 -b 2048 -ub 512`).
+    """One configuration. The defaults are llama-bench's (`-p 512 -n 128 -d 0 -b 2048 -ub 512 -ctk f16 -ctv f16`).
 
-    `n_threads` `None` means the physical cores; `n_gpu_layers` -1 means as many as fit. `timeout_s` bounds one model.
+    `n_threads` `None` means the physical cores; `n_gpu_layers` -1 means as many as fit. `n_pg_prompt` and `n_pg_gen`
+    are the `-pg` test. `n_parallel` sequences are decoded together. `prompt` is a text for the time to first token;
+    without one it is `n_prompt` tokens of slmkit's own text. `repetitions` bounds those of a test, `timeout_s` and
+    `max_rss_bytes` each child.
     """
 
     n_prompt: int = 512
     n_gen: int = 128
+    n_pg_prompt: int = 0
+    n_pg_gen: int = 0
     depth: int = 0
-    repetitions: int = 5
+    n_parallel: int = 1
     n_threads: int | None = None
     n_gpu_layers: int = -1
     n_batch: int = 2048
     n_ubatch: int = 512
+    type_k: str = "f16"
+    type_v: str = "f16"
+    flash_attn: str = "auto"
+    mmap: bool = True
+    prompt: str | None = None
+    repetitions: int = 20
     seed: int = 1
     timeout_s: float = 1800.0
+    max_rss_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -37,7 +56,10 @@ class BenchSpec:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if self.n_threads is not None and self.n_threads < 1:
             raise UsageError(f"n_threads is {self.n_threads}: it must be at least 1")
-        if self.n_prompt + self.n_gen == 0:
+        for name, known in (("type_k", CACHE_TYPES), ("type_v", CACHE_TYPES), ("flash_attn", FLASH_ATTN)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} is {getattr(self, name)!r}: one of {', '.join(known)}")
+        if self.n_prompt + self.n_gen + self.n_pg_prompt + self.n_pg_gen == 0:
             raise UsageError("nothing to measure: n_prompt and n_gen are both 0")
 
     @property
@@ -51,25 +73,55 @@ class BenchSpec:
         return f"tg{self.n_gen}{self._at}"
 
     @property
+    def pg(self) -> str:
+        """The field's name for a prompt and the generation after it: `pp512+tg128`."""
+        return f"pp{self.n_pg_prompt}+tg{self.n_pg_gen}{self._at}"
+
+    @property
     def _at(self) -> str:
         return f" @ d{self.depth}" if self.depth else ""
 
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that one sequence needs at most; a text for the first token may need more."""
+        return self.depth + max(self.n_prompt + self.n_gen, self.n_pg_prompt + self.n_pg_gen)
+
     def conditions(self) -> dict[str, Any]:
         """Everything two measurements must share to stand in one table."""
-        return {k: v for k, v in asdict(self).items() if k not in ("repetitions", "seed", "timeout_s")}
+        values = {k: v for k, v in asdict(self).items() if k not in _EFFORT}
+        if self.prompt is not None:
+            values["prompt"] = hashlib.sha256(self.prompt.encode()).hexdigest()
+        return values
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes of the measuring process; `None` where the system does not tell.
 
-    `baseline_rss` is the interpreter and the library before the model was loaded, part of all the others.
+    `baseline_rss` is the interpreter and the library before the model was loaded, part of all the others. The split is
+    the steady state: after the last test, the context alive. `weights`, `repacked`, `kv`, `compute` and `output` are
+    the engine's own sums; `vram` is what is on a GPU of them.
     """
 
     baseline_rss: int | None
     peak_rss: int | None
     file_backed: int | None
     anonymous: int | None
+    weights: int | None = None
+    repacked: int | None = None
+    kv: int | None = None
+    compute: int | None = None
+    output: int | None = None
+    vram: int | None = None
+    swap: int | None = None
+    major_faults: int | None = None
+
+    @property
+    def steady_rss(self) -> int | None:
+        """File-backed and anonymous together."""
+        if self.file_backed is None or self.anonymous is None:
+            return None
+        return self.file_backed + self.anonymous
 
 
 @dataclass(frozen=True)
@@ -83,48 +135,148 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Block:
+    """What one child measured: raw samples in nanoseconds, one for each repetition (`itl_ns`: one for each token).
+
+    `first_ns` is the first-run cost, in no other sample: the first token of a fresh context. `n_warmup` repetitions
+    came before the samples. `joules` maps a test (`pp`, `tg`, `pg`, `ttft`) to the energy of all its repetitions, where
+    it can be read. `seen` is what the machine did meanwhile, `state` what was made of it; a block that is not `counted`
+    was measured again.
+    """
+
+    load_ns: int | None = None
+    first_ns: int | None = None
+    pp_ns: tuple[int, ...] = ()
+    tg_ns: tuple[int, ...] = ()
+    pg_ns: tuple[int, ...] = ()
+    ttft_ns: tuple[int, ...] = ()
+    itl_ns: tuple[int, ...] = ()
+    n_warmup: int = 0
+    memory: Memory | None = None
+    joules: Mapping[str, float] = field(default_factory=dict)
+    seen: Mapping[str, Any] = field(default_factory=dict)
+    state: str = OK
+    reasons: tuple[str, ...] = ()
+    counted: bool = True
+
+
+@dataclass(frozen=True)
 class BenchRow:
-    """One model under one configuration: raw samples in nanoseconds, or the reason why there are none."""
+    """One model under one configuration: what its children measured, or the reason why there is nothing.
+
+    `bytes_per_token` is what generating one token reads: the weights that it uses.
+    """
 
     ref: str
     digest: str
     size_bytes: int
     spec: BenchSpec
-    load_ns: int | None = None
-    pp_ns: tuple[int, ...] = ()
-    tg_ns: tuple[int, ...] = ()
-    ttft_ns: tuple[int, ...] = ()
-    memory: Memory | None = None
+    blocks: tuple[Block, ...] = ()
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
+    n_params: int | None = None
+    bytes_per_token: int | None = None
+
+    @property
+    def counted(self) -> tuple[Block, ...]:
+        """The blocks whose samples are in the statistics."""
+        return tuple(block for block in self.blocks if block.counted)
+
+    def samples(self, test: str) -> tuple[int, ...]:
+        """Nanoseconds of `pp`, `tg`, `pg`, `ttft` or `itl`."""
+        return tuple(ns for block in self.counted for ns in getattr(block, f"{test}_ns"))
+
+    @property
+    def pp_ns(self) -> tuple[int, ...]:
+        """Of the prompt test."""
+        return self.samples("pp")
+
+    @property
+    def tg_ns(self) -> tuple[int, ...]:
+        """Of the generation test."""
+        return self.samples("tg")
+
+    @property
+    def ttft_ns(self) -> tuple[int, ...]:
+        """Times to first token."""
+        return self.samples("ttft")
+
+    def n_tokens(self, test: str) -> int:
+        """Tokens of one repetition of `pp`, `tg` or `pg`, of all sequences together."""
+        spec = self.spec
+        of_one = {"pp": spec.n_prompt, "tg": spec.n_gen, "pg": spec.n_pg_prompt + spec.n_pg_gen}
+        return of_one[test] * spec.n_parallel
+
+    def rates(self, test: str) -> list[float]:
+        """Tokens per second of `pp`, `tg` or `pg`, one for each repetition."""
+        return stats.rates_per_s(self.n_tokens(test), self.samples(test))
 
     @property
     def pp_rates(self) -> list[float]:
         """Prompt tokens per second, one for each repetition."""
-        return stats.rates_per_s(self.spec.n_prompt, self.pp_ns)
+        return self.rates("pp")
 
     @property
     def tg_rates(self) -> list[float]:
         """Generated tokens per second, one for each repetition."""
-        return stats.rates_per_s(self.spec.n_gen, self.tg_ns)
+        return self.rates("tg")
 
     @property
     def ttft_median_ns(self) -> float | None:
         """Median time to first token."""
         return stats.median(self.ttft_ns)
 
+    @property
+    def load_ns(self) -> float | None:
+        """Median time to load."""
+        return stats.median([block.load_ns for block in self.counted if block.load_ns is not None])
+
+    @property
+    def first_ns(self) -> float | None:
+        """Median cost of the very first token."""
+        return stats.median([block.first_ns for block in self.counted if block.first_ns is not None])
+
+    @property
+    def memory(self) -> Memory | None:
+        """Of the child that took most."""
+        seen = [block.memory for block in self.counted if block.memory]
+        return max(seen, key=lambda memory: memory.peak_rss or 0, default=None)
+
+    @property
+    def joules_per_token(self) -> float | None:
+        """Of generating; `None` where energy cannot be read."""
+        read = [(block.joules["tg"], len(block.tg_ns)) for block in self.counted if "tg" in block.joules]
+        n_tokens = sum(n for _, n in read) * self.n_tokens("tg")
+        return sum(joules for joules, _ in read) / n_tokens if n_tokens else None
+
+    @property
+    def state(self) -> str:
+        """`ok`, `noisy` or `throttled`: the worst of its blocks."""
+        states = {block.state for block in self.counted}
+        return next((state for state in (THROTTLED, NOISY) if state in states), OK)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not ok."""
+        return tuple(dict.fromkeys(reason for block in self.counted for reason in block.reasons))
+
 
 @dataclass(frozen=True)
 class BenchRun:
-    """All rows of one `slmkit bench`, and what they were measured on."""
+    """All rows of one `slmkit bench`, and what they were measured on.
+
+    `machine` is `core.machine.Machine` as a document: what this machine can do at best, measured before. `source` names
+    the program that measured.
+    """
 
     created: str
     host: Mapping[str, Any]
     build: Mapping[str, str]
     rows: tuple[BenchRow, ...]
-    busy_share: float | None = None
     slmkit: str = ""
     warnings: tuple[str, ...] = field(default=())
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "slmkit"
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -132,25 +284,43 @@ class BenchRun:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> BenchRun:
-        """The inverse of `document`; raises `KeyError` or `TypeError` for something else."""
+        """The inverse of `document`, of older schemas too; raises `KeyError` or `TypeError` for something else."""
         return cls(
             created=document["created"],
             host=document["host"],
             build=document["build"],
-            rows=tuple(_row(row) for row in document["rows"]),
-            busy_share=document["busy_share"],
+            rows=tuple(row_of(row) for row in document["rows"]),
             slmkit=document["slmkit"],
             warnings=tuple(document["warnings"]),
+            machine=document.get("machine", {}),
+            source=document.get("source", "slmkit"),
         )
 
 
-def _row(row: Mapping[str, Any]) -> BenchRow:
-    values = dict(row)
-    values["spec"] = BenchSpec(**row["spec"])
-    for name in ("pp_ns", "tg_ns", "ttft_ns", "warnings"):
-        values[name] = tuple(row[name])
-    if row["memory"] is not None:
-        values["memory"] = Memory(**row["memory"])
-    if row["failure"] is not None:
-        values["failure"] = Failure(**{**row["failure"], "log": tuple(row["failure"]["log"])})
-    return BenchRow(**values)
+def row_of(document: Mapping[str, Any]) -> BenchRow:
+    """A row out of JSON; raises `KeyError` or `TypeError`."""
+    failure = document["failure"]
+    return BenchRow(
+        ref=document["ref"],
+        digest=document["digest"],
+        size_bytes=document["size_bytes"],
+        spec=BenchSpec(**document["spec"]),
+        blocks=tuple(block_of(block) for block in document.get("blocks", [document])),  # schema 1 had one in the row
+        failure=None if failure is None else Failure(**{**failure, "log": tuple(failure["log"])}),
+        warnings=tuple(document["warnings"]),
+        n_params=document.get("n_params"),
+        bytes_per_token=document.get("bytes_per_token"),
+    )
+
+
+def block_of(document: Mapping[str, Any]) -> Block:
+    """A block out of JSON."""
+    memory = document["memory"]
+    values = {f.name: document[f.name] for f in fields(Block) if f.name in document}
+    values |= {name: _ints(document.get(name, ())) for name in ("pp_ns", "tg_ns", "pg_ns", "ttft_ns", "itl_ns")}
+    values |= {"memory": None if memory is None else Memory(**memory), "reasons": tuple(document.get("reasons", ()))}
+    return Block(**values)
+
+
+def _ints(values: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)

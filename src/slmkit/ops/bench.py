@@ -9,7 +9,7 @@ from slmkit._version import __version__
 from slmkit.backends.llamacpp import child, engine
 from slmkit.core import stats
 from slmkit.core.artifact import Artifact
-from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Failure, Memory
+from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Block, Failure, Memory
 from slmkit.core.progress import Progress
 from slmkit.errors import EngineError, EngineMissingError, UsageError
 from slmkit.host import memory, probe
@@ -53,7 +53,7 @@ def bench(
             build = build or seen
             rows.append(row)
     finally:
-        run = BenchRun(now(), probe.host().document(), dict(build), tuple(rows), busy, __version__, tuple(warnings))
+        run = BenchRun(now(), probe.host().document(), dict(build), tuple(rows), __version__, tuple(warnings))
         if rows:
             runs.save(registry.home, "bench", run.document())
     return run
@@ -69,14 +69,14 @@ def _measure(artifact: Artifact, spec: BenchSpec, progress: Progress) -> tuple[B
         raise
     except EngineError as error:
         return replace(row, failure=Failure(error.code, error.message, error.hint, error.log)), {}
-    row = replace(
-        row,
+    block = Block(
         load_ns=result.load_ns,
         pp_ns=result.pp_ns,
         tg_ns=result.tg_ns,
         ttft_ns=result.ttft_ns,
         memory=_memory(result.memory),
     )
+    row = replace(row, blocks=(block,))
     return replace(row, warnings=tuple(_unstable(row))), result.build
 
 

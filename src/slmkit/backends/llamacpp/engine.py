@@ -12,6 +12,8 @@ from slmkit.core.bench import BenchSpec
 PROBE_TIMEOUT_S = 120.0
 SMOKE_TOKENS = 2
 
+_SETTINGS = ("n_prompt", "n_gen", "depth", "repetitions", "n_batch", "n_ubatch", "n_threads", "n_gpu_layers", "seed")
+
 MemoryReader = Callable[[int], Mapping[str, int | None]]
 
 
@@ -74,7 +76,7 @@ def speed(path: Path, spec: BenchSpec, read_memory: MemoryReader, on_sample: Cal
         elif event["event"] == "sample":
             on_sample(event["test"])
 
-    settings = {name: value for name, value in asdict(spec).items() if name != "timeout_s"}
+    settings = {name: value for name, value in asdict(spec).items() if name in _SETTINGS}
     result = run("speed", {"path": str(path), **settings}, listen=listen, timeout_s=spec.timeout_s)
     return SpeedResult(
         load_ns=result["load_ns"],
