@@ -23,7 +23,7 @@ with bindings.model(sys.argv[1], n_gpu_layers=0) as model:
     for n_ctx, cache_type in json.loads(sys.argv[2]):
         log.clear()
         with bindings.context(
-            model, n_ctx=n_ctx, n_batch=2048, n_ubatch=512, n_threads=1, cache_type=cache_type
+            model, n_ctx=n_ctx, n_batch=2048, n_ubatch=512, n_threads=1, type_k=cache_type, type_v=cache_type
         ):
             told.append("".join(log))
 print(json.dumps(told))

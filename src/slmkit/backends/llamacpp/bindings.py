@@ -63,9 +63,10 @@ def model(
     n_gpu_layers: int = -1,
     check_tensors: bool = False,
     repack: bool = True,
+    mmap: bool = True,
     no_alloc: bool = False,
 ) -> Iterator[Pointer]:
-    """Load a GGUF with mmap, as llama-bench does; raises `NativeError`.
+    """Load a GGUF with mmap, as llama-bench does, or without; raises `NativeError`.
 
     Without `repack` no copy of the weights is made in the order that is faster to multiply.
     With `no_alloc` it is only worked out what loading takes: no weight is read, and no buffer has memory.
@@ -75,6 +76,8 @@ def model(
     params.n_gpu_layers = n_gpu_layers
     params.check_tensors = check_tensors
     params.use_extra_bufts = repack
+    if not mmap:
+        params.load_mode = ll.LLAMA_LOAD_MODE_NONE
     if no_alloc:
         params.no_alloc, params.load_mode = True, ll.LLAMA_LOAD_MODE_NONE  # with mmap, llama.cpp asserts
     loaded = ll.llama_model_load_from_file(path.encode(), params)
@@ -94,16 +97,22 @@ def context(
     n_batch: int,
     n_ubatch: int,
     n_threads: int,
-    cache_type: int = ll.GGML_TYPE_F16,
+    n_seqs: int = 1,
+    type_k: int = ll.GGML_TYPE_F16,
+    type_v: int = ll.GGML_TYPE_F16,
+    flash_attn: int = ll.LLAMA_FLASH_ATTN_TYPE_AUTO,
     watch: Watcher | None = None,
 ) -> Iterator[Pointer]:
     """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`.
 
-    `cache_type` is a number of `enum ggml_type`, for K and V. `watch` is called with the address of each tensor before
+    `n_ctx` is of all `n_seqs` sequences together. `type_k` and `type_v` are numbers of `enum ggml_type`.
+
+    `watch` is called with the address of each tensor before
     it is computed, and if it says yes, after that; to say no then leaves out what would follow.
     """
     params = ll.llama_context_default_params()
-    params.type_k = params.type_v = cache_type
+    params.type_k, params.type_v = type_k, type_v
+    params.n_seq_max = n_seqs
     if watch:
         params.cb_eval = ll.ggml_backend_sched_eval_callback(lambda tensor, before, _: watch(tensor, before))
     params.n_ctx = n_ctx
@@ -111,7 +120,7 @@ def context(
     params.n_ubatch = n_ubatch
     params.n_threads = n_threads
     params.n_threads_batch = n_threads
-    params.flash_attn_type = ll.LLAMA_FLASH_ATTN_TYPE_AUTO
+    params.flash_attn_type = flash_attn
     params.offload_kqv = True
     params.op_offload = True
     params.swa_full = False
@@ -165,72 +174,3 @@ def _threadpool(created: Pointer, n_threads: int) -> Iterator[None]:
     finally:
         lib.llama_detach_threadpool(created)
         free(pool)
-
-
-class Decoder:
-    """Decodes into one context; all buffers are made once, so that a timed loop allocates nothing."""
-
-    def __init__(self, loaded: Pointer, created: Pointer, n_batch: int) -> None:
-        self._context = created
-        self._vocab = ll.llama_model_get_vocab(loaded)
-        self._memory = ll.llama_get_memory(created)
-        self._n_batch = n_batch
-        self._one = (ll.llama_token * 1)()
-        self._single = ll.llama_batch_get_one(self._one, 1)
-        self.n_vocab = int(ll.llama_vocab_n_tokens(self._vocab))
-        self.bos = int(ll.llama_vocab_bos(self._vocab)) if ll.llama_vocab_get_add_bos(self._vocab) else None
-
-    def tokenize(self, text: str) -> NDArray[np.int32]:
-        """The ids of a text, with BOS where the vocabulary wants it; raises `NativeError`."""
-        data = text.encode()
-        ids = (ll.llama_token * (4 * len(data) + 16))()  # a space may become three bytes
-        n = ll.llama_tokenize(self._vocab, data, len(data), ids, len(ids), True, False)
-        if n < 0:
-            raise NativeError(f"llama.cpp cannot tokenize {text!r} (code {n})")
-        return np.array(ids[:n], np.int32)
-
-    def clear(self) -> None:
-        """Forget the context's tokens (not their bytes), as llama-bench does before each repetition."""
-        ll.llama_memory_clear(self._memory, False)
-
-    def prompt(self, tokens: NDArray[np.int32]) -> None:
-        """Decode a prompt in batches and wait; logits for each batch's last token."""
-        for start in range(0, len(tokens), self._n_batch):
-            part = np.ascontiguousarray(tokens[start : start + self._n_batch])
-            pointer = part.ctypes.data_as(ctypes.POINTER(ll.llama_token))
-            self._check(ll.llama_decode(self._context, ll.llama_batch_get_one(pointer, len(part))))
-        ll.llama_synchronize(self._context)
-
-    def step(self, token: int) -> None:
-        """Decode one token and wait."""
-        self._one[0] = token
-        self._check(ll.llama_decode(self._context, self._single))
-        ll.llama_synchronize(self._context)
-
-    def logits(self) -> Floats:
-        """Of the last decoded token: a copy, shape (n_vocab,)."""
-        pointer = ll.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()
-
-    def piece(self, token: int) -> bytes:
-        """The text of a token."""
-        buffer = ctypes.create_string_buffer(256)
-        length = ll.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
-        return buffer.raw[: max(length, 0)]
-
-    def save(self) -> ctypes.Array[ctypes.c_uint8]:
-        """The sequence's state, to come back to a depth without decoding it again."""
-        size_bytes = int(ll.llama_state_seq_get_size(self._context, 0))
-        buffer = (ctypes.c_uint8 * size_bytes)()
-        ll.llama_state_seq_get_data(self._context, buffer, len(buffer), 0)
-        return buffer
-
-    def restore(self, state: ctypes.Array[ctypes.c_uint8]) -> None:
-        """Put a saved state back; raises `NativeError` when the context does not take it."""
-        if not ll.llama_state_seq_set_data(self._context, state, len(state), 0):
-            raise NativeError("llama.cpp cannot restore the context's state")
-
-    @staticmethod
-    def _check(code: int) -> None:
-        if code:
-            raise NativeError(f"llama_decode failed with code {code}")

@@ -22,6 +22,7 @@ from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.activations import Collected, Watch
 from slmkit.backends.llamacpp.bindings import Floats, NativeError
 from slmkit.backends.llamacpp.channel import Channel
+from slmkit.backends.llamacpp.decoder import Decoder
 from slmkit.backends.llamacpp.native import ll
 from slmkit.backends.llamacpp.tensors import check_layout
 from slmkit.core.imatrix import CHECK_EVERY, CHUNK_TOKENS, Reason, is_settled
@@ -64,7 +65,7 @@ def _collect(
         bindings.model(path) as model,
         bindings.context(model, n_ctx=size, n_batch=size, n_ubatch=size, n_threads=n_threads, watch=watch) as context,
     ):
-        decoder = bindings.Decoder(model, context, size)
+        decoder = Decoder(model, context, size)
         tokens = decoder.tokenize(text.removesuffix("\n"))  # as llama-imatrix reads a file
         last = min(n_chunks or len(tokens), len(tokens) // size)
         channel.send("text", n_tokens=len(tokens), n_chunks=last, done=collected.n_chunks)

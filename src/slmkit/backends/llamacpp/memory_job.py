@@ -43,7 +43,13 @@ def _context(
     log.clear()
     try:
         with bindings.context(
-            loaded, n_ctx=n_ctx, n_batch=n_batch, n_ubatch=n_ubatch, n_threads=1, cache_type=cache_type
+            loaded,
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            n_ubatch=n_ubatch,
+            n_threads=1,
+            type_k=cache_type,
+            type_v=cache_type,
         ) as created:
             shares = breakdown(created)
     except bindings.NativeError as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.channel import Channel
+from slmkit.backends.llamacpp.decoder import Decoder
 
 SMOKE_PROMPT = "The quick brown fox"
 SAME = 5e-3
@@ -27,7 +28,7 @@ def smoke(channel: Channel, path: str, n_tokens: int, n_gpu_layers: int, n_threa
         bindings.model(path, n_gpu_layers=n_gpu_layers, check_tensors=True, repack=False) as model,
         bindings.context(model, n_ctx=64, n_batch=64, n_ubatch=64, n_threads=n_threads) as context,
     ):
-        decoder = bindings.Decoder(model, context, 64)
+        decoder = Decoder(model, context, 64)
         prompt = decoder.tokenize(SMOKE_PROMPT)[:32]
         if not len(prompt):
             raise bindings.NativeError(f"its tokenizer makes no token of {SMOKE_PROMPT!r}")
