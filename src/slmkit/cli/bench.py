@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +15,12 @@ from slmkit.cli.output import Output, open_output
 from slmkit.errors import SomeFailedError
 
 if TYPE_CHECKING:
-    from slmkit.core.bench import BenchRun
+    from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.core.refs import ModelRef
+    from slmkit.ops.bench import Versus
+    from slmkit.recipes.verbs import Session
 
+_TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
 _SEVERAL = "Several: 1,2,4, 1-8, 1-8+2 or 1-8*2."
 
 
@@ -34,7 +40,7 @@ def bench(
         "auto"
     ),
     threads: Annotated[
-        str | None, typer.Option("--threads", "-t", help="By default one for each physical core. Several: 1-8*2.")
+        str | None, typer.Option("--threads", "-t", help="One for each core, or several: 1-8*2; auto finds the best.")
     ] = None,
     n_gpu_layers: Annotated[
         str, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
@@ -54,6 +60,12 @@ def bench(
     max_rss: Annotated[
         str | None, typer.Option("--max-rss", metavar="SIZE", help="Stop a process that takes more memory: 4GiB.")
     ] = None,
+    vs: Annotated[
+        str | None, typer.Option("--vs", metavar="REF", help="Measure this one in turn, and say which is faster.")
+    ] = None,
+    min_ram: Annotated[
+        bool, typer.Option("--min-ram", help="Search for the least memory in which each still runs at speed.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
     form: options.Format = None,
     as_json: options.Json = False,
@@ -64,11 +76,11 @@ def bench(
     Each measurement has a process of its own, and the rows take turns until each is known to ± 2 %. One that crashes
     becomes a row with its reason, and the others still run. A row that something disturbed says so.
     """
-    from slmkit.cli.refs import parse_all, session
+    from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.bench import BenchSpec
     from slmkit.core.grid import Grid, numbers, pair, words
     from slmkit.core.units import parse_size
-    from slmkit.ops.bench import Effort
+    from slmkit.ops.bench import LEAST_CHILDREN, PAIRS, Effort, versus
     from slmkit.ops.corpora import text_file
     from slmkit.recipes import verbs
 
@@ -83,7 +95,7 @@ def bench(
         type_k=words(type_k),
         type_v=words(type_v),
         flash_attn=words(flash_attn),
-        n_threads=numbers("--threads", threads) if threads else (None,),
+        n_threads=numbers("--threads", threads) if threads and threads != "auto" else (None,),
         n_gpu_layers=numbers("--n-gpu-layers", n_gpu_layers),
         mmap=tuple(bool(number) for number in numbers("--mmap", mmap)),
         n_parallel=numbers("--parallel", parallel),
@@ -94,18 +106,41 @@ def bench(
         timeout_s=timeout,
         max_rss_bytes=parse_size(max_rss) if max_rss else None,
     )
-    effort = Effort(max_time_s=max_time)
-    run = verbs.bench(parse_all(refs), grid.spans(plain), session(output), effort, resume=resume)
-    _show(run, output)
+    here = session(output)
+    specs = grid.spans(plain)
+    models = [*parse_all(refs), *([parse(vs)] if vs else [])]
+    if threads == "auto":
+        specs = _with_fastest(specs, models, here)
+    effort = Effort(max_time_s=max_time, least_children=PAIRS if vs else LEAST_CHILDREN, in_step=bool(vs))
+    run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
+    against = list(versus(run, verbs.artifacts(models[-1:], here)[0].digest)) if vs else []
+    _show(run, output, against)
 
 
-def _show(run: BenchRun, output: Output) -> None:
+def _with_fastest(specs: Sequence[BenchSpec], refs: Sequence[ModelRef], here: Session) -> list[BenchSpec]:
+    """With the number of threads that is best for the first model."""
+    from slmkit.ops.bench import fastest
+    from slmkit.recipes import verbs
+
+    first = verbs.artifacts(refs[:1], here)[0]
+    found = fastest(first, specs[0], here.progress)
+    rates = ", ".join(f"{n}: {rate:.1f}" for n, rate in found.rates.items())
+    gain = f"{found.gain:+.1%} beside {found.default}" if found.best != found.default else "one for each core"
+    here.progress.say(f"{found.best} threads are best for {first.ref}, {gain} (tok/s by threads: {rates})")
+    return [replace(spec, n_threads=found.best) for spec in specs]
+
+
+def _show(run: BenchRun, output: Output, against: Sequence[Versus]) -> None:
     from slmkit.report.tables import bench_table
 
     if output.as_json:
-        output.record(run.document(), "")
+        output.record({**run.document(), **({"versus": [asdict(each) for each in against]} if against else {})}, "")
     else:
         output.table(bench_table(run.rows))
+        for each in against:
+            output.say(f"{each.subject.ref} beside {each.other.ref}:")
+            for difference in each.differences:
+                output.say(f"  {_TITLES.get(difference.what) or getattr(each.subject.spec, difference.what)}: {difference.text}")
     failed = [row for row in run.rows if row.failure]
     if failed:
         raise SomeFailedError(

@@ -38,7 +38,7 @@ class Seen:
     involuntary_switches: int | None = None
     """How often threads of the children were taken off their core: a fact, not judged."""
     cpu_pressure_share: float | None = None
-    """Of the time, in which some thread waited for a core: a fact, not judged (more threads than cores wait as well)."""
+    """Of the time, in which some thread waited for a core: a fact, not judged (too many own threads wait as well)."""
     memory_pressure_share: float | None = None
     swapped_in_pages: int | None = None
     swapped_out_pages: int | None = None
@@ -75,7 +75,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`noisy`: something disturbed, measure again. `throttled`: the machine held itself back, measuring again does not help.
+    """`noisy`: something disturbed, measure again. `throttled`: the machine held itself back, and may do so again.
 
     Each reason says what was seen and what to do. `ok` has none.
     """
