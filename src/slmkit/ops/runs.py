@@ -32,7 +32,7 @@ def find(wanted: Wanted, home: Path) -> tuple[list[Listed], list[DamagedRun]]:
 
 
 def bring(paths: Sequence[Path], home: Path) -> list[Imported]:
-    """Keep the runs in files of slmkit or llama-bench, all or none; raises `UsageError` and `FormatError` for a file."""
+    """Keep the runs in files of slmkit or llama-bench, all or none; raises `UsageError`, `FormatError`."""
     found = [(path, run) for path in paths for run in _read(path)]
     kept = ((path, run, runs.keep(home, run)) for path, run in found)
     return [Imported(run_id, path, len(run.rows), fresh) for path, run, (run_id, fresh) in kept]

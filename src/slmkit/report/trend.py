@@ -37,6 +37,8 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
             f"{len(lines)} models, settings and machines: at most {MOST_LINES} can be told apart",
             hint="look for fewer: `--model`, `--quant`, `--host`",
         )
+    from matplotlib.dates import ConciseDateFormatter
+
     figure, _ = plots._figure(height=1 + 3 * len(tests))
     figure.clear()
     panels = figure.subplots(len(tests), 1, sharex=True, squeeze=False)[:, 0]
@@ -47,7 +49,7 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
         axes.set_ylabel(f"{_TITLES[test]}, tok/s")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.tick_params(axis="x", rotation=20)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
     panels[0].set_title("speed over time (mean, 95 % confidence interval; ring: another engine)", fontsize=11)
     panels[-1].legend(frameon=False, fontsize=8)
     plots._save(figure, path)
