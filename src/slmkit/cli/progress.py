@@ -93,12 +93,20 @@ class _Bar:
     def set_total(self, total: int) -> None:
         self._display.update(self._task, total=total)
 
+    def describe(self, text: str) -> None:
+        self._display.update(self._task, description=text)
+        if self._still:
+            self._display.refresh()
+
 
 class _Quiet:
     def advance(self, amount: int = 1) -> None:
         pass
 
     def set_total(self, total: int) -> None:
+        pass
+
+    def describe(self, text: str) -> None:
         pass
 
 
@@ -112,7 +120,6 @@ def _display(output: Output, still: bool) -> RichProgress:
         ProgressColumn,
         SpinnerColumn,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
@@ -132,14 +139,14 @@ def _display(output: Output, still: bool) -> RichProgress:
             column = self._columns.get(task.fields["unit"])
             return column.render(task) if column else Text("")
 
-    counted = MofNCompleteColumn()
+    counted, left = MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(
         ByUnit(steps=SpinnerColumn()),
         TextColumn("{task.description}"),
         BarColumn(),
         ByUnit(bytes=DownloadColumn(binary_units=True), tensors=counted, steps=counted),
         ByUnit(bytes=TransferSpeedColumn()),
-        ByUnit(bytes=TimeRemainingColumn(), tensors=TimeRemainingColumn(), steps=TimeElapsedColumn()),
+        ByUnit(bytes=left, tensors=left, steps=left),
         console=output.errors,
         transient=True,
         auto_refresh=not still,

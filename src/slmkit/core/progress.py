@@ -16,7 +16,10 @@ class Task(Protocol):
         """`amount` more units are done."""
 
     def set_total(self, total: int) -> None:
-        """The total has become known."""
+        """The total has become known, or is another."""
+
+    def describe(self, text: str) -> None:
+        """What it is at just now, instead of its label."""
 
 
 class Progress(Protocol):
@@ -37,6 +40,9 @@ class _SilentTask:
         pass
 
     def set_total(self, total: int) -> None:
+        pass
+
+    def describe(self, text: str) -> None:
         pass
 
 

@@ -1,7 +1,7 @@
 """Runs one job in a child process and turns its death into a typed error.
 
 The child (`worker.py`) writes one JSON object a line on its stdout: `{"event": "log", "level": 3, "text": "..."}`,
-`{"event": "pause", ...}` (it waits for a line on its stdin before it goes on), any other event, and at the end
+any other event (after one with `"waits": true` it waits for a line on its stdin before it goes on), and at the end
 `{"event": "result", ...}` or `{"event": "error", "message": ...}`. Native code's own output goes to its stderr.
 When the parent dies, the child's stdin ends and it leaves; when the parent is interrupted, it kills the child.
 """
@@ -161,7 +161,7 @@ def _listen(
             log.append(event["text"])
         if listen:
             listen(event, child.pid)
-        if event["event"] == "pause":
+        if event.get("waits"):
             _tell(child, "")
     return None
 

@@ -59,11 +59,7 @@ def speed(
         elif event["event"] == "sample":
             on_sample(event["test"], event["ns"])
 
-    settings: dict[str, Any] = {name: value for name, value in asdict(spec).items() if name not in _PARENTS}
-    settings["type_k"] = GGML_TYPES_BY_NAME[spec.type_k.upper()].id
-    settings["type_v"] = GGML_TYPES_BY_NAME[spec.type_v.upper()].id
-    settings["flash_attn"] = _FLASH_ATTN[spec.flash_attn]
-    arguments = {"path": str(path), "text": text, "repetitions": repetitions, **settings}
+    arguments = arguments_of(path, spec, text, repetitions)
     result = run("speed", arguments, listen=listen, timeout_s=spec.timeout_s)
     return SpeedResult(
         load_ns=result["load_ns"],
@@ -73,3 +69,12 @@ def speed(
         buffers=dict(result["buffers"]),
         build=dict(result["build"]),
     )
+
+
+def arguments_of(path: Path, spec: BenchSpec, text: str, repetitions: int) -> dict[str, Any]:
+    """What the child is told, in the engine's numbers."""
+    settings: dict[str, Any] = {name: value for name, value in asdict(spec).items() if name not in _PARENTS}
+    settings["type_k"] = GGML_TYPES_BY_NAME[spec.type_k.upper()].id
+    settings["type_v"] = GGML_TYPES_BY_NAME[spec.type_v.upper()].id
+    settings["flash_attn"] = _FLASH_ATTN[spec.flash_attn]
+    return {"path": str(path), "text": text, "repetitions": repetitions, **settings}
