@@ -1,8 +1,8 @@
-"""What another machine is to measure: models by digest, configurations, rounds."""
+"""What another machine is to measure: models by digest, configurations, and how long."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,26 +29,34 @@ class JobModel:
         return cls(artifact.ref, artifact.digest, files)
 
     @property
+    def hashes(self) -> tuple[str, ...]:
+        """Of the files, whatever these are called."""
+        return hashes(self.files)
+
+    @property
     def size_bytes(self) -> int:
         """Of all files together."""
         return sum(file.size_bytes for file in self.files)
 
 
+def hashes(files: Iterable[File]) -> tuple[str, ...]:
+    """What tells whether two GGUFs have the same bytes, whole or split."""
+    return tuple(sorted(file.sha256 for file in files))
+
+
 @dataclass(frozen=True)
 class Job:
-    """Each model under each configuration; `rounds` is how often each is measured, `None` as many as are needed."""
+    """Each model under each configuration; of each of these rows measuring begins again for `max_time_s` at most."""
 
     created: str
     slmkit: str
     models: tuple[JobModel, ...]
     specs: tuple[BenchSpec, ...]
-    rounds: int | None = None
+    max_time_s: float
 
     def __post_init__(self) -> None:
         if not self.models or not self.specs:
             raise UsageError("nothing to measure: a job has models and configurations")
-        if self.rounds is not None and self.rounds < 1:
-            raise UsageError(f"rounds is {self.rounds}: it must be at least 1")
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -67,7 +75,7 @@ class Job:
                 slmkit=str(document["slmkit"]),
                 models=tuple(map(_model, document["models"])),
                 specs=tuple(BenchSpec(**spec) for spec in document["specs"]),
-                rounds=document["rounds"],
+                max_time_s=float(document["max_time_s"]),
             )
         except KeyError as error:
             raise FormatError(f"a bench job without {error.args[0]!r}") from error

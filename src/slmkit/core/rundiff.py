@@ -80,8 +80,8 @@ def diff(a: BenchRun, b: BenchRun) -> RunsDiff:
             differing += [Differing("spec", *item, cell.model) for item in _unlike(left.settings, right.settings)]
             differing += [Differing("model", *item, cell.model) for item in _unlike(left.file, right.file)]
         settings = {key: value for key, value in cell.settings.items() if key in varying}
-        pair = [side.value if side else None for side in (left, right)]
-        values.append(Beside(cell.model, cell.name, cell.unit, *pair, settings=settings))
+        value, other = left.value if left else None, right.value if right else None
+        values.append(Beside(cell.model, cell.name, cell.unit, value, other, settings))
     return RunsDiff(tuple(item for i, item in enumerate(differing) if item not in differing[:i]), tuple(values))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from slmkit._version import __version__
 from slmkit.core import units
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
-from slmkit.core.job import Job, JobModel
+from slmkit.core.job import Job, JobModel, hashes
 from slmkit.core.progress import Progress
 from slmkit.core.refs import ModelRef
 from slmkit.errors import FormatError, NotInRegistryError, RefError, UsageError
@@ -26,12 +27,10 @@ from slmkit.registry.store import Registry, is_whole
 JOB, MODELS, README = "job.json", "models.txt", "README.md"
 
 
-def export(
-    artifacts: Sequence[Artifact], specs: Sequence[BenchSpec], folder: Path, *, rounds: int | None = None
-) -> Job:
+def export(artifacts: Sequence[Artifact], specs: Sequence[BenchSpec], folder: Path, *, max_time_s: float) -> Job:
     """Write `job.json`, `models.txt` and `README.md` into a folder; raises `UsageError` for one with a job in it."""
     models = tuple(dict.fromkeys(map(JobModel.of, artifacts)))
-    job = Job(now(), __version__, models, tuple(specs), rounds)
+    job = Job(now(), __version__, models, tuple(specs), max_time_s)
     names = [file.name for model in models for file in model.files]
     if double := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two of the models have a file {double}: they cannot lie beside each other", hint="two kits")
@@ -64,16 +63,17 @@ def artifacts(job: Job, path: Path, registry: Registry, progress: Progress) -> l
     Raises `NotInRegistryError` when none is here.
     """
     folder = path if path.is_dir() else path.absolute().parent
-    here = {artifact.digest: artifact for artifact in registry.artifacts() if is_whole(artifact)}
+    here = {hashes(artifact.files): artifact for artifact in registry.artifacts() if is_whole(artifact)}
     found: list[Artifact] = []
     for model in job.models:
-        artifact = here.get(model.digest) or _beside(model, folder, progress) or _named(model, registry)
+        same = here.get(model.hashes) or _beside(model, folder, progress)
+        artifact = replace(same, typed=model.ref) if same else _named(model, registry)
         if artifact is None:
             names = ", ".join(file.name for file in model.files)
             progress.warn(f"{model.ref} is not here: put {names} into {folder}")
         else:
             found.append(artifact)
-            if artifact.digest != model.digest:
+            if not same:
                 progress.warn(f"{artifact.ref} has other bytes here than in the job: its numbers are its own")
     if not found:
         raise NotInRegistryError(
@@ -87,7 +87,7 @@ def _beside(model: JobModel, folder: Path, progress: Progress) -> Artifact | Non
     if not all(p.is_file() and p.stat().st_size == f.size_bytes for p, f in zip(paths, model.files, strict=True)):
         return None
     found = adopt.describe(paths[0], progress)
-    if found.digest == model.digest:
+    if hashes(found.files) == model.hashes:
         return found
     progress.warn(
         f"{paths[0]} has other bytes than the job says: damaged on its way? `sha256sum -c {MODELS}` checks it"
@@ -114,43 +114,51 @@ def _list(models: Sequence[JobModel]) -> str:
 
 
 def _readme(job: Job, sources: Sequence[Artifact]) -> str:
-    by_digest = {artifact.digest: artifact for artifact in sources}
-    rows = "".join(f"| `{m.ref}` | {units.size(m.size_bytes)} | {len(m.files)} |\n" for m in job.models)
-    paths = [by_digest[m.digest].root / f.name for m in job.models for f in by_digest[m.digest].files]
-    pulls = [by_digest[m.digest].ref for m in job.models if by_digest[m.digest].provenance.action == "pull"]
-    pull = "".join(f"    slmkit pull {shlex.quote(ref)}\n" for ref in pulls)
-    return f"""# A bench for another machine
+    rows = "".join(f"| `{m.ref}` | {units.size(m.size_bytes)} |\n" for m in job.models)
+    paths = [source.root / file.name for source in sources for file in source.files]
+    pulled = [source.ref for source in sources if source.provenance.action == "pull"]
+    return _README.format(
+        slmkit=job.slmkit,
+        created=job.created,
+        n_specs=len(job.specs),
+        rows=rows,
+        size=units.size(sum(model.size_bytes for model in job.models)),
+        paths=shlex.join(map(str, paths)),
+        pulls=_PULLS.format(pulls="\n".join(f"       slmkit pull {shlex.quote(r)}" for r in pulled)) if pulled else "",
+        job=JOB,
+        models=MODELS,
+    )
 
-Made by slmkit {job.slmkit} on {job.created}: {len(job.models)} models, {len(job.specs)} configurations.
 
-| model | size | files |
-| --- | --- | --- |
+_PULLS = """
+   These are quants of GGUF repositories, which the other machine can get from the Hub itself:
+
+{pulls}
+"""
+_README = """# A bench for another machine
+
+Made by slmkit {slmkit} on {created}: these models, each in {n_specs} configurations.
+
+| model | size |
+| --- | --- |
 {rows}
-1. Copy this folder to the other machine, and the models into it ({units.size(sum(m.size_bytes for m in job.models))}):
+1. Copy this folder to the other machine, and the models into it ({size}):
 
        scp -r . OTHER:bench-kit
-       scp {shlex.join(map(str, paths))} OTHER:bench-kit/
+       scp {paths} OTHER:bench-kit/
 
-   A model that is in the other machine's registry with the same bytes need not be copied.
-{
-        f'''
-   These come from the Hub; the other machine can get them itself:
-
-   {pull.replace('    slmkit', '    slmkit')}'''
-        if pull
-        else ""
-    }
+   What is in the other machine's registry with the same bytes need not be copied.
+{pulls}
 2. There, with slmkit and its engine (`pip install 'slmkit[engine]'`):
 
        cd bench-kit
-       sha256sum -c {MODELS}
-       slmkit bench --job {JOB}
-
-   The run is then in that machine's registry, too: `slmkit runs export latest -o run.json` writes it to a file.
+       sha256sum -c {models}
+       slmkit bench --job {job}
+       slmkit runs export latest -o run.json
 
 3. Back here:
 
        scp OTHER:bench-kit/run.json .
        slmkit runs import run.json
-       slmkit runs list
+       slmkit runs diff latest ANOTHER
 """

@@ -37,7 +37,7 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
             f"{len(lines)} models, settings and machines: at most {MOST_LINES} can be told apart",
             hint="look for fewer: `--model`, `--quant`, `--host`",
         )
-    from matplotlib.dates import ConciseDateFormatter
+    from matplotlib import dates
 
     figure, _ = plots._figure(height=1 + 3 * len(tests))
     figure.clear()
@@ -49,7 +49,8 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
         axes.set_ylabel(f"{_TITLES[test]}, tok/s")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+        formatter: Any = dates.ConciseDateFormatter
+        axes.xaxis.set_major_formatter(formatter(axes.xaxis.get_major_locator()))
     panels[0].set_title("speed over time (mean, 95 % confidence interval; ring: another engine)", fontsize=11)
     panels[-1].legend(frameon=False, fontsize=8)
     plots._save(figure, path)
