@@ -107,7 +107,7 @@ def bench(
         max_rss_bytes=parse_size(max_rss) if max_rss else None,
     )
     here = session(output)
-    specs = grid.spans(plain)
+    specs: Sequence[BenchSpec] = grid.spans(plain)
     models = [*parse_all(refs), *([parse(vs)] if vs else [])]
     if threads == "auto":
         specs = _with_fastest(specs, models, here)
@@ -140,7 +140,8 @@ def _show(run: BenchRun, output: Output, against: Sequence[Versus]) -> None:
         for each in against:
             output.say(f"{each.subject.ref} beside {each.other.ref}:")
             for difference in each.differences:
-                output.say(f"  {_TITLES.get(difference.what) or getattr(each.subject.spec, difference.what)}: {difference.text}")
+                title = _TITLES.get(difference.what) or getattr(each.subject.spec, difference.what)
+                output.say(f"  {title}: {difference.text}")
     failed = [row for row in run.rows if row.failure]
     if failed:
         raise SomeFailedError(
