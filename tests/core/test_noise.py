@@ -38,6 +38,7 @@ anything = st.builds(
     n_cores=st.integers(1, 512),
     others_cpu_s=amounts,
     steal_s=amounts,
+    quota_stalled_s=amounts,
     memory_pressure_share=shares,
     swapped_in_pages=counts,
     swapped_out_pages=counts,
@@ -70,6 +71,7 @@ def test_what_is_unknown_is_harmless() -> None:
     [
         ({"others_cpu_s": 6.0}, "noisy", "1.5 of 2 cores"),
         ({"steal_s": 0.5}, "noisy", "other virtual machines on this computer took 6.2%"),
+        ({"quota_stalled_s": 4.0}, "throttled", "kept 50% of the cores back"),
         ({"memory_pressure_share": 0.3}, "noisy", "for 30% of the time a thread waited for memory"),
         ({"swapped_in_pages": 5000}, "noisy", "5,000 pages were swapped"),
         ({"swapped_out_pages": 5000}, "noisy", "5,000 pages were swapped"),
@@ -120,6 +122,6 @@ def test_throttled_wins_and_keeps_the_reasons_of_the_noise(seen: Seen) -> None:
 
 @given(anything)
 def test_shares_are_shares_and_documents_come_back(seen: Seen) -> None:
-    for share in (seen.others_share, seen.steal_share):
+    for share in (seen.others_share, seen.steal_share, seen.quota_share):
         assert share is None or 0 <= share <= 1
     assert Seen(**seen.document()) == seen

@@ -17,7 +17,7 @@ from slmkit.core import units
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import QUANT_TYPES
 from slmkit.errors import EngineCrashedError, EngineError, EngineMissingError, HubError
-from slmkit.host import energy, limits, memory, probe, sensors
+from slmkit.host import cgroups, energy, limits, memory, probe, sensors
 from slmkit.registry.store import Registry
 
 LITTLE_MEMORY_BYTES = 2 * 2**30
@@ -114,6 +114,9 @@ def _room(registry: Registry) -> Iterator[Finding]:
 
 def _measuring() -> Iterator[Finding]:
     """What `bench` can learn here beside times: remarks, no faults."""
+    quota = cgroups.cpu_quota_cores()
+    if quota is not None:
+        yield Finding("CPU quota", None, f"{quota:g} cores' time for this container", f"use `-t {max(1, int(quota))}`")
     clock, nominal = sensors.frequency_hz(), sensors.nominal_hz()
     told = f"{clock / 1e9:.2f} GHz now" if clock else UNTOLD
     yield Finding("clock", bool(clock) or None, told + (f", {nominal / 1e9:.2f} GHz nominal" if nominal else ""))
