@@ -21,6 +21,8 @@ from typing import Literal
 
 import psutil
 
+from slmkit.host import cgroups
+
 Kind = Literal["cgroup v2", "cgroup v1", "systemd scope", "rlimit"]
 
 _TRIAL_BYTES = 128 * 1024 * 1024
@@ -56,7 +58,7 @@ def limited(size_bytes: int, files: Sequence[Path] = ()) -> Iterator[Limit | Non
     """A limit for the children that are started in this block; `None` where there is no means of one (see `means`).
 
     `files` are those that the child maps. Cached pages of a file count for who read them first, so they are dropped
-    from the cache: the child reads them itself, from the disk.
+    from the cache: the child reads them itself, from the disk. Those that another program has mapped now stay.
     """
     kind = means().kind
     if kind is None:
@@ -106,14 +108,15 @@ def _forget(files: Sequence[Path]) -> None:
     if hasattr(os, "posix_fadvise"):
         for path in files:
             with path.open("rb") as file:
-                os.fsync(file.fileno())  # pages that are not on the disk yet would stay
+                with suppress(OSError):  # a file system that only reads has nothing to write
+                    os.fsync(file.fileno())  # pages that are not on the disk yet would stay
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
 def _cgroup_v2(size_bytes: int) -> Iterator[Limit]:
-    """https://docs.kernel.org/admin-guide/cgroup-v2.html. Works below a group that hands `memory` down."""
-    with _group(_mount("cgroup2"), _own_group("")) as group:
+    """Below a group that hands `memory` down."""
+    with _group(cgroups.own_v2()) as group:
         (group / "memory.max").write_text(str(size_bytes))
         _write_if_there(group / "memory.swap.max", "0")
         yield Limit("cgroup v2", size_bytes, _joining(group), with_files=True)
@@ -121,8 +124,7 @@ def _cgroup_v2(size_bytes: int) -> Iterator[Limit]:
 
 @contextmanager
 def _cgroup_v1(size_bytes: int) -> Iterator[Limit]:
-    """https://docs.kernel.org/admin-guide/cgroup-v1/memory.html"""
-    with _group(_mount("cgroup", "memory"), _own_group("memory")) as group:
+    with _group(cgroups.own_v1("memory")) as group:
         (group / "memory.limit_in_bytes").write_text(str(size_bytes))
         _write_if_there(group / "memory.memsw.limit_in_bytes", str(size_bytes))  # memory and swap together
         yield Limit("cgroup v1", size_bytes, _joining(group), with_files=True)
@@ -160,9 +162,8 @@ def _joining(group: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _group(mount: Path, own: str) -> Iterator[Path]:
+def _group(parent: Path) -> Iterator[Path]:
     """A new group below this process's own, so that what limits this process limits the child too."""
-    parent = mount / own.lstrip("/")
     _sweep(parent)
     group = parent / f"{_GROUP}{os.getpid()}-{next(_numbers)}"
     group.mkdir()
@@ -183,23 +184,6 @@ def _sweep(parent: Path) -> None:
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             with suppress(OSError):
                 group.rmdir()
-
-
-def _mount(kind: str, controller: str | None = None) -> Path:
-    """Where that hierarchy is mounted; raises `OSError` where it is not."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, where, what, options, *_ = line.split()
-        if what == kind and (controller is None or controller in options.split(",")):
-            return Path(where)
-    raise FileNotFoundError(f"no {kind}")
-
-
-def _own_group(controller: str) -> str:
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controller in controllers.split(","):
-            return group
-    raise FileNotFoundError(f"in no group of {controller or 'cgroup v2'}")
 
 
 def _write_if_there(path: Path, text: str) -> None:
