@@ -61,6 +61,9 @@ class Listener:
     def set_total(self, total: int) -> None:
         self.total = total
 
+    def describe(self, text: str) -> None:
+        pass
+
     def say(self, text: str) -> None:
         self.said.append(text)
 

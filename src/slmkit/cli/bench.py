@@ -36,7 +36,7 @@ def bench(
     from slmkit.cli.refs import parse_all, session
     from slmkit.core.bench import BenchSpec
     from slmkit.recipes import verbs
-    from slmkit.report.tables import bench_table
+    from slmkit.report.bench import bench_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
     spec = BenchSpec(
@@ -52,7 +52,7 @@ def bench(
     if as_json:
         output.record(run.document(), "")
     else:
-        output.table(bench_table(run.rows))
+        output.table(bench_table(run))
     failed = [row for row in run.rows if row.failure]
     if failed:
         raise SomeFailedError(

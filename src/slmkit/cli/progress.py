@@ -48,7 +48,7 @@ class TerminalProgress:
             task = display.add_task(label, total=total, completed=done, unit=unit)
             try:
                 display.refresh()
-                yield _Bar(display, task, still)
+                yield _Bar(display, task, label, still)
             finally:
                 self._end(display, task)
         elapsed_s = time.monotonic() - started
@@ -82,8 +82,8 @@ class TerminalProgress:
 
 
 class _Bar:
-    def __init__(self, display: RichProgress, task: TaskID, still: bool) -> None:
-        self._display, self._task, self._still = display, task, still
+    def __init__(self, display: RichProgress, task: TaskID, label: str, still: bool) -> None:
+        self._display, self._task, self._label, self._still = display, task, label, still
 
     def advance(self, amount: int = 1) -> None:
         self._display.advance(self._task, amount)
@@ -93,12 +93,18 @@ class _Bar:
     def set_total(self, total: int) -> None:
         self._display.update(self._task, total=total)
 
+    def describe(self, text: str) -> None:
+        self._display.update(self._task, description=f"{self._label}: {text}", refresh=self._still)
+
 
 class _Quiet:
     def advance(self, amount: int = 1) -> None:
         pass
 
     def set_total(self, total: int) -> None:
+        pass
+
+    def describe(self, text: str) -> None:
         pass
 
 
@@ -132,16 +138,24 @@ def _display(output: Output, still: bool) -> RichProgress:
             column = self._columns.get(task.fields["unit"])
             return column.render(task) if column else Text("")
 
+    class Left(TimeRemainingColumn):
+        """`0:02:10 left`."""
+
+        def render(self, task: RichTask) -> Text:
+            return Text("") if task.total is None else super().render(task).append(" left")
+
     counted = MofNCompleteColumn()
     return Progress(
         ByUnit(steps=SpinnerColumn()),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         ByUnit(bytes=DownloadColumn(binary_units=True), tensors=counted, steps=counted),
         ByUnit(bytes=TransferSpeedColumn()),
         ByUnit(bytes=TimeRemainingColumn(), tensors=TimeRemainingColumn(), steps=TimeElapsedColumn()),
+        ByUnit(steps=Left()),
         console=output.errors,
         transient=True,
         auto_refresh=not still,
         refresh_per_second=5,
+        speed_estimate_period=3600 if still else 30,  # a step may take minutes
     )
