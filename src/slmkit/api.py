@@ -230,11 +230,11 @@ def merge(ref: Reference, target: str | Path, *, force: bool = False, progress: 
     return op(locate.gguf(_ref(ref), Registry(), progress), Path(target), force=force, progress=progress)
 
 
-def bench(*refs: Reference, spec: BenchSpec | None = None, progress: Progress = SILENT) -> BenchRun:
+def bench(*refs: Reference, specs: Sequence[BenchSpec] = (), progress: Progress = SILENT) -> BenchRun:
     """Measure speed, time to first token and memory; rows that failed carry their reason."""
     from slmkit.recipes import verbs
 
-    return verbs.bench([_ref(r) for r in refs], spec or BenchSpec(), _session(progress))
+    return verbs.bench([_ref(r) for r in refs], specs or [BenchSpec()], _session(progress))
 
 
 def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:

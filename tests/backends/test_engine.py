@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -16,6 +16,7 @@ import pytest
 
 from slmkit.backends.llamacpp import child, engine, quantize
 from slmkit.backends.llamacpp.child import Event
+from slmkit.backends.llamacpp.speed import SpeedResult, arguments_of, speed
 from slmkit.core.bench import BenchSpec
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES, QuantType
@@ -28,10 +29,8 @@ from slmkit.errors import (
     OutOfMemoryError,
 )
 from slmkit.formats.gguf.header import read_header
-from slmkit.host import memory
 
 SPEC = BenchSpec(n_prompt=16, n_gen=4, repetitions=2, n_threads=1, n_gpu_layers=0)
-SPEED = {name: value for name, value in asdict(SPEC).items() if name != "timeout_s"}
 NEED_AN_IMATRIX = {"Q2_K_S", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS"}
 
 
@@ -67,30 +66,55 @@ def test_the_build_names_cpu_features() -> None:
     assert build["features"]
 
 
-def test_speed_gives_one_sample_for_each_repetition_and_memory_for_each_stage(f16: Path) -> None:
+def _measure(path: Path, spec: BenchSpec) -> tuple[SpeedResult, list[str], list[str]]:
+    looks: list[str] = []
     samples: list[str] = []
-    result = engine.speed(f16, SPEC, memory.of_process, samples.append)
-    assert samples == ["pp_ns"] * 2 + ["tg_ns"] * 2 + ["ttft_ns"] * 2
-    assert len(result.pp_ns) == len(result.tg_ns) == len(result.ttft_ns) == 2
-    assert min(*result.pp_ns, *result.tg_ns, *result.ttft_ns, result.load_ns) > 0
-    assert list(result.memory) == ["start", "pp_ns", "tg_ns", "ttft_ns"]
-    start, last = (result.memory[stage]["rss"] for stage in ("start", "ttft_ns"))
-    assert start is not None
-    assert last is not None
-    assert last > start
-
-
-@pytest.mark.parametrize(("off", "left"), [("n_gen", ["start", "pp_ns", "ttft_ns"]), ("n_prompt", ["start", "tg_ns"])])
-def test_a_test_of_no_tokens_is_left_out(f16: Path, off: str, left: list[str]) -> None:
-    result = engine.speed(
-        f16, replace(SPEC, n_gen=0) if off == "n_gen" else replace(SPEC, n_prompt=0), memory.of_process, lambda _: None
+    result = speed(
+        path,
+        spec,
+        "Some words. ",
+        2,
+        look=lambda seen: looks.append(seen.stage),
+        on_sample=lambda test, _: samples.append(test),
     )
-    assert list(result.memory) == left
+    return result, looks, samples
 
 
-def test_depth_is_decoded_before_each_test(f16: Path) -> None:
-    result = engine.speed(f16, replace(SPEC, depth=32), memory.of_process, lambda _: None)
-    assert len(result.tg_ns) == 2
+def test_speed_gives_one_sample_for_each_repetition_and_a_look_at_each_stage(f16: Path) -> None:
+    result, looks, samples = _measure(f16, SPEC)
+    assert samples == ["ttft"] * 2 + ["pp"] * 2 + ["tg"] * 2
+    assert looks == ["start", *(f"{phase} {test}" for test in ("ttft", "pp", "tg") for phase in ("begin", "end"))]
+    assert [len(result.samples[test]) for test in ("pp", "tg", "pg", "ttft", "itl")] == [2, 2, 0, 2, 2 * 4]
+    assert min(ns for samples in result.samples.values() for ns in samples) > 0
+    assert result.load_ns > 0
+    assert result.first_ns > 0
+    assert result.n_warmup >= 2
+    assert result.buffers["weights"] > 0
+    assert result.buffers["kv"] > 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "tests"),
+    [
+        (replace(SPEC, n_gen=0), {"pp", "ttft"}),
+        (replace(SPEC, n_prompt=0), {"tg"}),
+        (replace(SPEC, n_prompt=0, prompt="A whole prompt"), {"tg", "ttft", "itl"}),
+        (replace(SPEC, n_prompt=0, n_gen=0, n_pg_prompt=8, n_pg_gen=2), {"pg"}),
+        (replace(SPEC, depth=32), {"pp", "tg", "ttft", "itl"}),
+        (replace(SPEC, depth=32, n_parallel=3), {"pp", "tg", "ttft", "itl"}),
+        (replace(SPEC, type_k="q8_0", type_v="q8_0", flash_attn="on", mmap=False), {"pp", "tg", "ttft", "itl"}),
+    ],
+    ids=["prompt", "generation", "text", "both", "depth", "parallel", "settings"],
+)
+def test_what_is_asked_for_is_measured(f16: Path, spec: BenchSpec, tests: set[str]) -> None:
+    result, _, _ = _measure(f16, spec)
+    assert {test for test, samples in result.samples.items() if samples} == tests
+
+
+def test_several_sequences_take_as_many_times_the_cache(f16: Path) -> None:
+    one, _, _ = _measure(f16, replace(SPEC, depth=512))
+    four, _, _ = _measure(f16, replace(SPEC, depth=512, n_parallel=4))
+    assert four.buffers["kv"] == 4 * one.buffers["kv"]
 
 
 def test_smoke_says_something(f16: Path) -> None:
@@ -134,23 +158,23 @@ def test_a_child_that_dies_is_a_typed_error(
     f16: Path, signal_number: int, error: type[EngineError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        child.run("speed", {**SPEED, "path": str(f16)}, listen=_die(signal_number))
+        child.run("speed", arguments_of(f16, SPEC, "words", 2), listen=_die(signal_number))
 
 
 def test_a_real_crash_in_native_code_keeps_the_engines_last_words(f16: Path) -> None:
     """ggml does not check the number of threads: far too many make it write outside its arrays."""
     with pytest.raises(EngineCrashedError, match="SIG") as caught:
-        child.run("speed", {**SPEED, "path": str(f16), "n_threads": 100_000})
+        child.run("speed", arguments_of(f16, replace(SPEC, n_threads=100_000), "words", 2))
     assert caught.value.log
 
 
 def test_a_child_that_hangs_is_stopped(f16: Path) -> None:
     with pytest.raises(EngineTimeoutError, match="2 s"):
-        child.run("speed", {**SPEED, "path": str(f16), "n_gen": 10**8}, timeout_s=2)
+        child.run("speed", arguments_of(f16, replace(SPEC, n_prompt=0, n_gen=10**8), "words", 2), timeout_s=2)
 
 
 def test_children_die_with_their_parent(f16: Path) -> None:
-    arguments = {**SPEED, "path": str(f16), "n_gen": 10**8}
+    arguments = arguments_of(f16, replace(SPEC, n_prompt=0, n_gen=10**8), "words", 2)
     code = f"from slmkit.backends.llamacpp import child; child.run('speed', {arguments!r})"
     parent = subprocess.Popen([sys.executable, "-c", code])
     children: list[psutil.Process] = []

@@ -33,7 +33,7 @@ def _furnished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     session = Session(Registry(home), SILENT, may_pull=False, offline=True)
     list(verbs.quantize(ModelRef("path", str(checkpoint)), quant_types(["F16,Q4_0,Q8_0"]), session))
     spec = BenchSpec(n_prompt=8, n_gen=4, repetitions=2, n_threads=1)
-    verbs.bench([ModelRef.parse(f"{MODEL}:F16"), ModelRef.parse(f"{MODEL}:Q4_0")], spec, session)
+    verbs.bench([ModelRef.parse(f"{MODEL}:F16"), ModelRef.parse(f"{MODEL}:Q4_0")], [spec], session)
     return home
 
 

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +19,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, UsageError
 from slmkit.host import memory
 from slmkit.ops.adopt import adopt, describe
-from slmkit.ops.bench import bench
+from slmkit.ops.bench import Effort, bench, block
 from slmkit.ops.compare import compare, is_measured
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
@@ -28,11 +30,13 @@ SPEC = BenchSpec(n_prompt=16, n_gen=4, repetitions=2, n_threads=1)
 
 
 def test_numbers_raw_samples_host_and_build_are_kept(tiny: str, session: Session) -> None:
-    run = verbs.bench([ModelRef.parse(tiny)], SPEC, session)
+    run = verbs.bench([ModelRef.parse(tiny)], [SPEC], session)
     assert [row.ref for row in run.rows] == [f"{tiny}:F16", f"{tiny}:Q4_0"]
     for row in run.rows:
         assert row.failure is None
-        assert len(row.pp_ns) == len(row.tg_ns) == len(row.ttft_ns) == 2
+        assert len(row.pp_ns) == len(row.tg_ns) == len(row.ttft_ns)
+        assert len(row.pp_ns) in (2, 4)  # again when something disturbed
+        assert len(row.samples("itl")) == 4 * len(row.ttft_ns)
         assert row.memory is not None
         assert row.memory.peak_rss is not None
         assert row.memory.baseline_rss is not None
@@ -59,6 +63,9 @@ def test_a_child_that_is_killed_becomes_a_row_and_the_others_still_run(tiny: str
         def set_total(self, total: int) -> None:
             pass
 
+        def describe(self, text: str) -> None:
+            pass
+
     class Progress:
         def task(self, *_: object, **__: object) -> object:
             from contextlib import nullcontext
@@ -72,7 +79,7 @@ def test_a_child_that_is_killed_becomes_a_row_and_the_others_still_run(tiny: str
             pass
 
     artifacts = verbs.artifacts([ModelRef.parse(tiny)], session)
-    run = bench(artifacts, SPEC, session.registry, Progress())  # type: ignore[arg-type]
+    run = bench(artifacts, [SPEC], session.registry, Progress())  # type: ignore[arg-type]
     first, second = run.rows
     assert first.failure is not None
     assert first.failure.code == "engine.crashed"
@@ -90,10 +97,10 @@ def test_a_damaged_file_and_a_hang_are_rows_with_their_reasons(
     copy.write_bytes(f16.read_bytes()[:-5000])
     whole = session.registry.find(tiny, "Q4_0")
     assert whole is not None
-    run = bench([broken, whole], SPEC, session.registry, SILENT)
+    run = bench([broken, whole], [SPEC], session.registry, SILENT)
     assert [row.failure and row.failure.code for row in run.rows] == ["engine", None]
     slow = BenchSpec(n_prompt=0, n_gen=10**7, repetitions=1, n_threads=1, timeout_s=3)
-    (row,) = bench([whole], slow, session.registry, SILENT).rows
+    (row,) = bench([whole], [slow], session.registry, SILENT).rows
     assert row.failure is not None
     assert row.failure.code == "engine.timeout"
 
@@ -110,7 +117,7 @@ def test_a_context_that_does_not_fit_into_memory_is_a_row(tiny: str, session: Se
         f"artifact = registry.find({tiny!r}, 'Q4_0')\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
         "spec = BenchSpec(n_prompt=0, n_gen=1, depth=20_000_000, repetitions=1, n_threads=1, timeout_s=60)\n"
-        "(row,) = bench([artifact], spec, registry, SILENT).rows\n"
+        "(row,) = bench([artifact], [spec], registry, SILENT).rows\n"
         "print(row.failure.code)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -119,10 +126,10 @@ def test_a_context_that_does_not_fit_into_memory_is_a_row(tiny: str, session: Se
 
 def test_nothing_to_bench_and_no_engine(registry: Registry, f16: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="nothing to bench"):
-        bench([], SPEC, registry, SILENT)
+        bench([], [SPEC], registry, SILENT)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EngineMissingError):
-        bench([describe(f16, SILENT)], SPEC, registry, SILENT)
+        bench([describe(f16, SILENT)], [SPEC], registry, SILENT)
 
 
 def test_compare_measures_nothing_and_says_what_is_missing(tiny: str, session: Session) -> None:
@@ -134,7 +141,7 @@ def test_compare_measures_nothing_and_says_what_is_missing(tiny: str, session: S
     assert before.rows[1].reduction == pytest.approx(1 - artifacts[1].size_bytes / artifacts[0].size_bytes)
     assert before.spec is None
     assert before.missing == (f"slmkit bench {tiny}:F16 {tiny}:Q4_0",)
-    bench([artifacts[0]], SPEC, registry, SILENT)
+    bench([artifacts[0]], [SPEC], registry, SILENT)
     build = engine.build()
     assert is_measured(artifacts[0], SPEC, build, registry)
     assert not is_measured(artifacts[1], SPEC, build, registry)
@@ -149,14 +156,15 @@ def test_measurements_under_other_conditions_are_left_out(tiny: str, session: Se
     """Other settings, another machine, another build: none stands beside the others, and the fuller table wins."""
     registry = session.registry
     artifacts = verbs.artifacts([ModelRef.parse(tiny)], session)
-    bench(artifacts, SPEC, registry, SILENT)
-    other = json.loads(next((registry.home / "runs").iterdir()).read_text())
+    bench(artifacts, [SPEC], registry, SILENT)
+    other = json.loads(next((registry.home / "runs").glob("*.json")).read_text())
     if change == "host":
         other["host"]["cpu"] = "another"
     elif change == "build":
         other["build"]["engine"] = "another"
     for row in other["rows"]:
-        row["load_ns"] = 1
+        for each in row["blocks"]:
+            each["load_ns"] = 1
         if change == "spec":
             row["spec"]["n_threads"] = 2
     runs.save(registry.home, "bench", {**other, "rows": other["rows"][:1]})
@@ -182,7 +190,7 @@ def test_without_f16_there_is_no_reduction_but_a_command(tiny: str, checkpoint: 
 def test_a_file_that_is_not_registered_goes_by_its_path(f16: Path, session: Session) -> None:
     """Every command that is printed can be typed: nobody has registered `local/tiny-llama`."""
     ref = ModelRef("path", str(f16))
-    (row,) = verbs.bench([ref], SPEC, session).rows
+    (row,) = verbs.bench([ref], [SPEC], session).rows
     assert row.ref == str(f16)
     comparison = compare(verbs.artifacts([ref], session), session.registry)
     assert comparison.rows[0].bench == row
@@ -207,26 +215,45 @@ def test_a_child_that_dies_while_its_memory_is_read_is_a_row_too(
         return read(pid)
 
     monkeypatch.setattr(memory, "of_process", kill_and_read)
-    first, second = verbs.bench([ModelRef.parse(tiny)], SPEC, session).rows
+    first, second = verbs.bench([ModelRef.parse(tiny)], [SPEC], session).rows
     assert first.failure is not None
     assert first.failure.code == "engine.crashed"
     assert second.failure is None
 
 
-def test_what_is_measured_when_it_is_interrupted_is_kept(
+def test_what_is_measured_when_it_is_interrupted_is_kept_and_not_measured_again(
     tiny: str, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speed = engine.speed
-    calls: list[Path] = []
+    measured: list[Path] = []
+    measure = block.measure
 
-    def interrupted(path: Path, *arguments: object) -> object:
-        calls.append(path)
-        if len(calls) == 2:
+    def interrupted(path: Path, *arguments: Any) -> block.Measured:
+        if len(measured) == 3:
             raise KeyboardInterrupt
-        return speed(path, *arguments)  # type: ignore[arg-type]
+        return counted(path, *arguments)
 
-    monkeypatch.setattr(engine, "speed", interrupted)
+    def counted(path: Path, *arguments: Any) -> block.Measured:
+        found = measure(path, *arguments)
+        measured.append(path)
+        return found
+
+    spec = replace(SPEC, repetitions=6)
+    quick = Effort(precision=10.0)  # two rounds of two rows: four children, and more where something disturbed
+    monkeypatch.setattr("slmkit.ops.bench.run.measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        verbs.bench([ModelRef.parse(tiny)], SPEC, session)
-    (document,) = runs.load(session.registry.home, "bench")
-    assert [row.ref for row in BenchRun.from_document(document).rows] == [f"{tiny}:F16"]
+        verbs.bench([ModelRef.parse(tiny)], [spec], session, quick)
+    assert not list(runs.load(session.registry.home, "bench"))
+    monkeypatch.setattr("slmkit.ops.bench.run.measure", counted)
+    run = verbs.bench([ModelRef.parse(tiny)], [spec], session, quick, resume=True)
+    assert [len(row.blocks) >= 2 for row in run.rows] == [True, True]
+    assert sum(len(row.blocks) for row in run.rows) == len(measured)
+    with pytest.raises(UsageError, match="nothing to resume"):
+        verbs.bench([ModelRef.parse(tiny)], [spec], session, quick, resume=True)
+
+
+def test_a_child_that_takes_too_much_memory_is_a_row(tiny: str, session: Session) -> None:
+    spec = replace(SPEC, n_gen=10**6, repetitions=1, timeout_s=60, max_rss_bytes=50 << 20)
+    for row in verbs.bench([ModelRef.parse(tiny)], [spec], session).rows:
+        assert row.failure is not None
+        assert row.failure.code == "engine.memory"
+        assert row.failure.message == "it took more than 50.0 MiB and was stopped"

@@ -23,7 +23,6 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.formats.gguf.writer import Entry, string, u32
 from slmkit.host import bandwidth
 from slmkit.ops.convert import convert
-from slmkit.ops.plan import read_bytes
 from slmkit.recipes import foresight, verbs
 from slmkit.recipes.verbs import Session
 from tests import factories
@@ -203,11 +202,11 @@ def _hollow(names: dict[str, int], **hyper: int) -> Hollow:
 
 def test_what_one_token_reads() -> None:
     tied = _hollow({"token_embd.weight": 100, "blk.0.attn_q.weight": 10})
-    assert read_bytes(tied) == 220
+    assert tied.bytes_per_token == 220
     untied = _hollow({"token_embd.weight": 100, "output.weight": 100, "blk.0.attn_q.weight": 10})
-    assert read_bytes(untied) == 220
+    assert untied.bytes_per_token == 220
     experts = {"token_embd.weight": 100, "blk.0.ffn_up_exps.weight": 80, "blk.0.attn_q.weight": 10}
-    assert read_bytes(_hollow(experts, expert_count=8, expert_used_count=2)) == 2 * (100 + 20 + 10)
+    assert _hollow(experts, expert_count=8, expert_used_count=2).bytes_per_token == 2 * (100 + 20 + 10)
 
 
 def test_bandwidth_is_that_of_some_computer() -> None:
@@ -217,7 +216,7 @@ def test_bandwidth_is_that_of_some_computer() -> None:
 def test_the_estimate_is_bandwidth_over_bytes(f16: Path, session: Session) -> None:
     found = plan(f16, session, "F16")
     (row,) = found.types
-    assert row.read_bytes == read_bytes(read_hollow(f16))
+    assert row.read_bytes == read_hollow(f16).bytes_per_token
     assert row.tg_estimate_tok_per_s == found.bandwidth_bytes_per_s / row.read_bytes
     for way in row.contexts:
         assert way.memory

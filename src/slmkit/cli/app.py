@@ -32,6 +32,7 @@ from slmkit.cli import (
     quantize,
     recipe,
     rm,
+    runs,
     show,
     split,
 )
@@ -128,6 +129,7 @@ app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("plan", rich_help_panel=_MEASURE)(plan.plan)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
+app.add_typer(runs.app, name="runs", rich_help_panel=_MEASURE)
 app.command("diff", rich_help_panel=_MEASURE)(diff.diff)
 app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)
 app.command("catalog", rich_help_panel=_KEEP)(catalog.catalog)

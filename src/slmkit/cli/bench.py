@@ -3,56 +3,144 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slmkit.cli import options
-from slmkit.cli.output import open_output
+from slmkit.cli.output import Output, open_output
 from slmkit.errors import SomeFailedError
+
+if TYPE_CHECKING:
+    from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.core.refs import ModelRef
+    from slmkit.ops.bench import Versus
+    from slmkit.recipes.verbs import Session
+
+_TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
+_SEVERAL = "Several: 1,2,4, 1-8, 1-8+2 or 1-8*2."
 
 
 def bench(
     refs: options.Refs,
-    n_prompt: Annotated[int, typer.Option("--n-prompt", "-p", min=0, help="Prompt tokens.")] = 512,
-    n_gen: Annotated[int, typer.Option("--n-gen", "-n", min=0, help="Generated tokens.")] = 128,
-    depth: Annotated[int, typer.Option("--depth", "-d", min=0, help="Tokens in the context before each test.")] = 0,
-    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Of each test.")] = 5,
-    threads: options.Threads = None,
+    n_prompt: Annotated[str, typer.Option("--n-prompt", "-p", help=f"Prompt tokens. {_SEVERAL}")] = "512",
+    n_gen: Annotated[str, typer.Option("--n-gen", "-n", help="Generated tokens.")] = "128",
+    n_pg: Annotated[
+        list[str] | None, typer.Option("--prompt-gen", "-pg", metavar="PP,TG", help="A prompt and what follows it.")
+    ] = None,
+    depth: Annotated[str, typer.Option("--depth", "-d", help="Tokens in the context before each test.")] = "0",
+    n_batch: Annotated[str, typer.Option("--batch-size", "-b", help="n_batch.")] = "2048",
+    n_ubatch: Annotated[str, typer.Option("--ubatch-size", "-ub", help="n_ubatch.")] = "512",
+    type_k: Annotated[str, typer.Option("--cache-type-k", "-ctk", help="Of the KV cache: f16, q8_0, ...")] = "f16",
+    type_v: Annotated[str, typer.Option("--cache-type-v", "-ctv", help="Of the KV cache.")] = "f16",
+    flash_attn: Annotated[str, typer.Option("--flash-attn", "-fa", metavar="auto|on|off", help="Several: on,off.")] = (
+        "auto"
+    ),
+    threads: Annotated[
+        str | None, typer.Option("--threads", "-t", help="One for each core, or several: 1-8*2; auto finds the best.")
+    ] = None,
     n_gpu_layers: Annotated[
-        int, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
-    ] = -1,
+        str, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
+    ] = "-1",
+    mmap: Annotated[str, typer.Option("--mmap", "-mmp", metavar="0|1", help="Map the file, or read it. Or 0,1.")] = "1",
+    parallel: Annotated[str, typer.Option("--parallel", help="Sequences decoded together. Several: 1,2,4.")] = "1",
+    prompt_file: Annotated[
+        Path | None, typer.Option("--prompt-file", help="A text for the time to first token and between tokens.")
+    ] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Of each test, at most.")] = 20,
+    max_time: Annotated[
+        float, typer.Option("--max-time", min=0, help="Seconds for one row, after which nothing more is begun.")
+    ] = 300,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1, help="Seconds for one model, after which it is stopped.")
+        float, typer.Option("--timeout", min=1, help="Seconds for one process, after which it is stopped.")
     ] = 1800,
+    max_rss: Annotated[
+        str | None, typer.Option("--max-rss", metavar="SIZE", help="Stop a process that takes more memory: 4GiB.")
+    ] = None,
+    vs: Annotated[
+        str | None, typer.Option("--vs", metavar="REF", help="Measure this one in turn, and say which is faster.")
+    ] = None,
+    min_ram: Annotated[
+        bool, typer.Option("--min-ram", help="Search for the least memory in which each still runs at speed.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
     form: options.Format = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure speed as llama-bench does, time to first token, load time and memory.
+    """Measure speed as llama-bench does, time to first token and between tokens, load time, memory and energy.
 
-    Each model runs in a process of its own: one that crashes becomes a row with its reason, and the others still run.
+    Each measurement has a process of its own, and the rows take turns until each is known to ± 2 %. One that crashes
+    becomes a row with its reason, and the others still run. A row that something disturbed says so.
     """
-    from slmkit.cli.refs import parse_all, session
+    from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.bench import BenchSpec
+    from slmkit.core.grid import Grid, numbers, pair, words
+    from slmkit.core.units import parse_size
+    from slmkit.ops.bench import LEAST_CHILDREN, PAIRS, Effort, versus
+    from slmkit.ops.corpora import text_file
     from slmkit.recipes import verbs
-    from slmkit.report.bench import bench_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
-    spec = BenchSpec(
-        n_prompt=n_prompt,
-        n_gen=n_gen,
-        depth=depth,
-        repetitions=repetitions,
-        n_threads=threads,
-        n_gpu_layers=n_gpu_layers,
-        timeout_s=timeout,
+    grid = Grid(
+        n_prompt=numbers("--n-prompt", n_prompt),
+        n_gen=numbers("--n-gen", n_gen),
+        n_pg=tuple(pair("--prompt-gen", text) for text in n_pg or ()),
+        depth=numbers("--depth", depth),
+        n_batch=numbers("--batch-size", n_batch),
+        n_ubatch=numbers("--ubatch-size", n_ubatch),
+        type_k=words(type_k),
+        type_v=words(type_v),
+        flash_attn=words(flash_attn),
+        n_threads=numbers("--threads", threads) if threads and threads != "auto" else (None,),
+        n_gpu_layers=numbers("--n-gpu-layers", n_gpu_layers),
+        mmap=tuple(bool(number) for number in numbers("--mmap", mmap)),
+        n_parallel=numbers("--parallel", parallel),
     )
-    run = verbs.bench(parse_all(refs), spec, session(output))
-    if as_json:
-        output.record(run.document(), "")
+    plain = BenchSpec(
+        prompt=text_file(prompt_file).text if prompt_file else None,
+        repetitions=repetitions,
+        timeout_s=timeout,
+        max_rss_bytes=parse_size(max_rss) if max_rss else None,
+    )
+    here = session(output)
+    specs = grid.spans(plain)
+    models = [*parse_all(refs), *([parse(vs)] if vs else [])]
+    if threads == "auto":
+        specs = _with_fastest(specs, models, here)
+    effort = Effort(max_time_s=max_time, least_children=PAIRS if vs else LEAST_CHILDREN, in_step=bool(vs))
+    run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
+    against = list(versus(run, verbs.artifacts(models[-1:], here)[0].digest)) if vs else []
+    _show(run, output, against)
+
+
+def _with_fastest(specs: Sequence[BenchSpec], refs: Sequence[ModelRef], here: Session) -> list[BenchSpec]:
+    """With the number of threads that is best for the first model."""
+    from slmkit.ops.bench import fastest
+    from slmkit.recipes import verbs
+
+    first = verbs.artifacts(refs[:1], here)[0]
+    found = fastest(first, specs[0], here.progress)
+    rates = ", ".join(f"{n}: {rate:.1f}" for n, rate in found.rates.items())
+    gain = f"{found.gain:+.1%} beside {found.default}" if found.best != found.default else "one for each core"
+    here.progress.say(f"{found.best} threads are best for {first.ref}, {gain} (tok/s by threads: {rates})")
+    return [replace(spec, n_threads=found.best) for spec in specs]
+
+
+def _show(run: BenchRun, output: Output, against: Sequence[Versus]) -> None:
+    from slmkit.report.bench import bench_table
+
+    if output.as_json:
+        output.record({**run.document(), **({"versus": [asdict(each) for each in against]} if against else {})}, "")
     else:
         output.table(bench_table(run))
+        for each in against:
+            output.say(f"{each.subject.ref} beside {each.other.ref}:")
+            for difference in each.differences:
+                output.say(f"  {_TITLES.get(difference.what) or getattr(each.subject.spec, difference.what)}: {difference.text}")
     failed = [row for row in run.rows if row.failure]
     if failed:
         raise SomeFailedError(

@@ -48,7 +48,7 @@ class TerminalProgress:
             task = display.add_task(label, total=total, completed=done, unit=unit)
             try:
                 display.refresh()
-                yield _Bar(display, task, label, still)
+                yield _Bar(display, task, still)
             finally:
                 self._end(display, task)
         elapsed_s = time.monotonic() - started
@@ -82,8 +82,8 @@ class TerminalProgress:
 
 
 class _Bar:
-    def __init__(self, display: RichProgress, task: TaskID, label: str, still: bool) -> None:
-        self._display, self._task, self._label, self._still = display, task, label, still
+    def __init__(self, display: RichProgress, task: TaskID, still: bool) -> None:
+        self._display, self._task, self._still = display, task, still
 
     def advance(self, amount: int = 1) -> None:
         self._display.advance(self._task, amount)
@@ -94,7 +94,7 @@ class _Bar:
         self._display.update(self._task, total=total)
 
     def describe(self, text: str) -> None:
-        self._display.update(self._task, description=f"{self._label}: {text}", refresh=self._still)
+        self._display.update(self._task, description=text, refresh=self._still)
 
 
 class _Quiet:
@@ -139,20 +139,19 @@ def _display(output: Output, still: bool) -> RichProgress:
             return column.render(task) if column else Text("")
 
     class Left(TimeRemainingColumn):
-        """`0:02:10 left`."""
+        """`0:02:10 left`; how long it has taken where nobody knows."""
 
         def render(self, task: RichTask) -> Text:
-            return Text("") if task.total is None else super().render(task).append(" left")
+            return elapsed.render(task) if task.total is None else super().render(task).append(" left")
 
-    counted = MofNCompleteColumn()
+    counted, left, elapsed = MofNCompleteColumn(), TimeRemainingColumn(), TimeElapsedColumn()
     return Progress(
         ByUnit(steps=SpinnerColumn()),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         ByUnit(bytes=DownloadColumn(binary_units=True), tensors=counted, steps=counted),
         ByUnit(bytes=TransferSpeedColumn()),
-        ByUnit(bytes=TimeRemainingColumn(), tensors=TimeRemainingColumn(), steps=TimeElapsedColumn()),
-        ByUnit(steps=Left()),
+        ByUnit(bytes=left, tensors=left, steps=Left()),
         console=output.errors,
         transient=True,
         auto_refresh=not still,

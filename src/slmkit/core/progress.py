@@ -16,10 +16,10 @@ class Task(Protocol):
         """`amount` more units are done."""
 
     def set_total(self, total: int) -> None:
-        """The total has become known."""
+        """The total has become known, or is another."""
 
     def describe(self, text: str) -> None:
-        """What is being done right now, to stand beside the label: `Q4_0 tg128, 143.2 tok/s`."""
+        """What it is at just now, instead of its label."""
 
 
 class Progress(Protocol):

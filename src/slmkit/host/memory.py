@@ -8,20 +8,27 @@ from pathlib import Path
 
 import psutil
 
+_KINDS = ("peak_rss", "rss", "file_backed", "anonymous", "swap", "major_faults")
+
 
 def of_process(pid: int) -> Mapping[str, int | None]:
     """What a process holds, in bytes; `None` where this system does not tell, and for a process that is gone.
 
     `peak_rss` is the highest resident set so far, `rss` the present one; `file_backed` pages (mapped weights: shared,
     and the kernel may drop them) and `anonymous` pages (KV cache, compute buffers, repacked weights) make up `rss`.
+    `swap` is what is on the disk of it; `major_faults` are pages that had to be read from the disk, a number.
     Linux: VmHWM of /proc/PID/status and /proc/PID/smaps_rollup (https://docs.kernel.org/filesystems/proc.html).
     """
-    seen: dict[str, int | None] = dict.fromkeys(("peak_rss", "rss", "file_backed", "anonymous"))
-    status, rollup = Path(f"/proc/{pid}/status"), Path(f"/proc/{pid}/smaps_rollup")
+    seen: dict[str, int | None] = dict.fromkeys(_KINDS)
+    status, rollup, stat = (Path(f"/proc/{pid}/{name}") for name in ("status", "smaps_rollup", "stat"))
     with suppress(psutil.Error, OSError, KeyError):  # it may have died by now, and its owner learns that elsewhere
         seen["rss"] = psutil.Process(pid).memory_info().rss
         if status.exists():
-            seen["peak_rss"] = _kib_fields(status)["VmHWM"] * 1024
+            fields = _kib_fields(status)
+            seen["peak_rss"] = fields["VmHWM"] * 1024
+            seen["swap"] = fields["VmSwap"] * 1024
+        if stat.exists():  # field 12, counted after the name in parentheses
+            seen["major_faults"] = int(stat.read_text().rpartition(")")[2].split()[9])
         if rollup.exists():
             fields = _kib_fields(rollup)
             seen["anonymous"] = fields["Anonymous"] * 1024

@@ -20,8 +20,7 @@ from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.errors import EngineError, UsageError
-from slmkit.formats.gguf.hollow import EMBEDDING, Hollow
-from slmkit.formats.gguf.writer import Entry
+from slmkit.formats.gguf.hollow import Hollow
 from slmkit.host import bandwidth, memory
 from slmkit.host.probe import physical_cores
 
@@ -33,7 +32,6 @@ CACHE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "
 
 F16 = "F16"
 
-_LOOKED_UP = ("per_layer_token_embd.weight", "position_embd.weight")
 _QUANTIZED = "the file is quantized already: quantizing it again would add its errors to the new ones"
 
 
@@ -82,7 +80,7 @@ def plan(
     """
     require_engine()
     base = source.made[source.base]
-    n_ctx_train = _number(base, "context_length")
+    n_ctx_train = base.number("context_length")
     contexts = [Context(n, kind) for n in _contexts(n_ctx, n_ctx_train) for kind in _cache_types(cache_types)]
     names = [quant.name for quant in types or _all_types(source)] or [source.base]
     with progress.task(f"plan {source.ref}", None, "steps"), tempfile.TemporaryDirectory(prefix="slmkit-") as folder:
@@ -190,7 +188,7 @@ def _row(
     bytes_per_s: float,
 ) -> TypePlan:
     hollow = candidate.hollow
-    read = read_bytes(hollow)
+    read = hollow.bytes_per_token
     ways = []
     for context, answer in zip(contexts, answers, strict=True):
         if isinstance(answer, EngineError):
@@ -209,26 +207,6 @@ def _row(
         tg_estimate_tok_per_s=bytes_per_s / read,
         contexts=tuple(ways),
     )
-
-
-def read_bytes(hollow: Hollow) -> int:
-    """Weights that the engine reads for one token: of experts only those in use, of tables one row, which is nothing
-    beside the rest. An embedding that is also the output is read as a whole.
-    """
-    names = {entry.name for entry in hollow.entries}
-    tables = (*_LOOKED_UP, *((EMBEDDING,) if "output.weight" in names else ()))
-    experts, used = _number(hollow, "expert_count"), _number(hollow, "expert_used_count")
-    share = used / experts if experts and used else 1.0
-
-    def read(entry: Entry) -> float:
-        return entry.size_bytes * (share if "_exps." in entry.name else 1.0)
-
-    return round(sum(read(entry) for entry in hollow.entries if entry.name not in tables))
-
-
-def _number(hollow: Hollow, key: str) -> int | None:
-    found = hollow.hyper(key)
-    return found.value if found and isinstance(found.value, int) else None
 
 
 def _beyond(contexts: Sequence[Context], trained: int | None) -> Iterator[str]:

@@ -62,7 +62,7 @@ def run(recipe: Recipe, session: Session) -> RecipeResult:
             if artifact not in todo:
                 session.progress.say(f"{artifact.ref} is measured already")
         if todo:
-            measured = bench_op.bench(todo, recipe.bench, session.registry, session.progress)
+            measured = bench_op.bench(todo, [recipe.bench], session.registry, session.progress)
             failures += [
                 ItemFailure(f"bench {row.ref}", row.failure.code, row.failure.message, row.failure.hint)
                 for row in measured.rows

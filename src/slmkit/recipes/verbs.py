@@ -24,6 +24,7 @@ from slmkit.registry.store import Registry, is_current, is_whole
 if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.imatrix import Calibration, TensorStatistics
+    from slmkit.ops.bench import Effort
     from slmkit.ops.export import ExportReport
     from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.quantize import QuantizeReport
@@ -322,12 +323,21 @@ def restore(gguf: Path, model: str, repo: str, session: Session) -> Artifact:
     return artifact
 
 
-def bench(refs: Sequence[ModelRef], spec: BenchSpec, session: Session) -> BenchRun:
-    """Measure every GGUF that the references name."""
+def bench(
+    refs: Sequence[ModelRef],
+    specs: Sequence[BenchSpec],
+    session: Session,
+    effort: Effort | None = None,
+    *,
+    resume: bool = False,
+    min_ram: bool = False,
+) -> BenchRun:
+    """Measure every GGUF that the references name, under each spec."""
     from slmkit.ops import bench as bench_op
 
     found = artifacts(refs, session)
-    return bench_op.bench(found, spec, session.registry, session.progress)
+    effort = effort or bench_op.Effort()
+    return bench_op.bench(found, specs, session.registry, session.progress, effort, resume=resume, min_ram=min_ram)
 
 
 def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:

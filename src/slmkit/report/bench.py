@@ -144,6 +144,7 @@ def _memory(row: BenchRow, wide: bool) -> Iterator[_Part]:
     known = asdict(memory) if memory else {}
     yield Column("peak_rss_bytes", "peak RSS"), _size(known.get("peak_rss"))
     yield _hidden("baseline_rss_bytes", known.get("baseline_rss"))
+    yield Column("min_ram_bytes", "min RAM"), _size(row.min_ram_bytes)
     for name, title in _MEMORY:
         yield Column(f"{name}_bytes", title, shown=wide or name == "anonymous"), _size(known.get(name))
     faults = known.get("major_faults")

@@ -29,7 +29,11 @@ class Channel:
     def pause(self, stage: str) -> None:
         """Wait until the parent has looked at this process (its memory, say)."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
-        self.send("pause", stage=stage, peak_rss=peak if sys.platform == "darwin" else peak * 1024)
+        self.tell("pause", stage=stage, peak_rss=peak if sys.platform == "darwin" else peak * 1024)
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Write one event and wait until the parent has dealt with it: then it sleeps while this process works."""
+        self.send(event, **fields, waits=True)
         self._go_on.acquire()
 
     def watch_parent(self) -> None:

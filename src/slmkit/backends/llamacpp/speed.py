@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ def speed(
     *,
     look: Callable[[Look], None],
     on_sample: Callable[[str, int], None],
+    within: Sequence[str] = (),
 ) -> SpeedResult:
     """Measure one configuration in one child; `spec.n_threads` is a number by now.
 
     `text` is what the first token is asked after, unless the spec has its own. `look` is called while the child waits,
-    `on_sample` with the test and its nanoseconds after each repetition. Raises the engine's errors.
+    `on_sample` with the test and its nanoseconds after each repetition. `within` is a command that becomes the child.
+    Raises the engine's errors.
     """
 
     def listen(event: Event, pid: int) -> None:
@@ -59,12 +61,8 @@ def speed(
         elif event["event"] == "sample":
             on_sample(event["test"], event["ns"])
 
-    settings: dict[str, Any] = {name: value for name, value in asdict(spec).items() if name not in _PARENTS}
-    settings["type_k"] = GGML_TYPES_BY_NAME[spec.type_k.upper()].id
-    settings["type_v"] = GGML_TYPES_BY_NAME[spec.type_v.upper()].id
-    settings["flash_attn"] = _FLASH_ATTN[spec.flash_attn]
-    arguments = {"path": str(path), "text": text, "repetitions": repetitions, **settings}
-    result = run("speed", arguments, listen=listen, timeout_s=spec.timeout_s)
+    arguments = arguments_of(path, spec, text, repetitions)
+    result = run("speed", arguments, listen=listen, timeout_s=spec.timeout_s, within=within)
     return SpeedResult(
         load_ns=result["load_ns"],
         first_ns=result["first_ns"],
@@ -73,3 +71,12 @@ def speed(
         buffers=dict(result["buffers"]),
         build=dict(result["build"]),
     )
+
+
+def arguments_of(path: Path, spec: BenchSpec, text: str, repetitions: int) -> dict[str, Any]:
+    """What the child is told, in the engine's numbers."""
+    settings: dict[str, Any] = {name: value for name, value in asdict(spec).items() if name not in _PARENTS}
+    settings["type_k"] = GGML_TYPES_BY_NAME[spec.type_k.upper()].id
+    settings["type_v"] = GGML_TYPES_BY_NAME[spec.type_v.upper()].id
+    settings["flash_attn"] = _FLASH_ATTN[spec.flash_attn]
+    return {"path": str(path), "text": text, "repetitions": repetitions, **settings}

@@ -212,7 +212,7 @@ class _Bench:
 
     def _sample(self, test: str, elapsed_ns: int) -> None:
         self.samples[f"{test}_ns"].append(elapsed_ns)
-        self._channel.send("sample", test=test, ns=elapsed_ns)
+        self._channel.tell("sample", test=test, ns=elapsed_ns)
 
     def _pause(self, stage: str) -> None:
         self._channel.pause(stage)

@@ -19,6 +19,7 @@ from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, QUANTIZATION_VERSION, 
 from slmkit.formats.gguf.writer import Entry, Value, data_size, encode_header, file_size, string, u32
 
 EMBEDDING = "token_embd.weight"
+_LOOKED_UP = ("per_layer_token_embd.weight", "position_embd.weight")
 _NOT_COPIED = ("split.no", "split.count", "split.tensors.count")
 """What `llama_model_quantize` (llama-quant.cpp, 0c1e57098) takes out of the metadata: it writes one file."""
 
@@ -44,6 +45,26 @@ class Hollow:
     def n_params(self) -> int:
         """Weights in all tensors."""
         return sum(math.prod(entry.shape) for entry in self.entries)
+
+    @cached_property
+    def bytes_per_token(self) -> int:
+        """Weights that the engine reads for one token: of experts only those in use, of tables one row, which is
+        nothing beside the rest. An embedding that is also the output is read as a whole.
+        """
+        names = {entry.name for entry in self.entries}
+        tables = (*_LOOKED_UP, *((EMBEDDING,) if "output.weight" in names else ()))
+        experts, used = self.number("expert_count"), self.number("expert_used_count")
+        share = used / experts if experts and used else 1.0
+
+        def read(entry: Entry) -> float:
+            return entry.size_bytes * (share if "_exps." in entry.name else 1.0)
+
+        return round(sum(read(entry) for entry in self.entries if entry.name not in tables))
+
+    def number(self, key: str) -> int | None:
+        """A hyperparameter that is one."""
+        found = self.hyper(key)
+        return found.value if found and isinstance(found.value, int) else None
 
     @property
     def weights_bytes(self) -> int:

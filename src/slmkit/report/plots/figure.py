@@ -33,6 +33,7 @@ def figure(width: float, height: float, *, n_panels: int = 1) -> tuple[Any, list
     drawn = Figure(figsize=(width, height), layout="constrained")
     panels = list(drawn.subplots(n_panels, 1, squeeze=False)[:, 0])
     for axes in panels:
+        axes.set_prop_cycle(color=COLOURS)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)

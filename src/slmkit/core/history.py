@@ -1,0 +1,87 @@
+"""What was measured when: which runs one looks for, and which of their rows are of one kind."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from slmkit.core.bench import BenchRow, BenchRun
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+_HOST = ("cpu", "n_cores", "memory_bytes", "system")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run that is kept, and what to type to name it."""
+
+    id: str
+    run: BenchRun
+
+    @property
+    def short(self) -> str:
+        """The end of the id, which is mostly enough: `3fa9c1`."""
+        return short(self.id)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run, and its rows that one looks for."""
+
+    stored: StoredRun
+    rows: tuple[BenchRow, ...]
+
+
+def short(run_id: str) -> str:
+    """The end of an id."""
+    return run_id.rpartition("-")[2]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs one looks for; `None` is any. Days are those of UTC, both included.
+
+    `model` and `host` are part of the name, in any case; `quant` is the whole type or variant.
+    """
+
+    model: str | None = None
+    quant: str | None = None
+    host: str | None = None
+    since: date | None = None
+    until: date | None = None
+
+    def rows(self, run: BenchRun, day: date) -> tuple[BenchRow, ...]:
+        """The rows of a run that one looks for; none when the run is not one."""
+        if self.host and self.host.lower() not in host_name(run).lower():
+            return ()
+        if (self.since and day < self.since) or (self.until and day > self.until):
+            return ()
+        return tuple(row for row in run.rows if self._is(row))
+
+    def _is(self, row: BenchRow) -> bool:
+        label = label_of(row.ref).lower()
+        if self.quant and not re.search(rf"[-_.:]{re.escape(self.quant.lower())}$", label):
+            return False
+        return not self.model or self.model.lower() in row.ref.lower() or self.model.lower() in label
+
+
+def host_name(run: BenchRun) -> str:
+    """The machine in a few words: its CPU, its GPU."""
+    known = (run.host.get("cpu"), run.host.get("gpu"))
+    return ", ".join(str(name) for name in known if name) or "unknown machine"
+
+
+def label_of(ref: str) -> str:
+    """A file's name wherever it is: `m-Q4_0` of `org/m:Q4_0`, `./m-Q4_0.gguf`, `m-Q4_0-00001-of-00003.gguf`."""
+    if ref.lower().endswith(".gguf"):
+        return _SHARD.sub("", re.split(r"[/\\]", ref)[-1][: -len(".gguf")])
+    model, _, variant = ref.rpartition(":") if ":" in ref else (ref, "", "")
+    return "-".join(part for part in (model.rpartition("/")[2], variant) if part)
+
+
+def conditions(run: BenchRun, row: BenchRow) -> tuple[Any, ...]:
+    """The model, the settings and the machine: what stays the same in a trend, whatever engine it is."""
+    machine = tuple(run.host.get(name) for name in _HOST)
+    return (label_of(row.ref).lower(), run.source, *sorted(row.spec.conditions().items(), key=str), *machine)

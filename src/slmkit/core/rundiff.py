@@ -1,0 +1,165 @@
+"""Two runs beside each other: nothing of them is put together, and what is not the same about them is named."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slmkit.core import stats
+from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.history import label_of
+
+_TESTS = ("pp", "tg", "pg")
+_LENGTHS = ("n_prompt", "n_gen", "n_pg_prompt", "n_pg_gen", "prompt")
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A key of `run`, `host`, `build`, `model` or `spec` with other values in A and B; `model` has which model's."""
+
+    where: str
+    key: str
+    a: Any
+    b: Any
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """A mean, or a median, and where there are samples its 95 % confidence interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One thing in A, in B, or in both. `unit` is `tok/s`, `ns` or `bytes`.
+
+    `settings` are those that tell it from the other values of its run.
+    """
+
+    model: str
+    name: str
+    unit: str
+    a: Value | None
+    b: Value | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def change(self) -> float | None:
+        """B over A, less one."""
+        return self.b.value / self.a.value - 1 if self.a and self.b and self.a.value else None
+
+
+@dataclass(frozen=True)
+class RunsDiff:
+    """What differs about the runs, and their values side by side."""
+
+    differing: tuple[Differing, ...]
+    values: tuple[Beside, ...]
+
+
+def diff(a: BenchRun, b: BenchRun) -> RunsDiff:
+    """Values belong together when model, name and settings are the same; of those that are left, when A and B have one
+    each of that model and name.
+    """
+    differing = [Differing("run", "source", a.source, b.source)] if a.source != b.source else []
+    for where, one, two in (("host", a.host, b.host), ("build", a.build, b.build)):
+        differing += [Differing(where, *item) for item in _unlike(one, two)]
+    values = []
+    cells_a, cells_b = list(_cells(a)), list(_cells(b))
+    varying = _varying(cells_a) | _varying(cells_b)
+    for left, right in _pairs(cells_a, cells_b):
+        cell = left or right
+        assert cell is not None
+        if left and right:
+            differing += [Differing("spec", *item, cell.model) for item in _unlike(left.settings, right.settings)]
+            differing += [Differing("model", *item, cell.model) for item in _unlike(left.file, right.file)]
+        settings = {key: value for key, value in cell.settings.items() if key in varying}
+        value, other = left.value if left else None, right.value if right else None
+        values.append(Beside(cell.model, cell.name, cell.unit, value, other, settings))
+    return RunsDiff(tuple(item for i, item in enumerate(differing) if item not in differing[:i]), tuple(values))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    model: str
+    name: str
+    unit: str
+    value: Value
+    file: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+_KEYS: tuple[Callable[[_Cell], Hashable], ...] = (
+    lambda cell: (cell.model, cell.name, *cell.file.items(), *sorted(cell.settings.items(), key=str)),
+    lambda cell: (cell.model, cell.name, *sorted(cell.settings.items(), key=str)),
+    lambda cell: (cell.model, cell.name),
+)
+"""What must be the same, the strictest first."""
+
+
+def _cells(run: BenchRun) -> Iterator[_Cell]:
+    sizes: list[_Cell] = []
+    for row in run.rows:
+        model, file = label_of(row.ref).lower(), {"digest": row.digest}
+        size = _Cell(model, "size", "bytes", Value(row.size_bytes), file)
+        if row.failure is None:
+            yield from _cells_of(row, model, file)
+            sizes += [size] if size not in sizes else []
+    yield from sizes
+
+
+def _varying(cells: Sequence[_Cell]) -> set[str]:
+    """Settings that are not the same in all of a run."""
+    seen: dict[str, Any] = {}
+    return {key for cell in cells for key, value in cell.settings.items() if seen.setdefault(key, value) != value}
+
+
+def _cells_of(row: BenchRow, model: str, file: Mapping[str, Any]) -> Iterator[_Cell]:
+    every = row.spec.conditions()
+    settings = {key: value for key, value in every.items() if key not in _LENGTHS}
+    for test in _TESTS:
+        if rates := row.rates(test):
+            value = Value(statistics.fmean(rates), *(stats.interval(rates) or ()))
+            yield _Cell(model, getattr(row.spec, test), "tok/s", value, file, settings)
+    if row.ttft_ns:
+        value = Value(statistics.median(row.ttft_ns), *(stats.interval(row.ttft_ns, statistics.median) or ()))
+        yield _Cell(model, "TTFT", "ns", value, file, every)
+    if row.load_ns is not None:
+        yield _Cell(model, "load", "ns", Value(row.load_ns), file, every)
+    if row.memory and row.memory.peak_rss is not None:
+        yield _Cell(model, "peak RSS", "bytes", Value(row.memory.peak_rss), file, every)
+
+
+def _pairs(a: Sequence[_Cell], b: Sequence[_Cell]) -> list[tuple[_Cell | None, _Cell | None]]:
+    """Each of A with that of B which it belongs to, in the order of A; then what only B has."""
+    partner: dict[int, int] = {}
+    for key in _KEYS:
+        mine = _grouped(a, key, set(partner))
+        theirs = _grouped(b, key, set(partner.values()))
+        for same, left in mine.items():
+            right = theirs.get(same, [])
+            if len(left) == len(right) == 1 or key is not _KEYS[-1]:
+                partner |= dict(zip(left, right, strict=False))
+    taken = set(partner.values())
+    both: list[tuple[_Cell | None, _Cell | None]] = [
+        (cell, b[partner[i]] if i in partner else None) for i, cell in enumerate(a)
+    ]
+    return both + [(None, cell) for i, cell in enumerate(b) if i not in taken]
+
+
+def _grouped(cells: Sequence[_Cell], key: Callable[[_Cell], Hashable], done: set[int]) -> dict[Hashable, list[int]]:
+    groups: dict[Hashable, list[int]] = {}
+    for i, cell in enumerate(cells):
+        if i not in done:
+            groups.setdefault(key(cell), []).append(i)
+    return groups
+
+
+def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(key, a.get(key), b.get(key)) for key in dict.fromkeys((*a, *b)) if a.get(key) != b.get(key)]

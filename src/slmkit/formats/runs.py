@@ -1,0 +1,95 @@
+"""Bench runs as text: slmkit's own JSON, and llama-bench's JSON and JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from slmkit.core.bench import SCHEMA, BenchRun
+from slmkit.errors import FormatError, UsageError
+from slmkit.formats import llama_bench
+
+EXPECTED = (
+    "expected the JSON of `slmkit bench --json` or `slmkit runs export`, or of `llama-bench -o json` or `-o jsonl`"
+)
+
+
+def parse(content: bytes) -> list[BenchRun]:
+    """The runs in a file. Measurements of llama-bench become one run for each machine, build and setting.
+
+    Raises `FormatError`, which does not name the file, for anything else.
+    """
+    documents = _documents(content)
+    if all(isinstance(document, dict) and "test_time" in document for document in documents):
+        found = llama_bench.runs(documents)
+    else:
+        found = [_run(document) for document in documents]
+    for run in found:
+        moment(run)
+    return found
+
+
+def plain(run: BenchRun) -> dict[str, Any]:
+    """A run as the JSON that it is read from: lists, no tuples."""
+    document: dict[str, Any] = json.loads(json.dumps(run.document()))
+    return document
+
+
+def moment(run: BenchRun) -> datetime:
+    """When it was made; raises `FormatError`."""
+    try:
+        when = datetime.fromisoformat(run.created)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"`created` is {run.created!r}: a time is wanted") from error
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _documents(content: bytes) -> list[Any]:
+    """One object, an array of objects, or an object a line."""
+    try:
+        text = content.decode("utf-8-sig")
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            lines = [line for line in text.splitlines() if line.strip()]
+            if len(lines) < 2 or not lines[0].endswith("}"):
+                raise FormatError(f"not JSON: {error}; {EXPECTED}") from error
+            found = [json.loads(line) for line in lines]
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not JSON: {error}; {EXPECTED}") from error
+    documents = found if isinstance(found, list) else [found]
+    if not documents:
+        raise FormatError(f"nothing is in it; {EXPECTED}")
+    return documents
+
+
+def _run(document: Any) -> BenchRun:
+    if not isinstance(document, dict) or document.get("kind") != "bench":
+        raise FormatError(f"not a bench run; {EXPECTED}")
+    schema = document.get("schema")
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise FormatError(f"its schema is {schema!r}, this slmkit reads up to {SCHEMA}: use a newer slmkit")
+    try:
+        run = BenchRun.from_document(document)
+    except KeyError as error:
+        raise FormatError(f"a bench run without {error.args[0]!r}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FormatError(f"a bench run with something else in it: {error}") from error
+    except UsageError as error:
+        raise FormatError(f"a bench run with settings that cannot be: {error}") from error
+    _check(run)
+    return run
+
+
+def _check(run: BenchRun) -> None:
+    """What is computed from a run must not fall over what is in it."""
+    for name, value in (("host", run.host), ("build", run.build), ("machine", run.machine)):
+        if not isinstance(value, Mapping):
+            raise FormatError(f"`{name}` is {value!r}: an object is wanted")
+    for row in run.rows:
+        if not isinstance(row.ref, str) or not isinstance(row.digest, str) or not isinstance(row.size_bytes, int):
+            raise FormatError("a row without a model's name, digest and size")
+        if any(ns <= 0 for test in ("pp", "tg", "pg", "ttft", "itl") for ns in row.samples(test)):
+            raise FormatError(f"a sample of {row.ref} took no time at all")

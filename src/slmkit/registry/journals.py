@@ -1,0 +1,77 @@
+"""What an interrupted measurement has so far: a line for each child that is done, safe on the disk.
+
+A journal belongs to the settings it was begun with, and is locked while someone writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slmkit.errors import UsageError, is_disk_full
+from slmkit.registry import atomic
+
+
+class Journal:
+    """One that is being written. `records` are those of the run that is continued."""
+
+    def __init__(self, path: Path, records: list[dict[str, Any]]) -> None:
+        self._path = path
+        self.records = records
+        self.done = False
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Append a line, and see it safe on the disk; raises `DiskFullError`."""
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if is_disk_full(error):
+                raise atomic.disk_full(self._path) from error
+            raise
+
+
+@contextmanager
+def journal(home: Path, key: Any, *, resume: bool) -> Iterator[Journal]:
+    """The journal of `key`; deleted in the end when it is `done`. Without `resume` an old one is begun anew.
+
+    Raises `UsageError` when there is nothing to resume, or when another process is measuring the same.
+    """
+    from filelock import FileLock, Timeout  # 5 ms, which looking need not wait for
+
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = home / "journals" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError("another slmkit is measuring just this", hint="wait until it is done") from error
+    try:
+        if resume and not path.exists():
+            raise UsageError("nothing to resume: no interrupted run has these models and settings")
+        if not resume:
+            path.unlink(missing_ok=True)
+        made = Journal(path, list(_lines(path)) if resume else [])
+        yield made
+        if made.done:
+            path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Those that were written whole."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # the last one, when the machine stopped in its middle
+            return
+        yield record

@@ -1,0 +1,136 @@
+"""The tables of `runs`: what was measured when, one run, and two beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from slmkit.core import stats, units
+from slmkit.core.bench import OK, BenchRow
+from slmkit.core.history import Listed, StoredRun, host_name, label_of
+from slmkit.core.rundiff import Beside, Differing, RunsDiff, Value
+from slmkit.report.bench import bench_table
+from slmkit.report.table import Cell, Column, Table
+
+_TESTS = ("pp", "tg", "pg")
+_FEW = 3
+
+
+def runs_table(listed: Sequence[Listed]) -> Table:
+    """One row for each run, the newest first; its speed, too, when it is one row of each run that was looked for."""
+    hosts = len({host_name(found.stored.run) for found in listed}) > 1
+    speed = bool(listed) and all(len(found.rows) == 1 for found in listed)
+    columns = [Column("id", "run", right=False), Column("created", "created, UTC", right=False)]
+    columns += [Column("models", "models", right=False), Column("tests", "tests", right=False)]
+    columns += [Column("n_rows", "rows"), Column("n_failed", "failed"), Column("state", "state", right=False)]
+    columns += [Column("host", "host", right=False)] if hosts else []
+    columns += [Column("build", "engine", right=False)]
+    columns += [Column("pp_tok_per_s", "pp tok/s"), Column("tg_tok_per_s", "tg tok/s")] if speed else []
+    return Table(tuple(columns), tuple(_listed_cells(found, hosts, speed) for found in listed), "runs")
+
+
+def run_table(stored: StoredRun) -> Table:
+    """The bench's own table; below it when, where and with what it was measured, and what is not right about rows."""
+    run = stored.run
+    table = bench_table(run)
+    facts = [
+        f"{stored.id}: {run.created}, measured by {run.source} {run.slmkit if run.source == 'slmkit' else ''}".rstrip()
+    ]
+    facts += [_facts("host", run.host), _facts("build", run.build)]
+    for settings in dict.fromkeys(_settings(row) for row in run.rows):
+        rows = [row.ref for row in run.rows if _settings(row) == settings]
+        facts.append(f"settings{'' if len(rows) == len(run.rows) else ' of ' + ', '.join(rows)}: {settings}")
+    facts += [
+        f"{row.ref}: {row.state}" + (f": {'; '.join(row.reasons)}" if row.reasons else "")
+        for row in run.rows
+        if not row.failure
+    ]
+    return replace(table, title=stored.id, notes=(*table.notes, *run.warnings, *facts))
+
+
+def diff_table(a: str, b: str, difference: RunsDiff) -> Table:
+    """Run A and run B beside each other, and below what is not the same about them."""
+    settings = any(value.settings for value in difference.values)
+    columns = [Column("model", "model", right=False)]
+    columns += [Column("settings", "settings", right=False)] if settings else []
+    columns += [Column("test", "test", right=False), Column("unit", "unit", right=False)]
+    columns += [Column("a", f"A {a}"), Column("a_low", "95 %", right=False), Column("b", f"B {b}")]
+    columns += [Column("b_low", "95 %", right=False), Column("change", "change")]
+    rows = tuple(_beside_cells(value, settings) for value in difference.values)
+    notes = [f"{_where(item)}: A {_plain(item.a)}, B {_plain(item.b)}" for item in difference.differing]
+    if notes:
+        notes.insert(0, "not the same about A and B:")
+    return Table(tuple(columns), rows, f"{a} {b}", tuple(notes))
+
+
+def _listed_cells(found: Listed, hosts: bool, speed: bool) -> tuple[Cell, ...]:
+    run, rows = found.stored.run, found.rows
+    models = list(dict.fromkeys(label_of(row.ref) for row in rows))
+    tests = list(dict.fromkeys(getattr(row.spec, test) for row in rows for test in _TESTS if row.samples(test)))
+    n_failed = sum(row.failure is not None for row in rows)
+    states = [state for state in dict.fromkeys(row.state for row in rows if not row.failure) if state != OK]
+    build = " ".join(str(run.build.get(name)) for name in ("engine", "llama.cpp") if run.build.get(name))
+    cells = [Cell(found.stored.short, found.stored.id), Cell(run.created[:16].replace("T", " "), run.created)]
+    cells += [_some(models), _some(tests), Cell(str(len(rows)), len(rows)), Cell(str(n_failed or ""), n_failed)]
+    cells += [Cell(" ".join(states) or (OK if n_failed < len(rows) else units.DASH), states)]
+    cells += [Cell(host_name(run), host_name(run))] if hosts else []
+    cells += [Cell(build, build)]
+    if speed:
+        cells += [_rate(rows[0], "pp"), _rate(rows[0], "tg")]
+    return tuple(cells)
+
+
+def _some(names: list[str]) -> Cell:
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return Cell(", ".join(names[:_FEW]) + more, names)
+
+
+def _rate(row: BenchRow, test: str) -> Cell:
+    rates = row.rates(test)
+    half = stats.relative_interval(rates)
+    mean = stats.mean(rates)
+    return Cell(units.number(mean) + (f" ± {half * 100:.1f} %" if half is not None else ""), mean)
+
+
+def _settings(row: BenchRow) -> str:
+    return ", ".join(f"{key} {_plain(value)}" for key, value in row.spec.conditions().items() if value is not None)
+
+
+def _facts(name: str, values: Any) -> str:
+    return f"{name}: " + (", ".join(f"{k} {_plain(v)}" for k, v in values.items() if v is not None) or "unknown")
+
+
+def _where(item: Differing) -> str:
+    return f"{item.where}.{item.key}" + (f" of {item.model}" if item.model else "")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return "unknown" if value is None or value == "" else str(value)
+
+
+def _beside_cells(value: Beside, settings: bool) -> tuple[Cell, ...]:
+    chosen = " ".join(f"{key}={_plain(setting)}" for key, setting in value.settings.items())
+    change = units.DASH if value.change is None else f"{value.change * 100:+.1f} %"
+    return (
+        Cell(value.model, value.model),
+        *((Cell(chosen, dict(value.settings)),) if settings else ()),
+        Cell(value.name, value.name),
+        Cell("" if value.unit in ("ns", "bytes") else value.unit, value.unit),
+        *_value_cells(value.a, value.unit),
+        *_value_cells(value.b, value.unit),
+        Cell(change, value.change),
+    )
+
+
+def _value_cells(value: Value | None, unit: str) -> tuple[Cell, Cell]:
+    shown = {"ns": units.milliseconds, "bytes": units.size}.get(unit, units.number)
+    if value is None:
+        return Cell(units.DASH, None), Cell("", None)
+    if value.low is None or value.high is None:
+        return Cell(shown(value.value), value.value), Cell("", None)
+    return Cell(shown(value.value), value.value), Cell(
+        f"{shown(value.low)} to {shown(value.high)}", [value.low, value.high]
+    )
