@@ -16,7 +16,7 @@ from slmkit.core.progress import Progress
 from slmkit.core.quant import FLOATS, QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
-from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
+from slmkit.errors import ChangedError, EngineMissingError, FormatError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
 from slmkit.registry import atomic, imatrices, paths
 from slmkit.registry.store import Registry, is_current, is_whole
@@ -332,12 +332,28 @@ def bench(
     resume: bool = False,
     min_ram: bool = False,
 ) -> BenchRun:
-    """Measure every GGUF that the references name, under each spec."""
+    """Measure every GGUF that the references name, under each spec; a file that is damaged becomes a row."""
+    from slmkit.core.bench import BenchRow, Failure
     from slmkit.ops import bench as bench_op
 
-    found = artifacts(refs, session)
-    effort = effort or bench_op.Effort()
-    return bench_op.bench(found, specs, session.registry, session.progress, effort, resume=resume, min_ram=min_ram)
+    found: dict[str, Artifact] = {}
+    unreadable: list[BenchRow] = []
+    for ref in refs:
+        try:
+            found |= {artifact.digest: artifact for artifact in locate.ggufs(ref, session.registry, session.progress)}
+        except (FormatError, ChangedError) as error:
+            failure = Failure(error.code, error.message, error.hint)
+            unreadable.append(BenchRow(str(ref), "", 0, specs[0], failure=failure))
+    return bench_op.bench(
+        list(found.values()),
+        specs,
+        session.registry,
+        session.progress,
+        effort or bench_op.Effort(),
+        resume=resume,
+        min_ram=min_ram,
+        unreadable=unreadable,
+    )
 
 
 def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:
