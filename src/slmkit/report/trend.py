@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from slmkit.core import stats
 from slmkit.core.bench import BenchRow, BenchRun
 from slmkit.core.history import Listed, conditions, host_name, label_of
 from slmkit.errors import UsageError
+from slmkit.formats.runs import moment
 from slmkit.report import plots
 
 MOST_LINES = 8
@@ -25,7 +25,7 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
     """
     plots.check_plot(path)
     lines: dict[tuple[Any, ...], list[Point]] = {}
-    for found in sorted(listed, key=lambda found: _when(found.stored.run)):
+    for found in sorted(listed, key=lambda found: moment(found.stored.run)):
         for row in found.rows:
             if row.failure is None:
                 lines.setdefault(conditions(found.stored.run, row), []).append((found.stored.run, row))
@@ -63,7 +63,7 @@ def _draw(axes: Any, test: str, name: str, points: Sequence[Point]) -> None:
     means = [stats.mean(rates) or 0.0 for _, rates in measured]
     intervals = [stats.interval(rates) or (mean, mean) for (_, rates), mean in zip(measured, means, strict=True)]
     errors = [[max(0.0, mean - low), max(0.0, high - mean)] for mean, (low, high) in zip(means, intervals, strict=True)]
-    times = [_when(run) for run, _ in measured]
+    times = [moment(run) for run, _ in measured]
     drawn = axes.errorbar(
         times, means, yerr=list(zip(*errors, strict=True)), fmt="o-", capsize=3, markersize=4, label=name
     )
@@ -86,8 +86,3 @@ def _names(lines: Sequence[Sequence[Point]]) -> list[str]:
         ", ".join([label_of(points[0][1].ref), *(f"{key} {values[key]}" for key in varying)])
         for points, values in zip(lines, every, strict=True)
     ]
-
-
-def _when(run: BenchRun) -> datetime:
-    when = datetime.fromisoformat(run.created)
-    return when if when.tzinfo else when.astimezone()
