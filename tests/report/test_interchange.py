@@ -54,7 +54,7 @@ def test_what_llama_bench_prints_comes_out_as_it_came_in(llama_bench: Path, f16:
     """The same keys in the same order, the same types, and the same values but for the model's name: from the samples
     of its own JSON, which goes to stderr meanwhile.
     """
-    command = [
+    command: list[str | Path] = [
         llama_bench,
         "-m",
         f16,

@@ -14,7 +14,7 @@ def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
     """Where a value is not of its type, as `it.rows[0].spec.depth`; `None` for nowhere. Numbers must be finite."""
     if hint is Any:
         return None
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         if not isinstance(value, hint):
             return where
         inner = ((getattr(value, name), kind, f"{where}.{name}") for name, kind in _hints(hint).items())
