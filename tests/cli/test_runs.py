@@ -95,8 +95,11 @@ def test_a_damaged_file_does_not_hide_the_others(kept: Kept, slmkit: Run, regist
 def test_show_has_table_machine_engine_settings_and_states(kept: Kept, slmkit: Run) -> None:
     for name in (kept["old"], kept["old"][:8], kept["old"][-6:]):
         text = slmkit("runs", "show", name).stdout
-        for expected in ("org/m:Q4_0", "One CPU", "0c1e57098", "2048", "it crashed", "ok"):
+        for expected in ("Q4_0", "One CPU", "0c1e57098", "2048", "it crashed", "ok"):
             assert expected in text, expected
+    both = slmkit("runs", "show", kept["old"], kept["other"]).stdout
+    assert both.splitlines()[0].split()[:2] == ["host", "model"]
+    assert [line for line in both.splitlines() if line.startswith("Raspberry")]
     assert json.loads(slmkit("runs", "show", "latest", "--json").stdout)["id"] == kept["new"]
     several = slmkit("runs", "show", "2026")
     assert several.returncode == 2

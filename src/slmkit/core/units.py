@@ -10,6 +10,9 @@ DASH = "–"
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _TYPED = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?(?:([KMGT])(I?)B?|B)?", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
+_SHARE = re.compile(rf"{_NUMBER} ?(%)?", re.ASCII)
+_TIME = re.compile(rf"{_NUMBER} ?(ms|s)", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -23,6 +26,27 @@ def parse_size(text: str) -> int:
     if not size_bytes:
         raise UsageError(f"not a size: {text!r}", hint="a number and a unit: `8GiB` (powers of 1024), `8GB` (of 1000)")
     return size_bytes
+
+
+def parse_share(text: str) -> float:
+    """A share of one: `5%`, `0.5 %`, or the share itself, `0.05`; raises `UsageError` for anything else.
+
+    A number above 1 without its sign is refused: 5 is more likely to be meant as 5 % than as 500 %.
+    """
+    match = _SHARE.fullmatch(text.strip())
+    share = float(match[1]) / (100 if match[2] else 1) if match else None
+    if share is None or (match and not match[2] and share > 1):
+        raise UsageError(f"not a share: {text!r}", hint="percent, such as `5%`, or a share of one, such as `0.05`")
+    return share
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds of `500ms`, `1.5 s`; raises `UsageError` for anything else, and for no time at all."""
+    match = _TIME.fullmatch(text.strip())
+    elapsed_ns = round(float(match[1]) * (1e6 if match[2] == "ms" else 1e9)) if match else 0
+    if not elapsed_ns:
+        raise UsageError(f"not a time: {text!r}", hint="a number and its unit: `500ms`, `1.5s`")
+    return elapsed_ns
 
 
 def size(size_bytes: int | float | None) -> str:

@@ -1,0 +1,210 @@
+"""`check`: hold a bench run against an earlier one. Nothing is measured here; `recipes.check` does that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from slmkit.core import normalise, units, verdict
+from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.check import INCONCLUSIVE, PASS, REGRESSION, UNMEASURED, Check, Judgement, Limits
+from slmkit.core.verdict import Blocks, Change
+from slmkit.errors import UsageError
+
+RATES = ("pp", "tg", "pg")
+
+
+def judge(baseline: BenchRun, now: BenchRun, limits: Limits) -> Check:
+    """Each row of `now` that the baseline has, too, by each criterion.
+
+    Rates are taken at the speed that the machine had at the time, as its bandwidth and FLOP/s tell, so a slower machine
+    is no regression; unlike machines of which these are not known are inconclusive. Raises `UsageError` where the two
+    have nothing in common.
+    """
+    pairs = common(baseline, now)
+    unlike = normalise.unlike(baseline.host, now.host)
+    judgements = [j for old, new in pairs for j in _Pair(baseline, now, old, new, bool(unlike)).judged(limits)]
+    return Check(tuple(judgements), tuple(_notes(baseline, now, pairs, unlike)))
+
+
+def common(baseline: BenchRun, now: BenchRun) -> list[tuple[BenchRow, BenchRow]]:
+    """The rows of both that name the same model and have the same settings; raises `UsageError` for none."""
+    known = {_key(row): row for row in baseline.rows}
+    pairs = [(known[_key(row)], row) for row in now.rows if _key(row) in known]
+    if not pairs:
+        raise UsageError(f"nothing to compare: {_difference(baseline, now)}", hint=_MAKE_ONE)
+    return pairs
+
+
+_MAKE_ONE = "measure a baseline of this: `slmkit bench REF --json > baseline.json`"
+
+
+def _key(row: BenchRow) -> tuple[Any, ...]:
+    return (row.ref, *sorted(row.spec.conditions().items()))
+
+
+def _difference(baseline: BenchRun, now: BenchRun) -> str:
+    old, new = sorted({row.ref for row in baseline.rows}), sorted({row.ref for row in now.rows})
+    if not old:
+        return "the baseline has no rows"
+    if not set(old) & set(new):
+        return f"the baseline has {', '.join(old)}, and not {', '.join(new) or 'anything else'}"
+    one = next(row for row in now.rows if row.ref in old)
+    other = next(row for row in baseline.rows if row.ref == one.ref)
+    mine, theirs = one.spec.conditions(), other.spec.conditions()
+    keys = [f"{key} {theirs[key]} there and {mine[key]} here" for key in mine if mine[key] != theirs[key]]
+    return f"{one.ref} was measured with {', '.join(keys)}"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One row of the baseline and the same row now."""
+
+    before: BenchRun
+    after: BenchRun
+    old: BenchRow
+    new: BenchRow
+    unlike: bool
+
+    def judged(self, limits: Limits) -> Iterator[Judgement]:
+        """By each criterion that applies."""
+        spec = self.new.spec
+        asked = {"pp": spec.n_prompt, "tg": spec.n_gen, "pg": spec.n_pg_prompt + spec.n_pg_gen}
+        for what in RATES:
+            if asked[what]:
+                yield self._grown(what, getattr(spec, what), "slower", limits.max_slowdown)
+        yield self._grown("rss", "peak RSS", "more", limits.max_rss_growth)
+        yield self._grown("size", "size", "larger", limits.max_size_growth)
+        if limits.min_tok_per_s is not None and spec.n_gen:
+            yield self._at_least("tg", spec.tg, limits.min_tok_per_s)
+        if limits.max_ttft_ns is not None and (spec.n_prompt or spec.prompt):
+            yield self._at_most("ttft", "TTFT", limits.max_ttft_ns)
+
+    def _grown(self, what: str, test: str, word: str, limit: float) -> Judgement:
+        """Whether time or bytes have grown by more than a share."""
+        old, new = verdict.blocks(self.old, what), verdict.blocks(self.new, what)
+        template = Judgement(
+            self.new.ref, test, f"at most {_percent(limit)} {word}", UNMEASURED, limit,
+            self._shown(self.old, old), self._shown(self.new, new), None, None, "",
+        )  # fmt: skip
+        if reason := self._missing(old, new):
+            return replace(template, text=reason)
+        change = self._change(old, new)
+        low, high = change.low - 1, change.high - 1
+        found = PASS if high <= limit else REGRESSION if low > limit else INCONCLUSIVE
+        text = verdict.difference(what, change, min(len(old.logs), len(new.logs))).text
+        if found != PASS and (reason := self._incomparable(what)):
+            found, text = INCONCLUSIVE, f"{text}, but {reason}"
+        elif found == INCONCLUSIVE:
+            text = f"{text}: between {_percent(low)} and {_percent(high)}"
+        return replace(template, verdict=found, low=low, high=high, text=text)
+
+    def _change(self, old: Blocks, new: Blocks) -> Change:
+        if old.what == "size":
+            return Change(new.logs[0] - old.logs[0], 0.0)
+        if old.what == "rss" or not self._is_normalised(old.what):
+            return verdict.unpaired(new, old)
+        change = verdict.unpaired(_normalised(new, self.new, self.after), _normalised(old, self.old, self.before))
+        if not self.unlike:
+            return change
+        return Change(change.log, math.hypot(change.half, 1.96 * math.sqrt(2) * normalise.UNLIKE_SPREAD))
+
+    def _is_normalised(self, what: str) -> bool:
+        """Unlike machines always, where it is known how fast they are; one and the same where that was read again and
+        again: a single reading would add more noise than it takes away.
+        """
+        sides = ((self.old, self.before), (self.new, self.after))
+        if self.unlike:
+            return all(None not in _slowness(what, row, run) for row, run in sides)
+        return all(all("machine" in block.seen for block in row.counted) for row, _ in sides)
+
+    def _incomparable(self, what: str) -> str:
+        if what == "rss" and self.before.build.get("features") != self.after.build.get("features"):
+            return "the engine uses other CPU features there, and then takes other memory"
+        if what in RATES and self.unlike and not self._is_normalised(what):
+            return "the machines are unlike, and how fast they are by themselves was not measured"
+        return ""
+
+    def _at_least(self, what: str, test: str, limit: float) -> Judgement:
+        judgement, low, high = self._absolute(what, test, f"at least {limit:g} tok/s", limit)
+        if low is None or high is None:
+            return judgement
+        low, high = 1e9 / high, 1e9 / low
+        found = PASS if low >= limit else REGRESSION if high < limit else INCONCLUSIVE
+        return replace(judgement, verdict=found, low=low, high=high, text=f"{low:.1f} to {high:.1f} tok/s")
+
+    def _at_most(self, what: str, test: str, limit: float) -> Judgement:
+        judgement, low, high = self._absolute(what, test, f"at most {units.milliseconds(limit)}", limit)
+        if low is None or high is None:
+            return judgement
+        found = PASS if high <= limit else REGRESSION if low > limit else INCONCLUSIVE
+        text = f"{units.milliseconds(low)} to {units.milliseconds(high)}"
+        return replace(judgement, verdict=found, low=low, high=high, text=text)
+
+    def _absolute(
+        self, what: str, test: str, criterion: str, limit: float
+    ) -> tuple[Judgement, float | None, float | None]:
+        """What is measured on this machine as it is, in nanoseconds."""
+        old, new = verdict.blocks(self.old, what), verdict.blocks(self.new, what)
+        shown = self._shown(self.old, old), self._shown(self.new, new)
+        reason = self._missing(new, new)
+        judgement = Judgement(self.new.ref, test, criterion, UNMEASURED, limit, *shown, None, None, reason)
+        if reason:
+            return judgement, None, None
+        centre, half = verdict.faster_half(new.logs), verdict.run_half(new)
+        return judgement, math.exp(centre - half), math.exp(centre + half)
+
+    def _shown(self, row: BenchRow, found: Blocks) -> float | None:
+        """What people read: rates, times and bytes as they were measured."""
+        if not found.logs:
+            return None
+        value = math.exp(verdict.faster_half(found.logs))
+        return 1e9 / value if found.what in RATES else value
+
+    def _missing(self, old: Blocks, new: Blocks) -> str:
+        if self.new.failure:
+            return self.new.failure.message
+        if not new.logs:
+            return "it was not measured"
+        return "" if old.logs else "the baseline has no such number"
+
+
+def _normalised(found: Blocks, row: BenchRow, run: BenchRun) -> Blocks:
+    """As on a machine of the speed 1. What a single reading is wrong by is to be expected of each child."""
+    slow = [s for s in _slowness(found.what, row, run) if s is not None]
+    logs = tuple(log - s for log, s in zip(found.logs, slow, strict=True))
+    noise = normalise.MEMORY_SHARE[found.what] * normalise.READING_SPREAD
+    return Blocks(found.what, logs, math.hypot(found.expected, noise))
+
+
+def _slowness(what: str, row: BenchRow, run: BenchRun) -> list[float | None]:
+    """Of the machine while each child ran that measured this; else when the run began."""
+    measured = [block for block in row.counted if getattr(block, f"{what}_ns")]
+    return [normalise.slowness(what, block.seen.get("machine") or run.machine) for block in measured]
+
+
+def _notes(
+    baseline: BenchRun, now: BenchRun, pairs: Sequence[tuple[BenchRow, BenchRow]], unlike: Sequence[str]
+) -> Iterator[str]:
+    if unlike:
+        yield f"the machines are unlike: {_named(unlike, baseline.host, now.host)}"
+    builds = [key for key in {**baseline.build, **now.build} if baseline.build.get(key) != now.build.get(key)]
+    if builds:
+        yield f"the engines are unlike: {_named(builds, baseline.build, now.build)}"
+    for old, new in pairs:
+        if old.digest != new.digest:
+            yield f"{new.ref} has other bytes than in the baseline"
+        if new.state != "ok" and not new.failure:
+            yield f"{new.ref} is {new.state}: {'; '.join(new.reasons)}"
+        if old.state != "ok" and not old.failure:
+            yield f"{old.ref} was {old.state} in the baseline: {'; '.join(old.reasons)}"
+
+
+def _named(keys: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} was {one.get(key, 'unknown')} and is {other.get(key, 'unknown')}" for key in keys)
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g} %"
