@@ -23,13 +23,17 @@ from slmkit.core.target import TargetSpec
 from slmkit.registry.store import Registry, Removal
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from slmkit.core.diff import Diff
+    from slmkit.core.history import Listed
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
     from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.inspect import Inspection
     from slmkit.ops.merge import MergeReport
     from slmkit.ops.quantize import QuantizeReport
+    from slmkit.ops.runs import Imported
     from slmkit.ops.show import Details
     from slmkit.ops.split import SplitReport
     from slmkit.recipes.get import Got
@@ -244,6 +248,28 @@ def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
 
     session = _session(progress)
     return op.compare(verbs.artifacts([_ref(r) for r in refs], session), session.registry)
+
+
+def list_runs(
+    *,
+    model: str | None = None,
+    quant: str | None = None,
+    host: str | None = None,
+    since: date | None = None,
+    until: date | None = None,
+) -> list[Listed]:
+    """The runs that were kept, the newest first, with their rows that are looked for; damaged files are passed over."""
+    from slmkit.core.history import Wanted
+    from slmkit.ops import runs as op
+
+    return op.find(Wanted(model, quant, host, since, until), Registry().home)[0]
+
+
+def import_runs(*paths: str | Path) -> list[Imported]:
+    """Keep the runs in files of `slmkit runs export`, `slmkit bench --json` or llama-bench: all or none."""
+    from slmkit.ops import runs as op
+
+    return op.bring([Path(path) for path in paths], Registry().home)
 
 
 def diff(a: Reference, b: Reference, *, progress: Progress = SILENT) -> Diff:
