@@ -43,7 +43,7 @@ def quantize_to_target(
         quant = QUANT_TYPES[made.provenance.parameters["type"]]
         return quantize_op.QuantizeReport(quant, source, made, fresh=False)
     plan = target_op.plan(source, target, registry, progress, imatrix=file, n_threads=n_threads)
-    progress.say(f"estimated divergence from {source.variant}: {plan.expected_kld:.4f} nats a token")
+    progress.say(f"estimated divergence from {source.variant}: {plan.mix.expected_kld:.4f} nats a token")
     (report,) = quantize_op.quantize(
         source, [plan.quant], registry, progress, spec=plan.spec, name=name, force=force, n_threads=n_threads
     )
