@@ -53,7 +53,7 @@ def quantize(
     spec = source_files.fitting(spec, source)
     tensors = source_files.tensors_of(source)
     source_files.check(source, types, spec, tensors)
-    orders = {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
+    orders = _orders(source, types, spec, name)
     there = {} if force else _there(orders, registry)
     if len(there) == len(orders) and strict_share is None:  # a promise is looked at even when there is nothing to do
         yield from (QuantizeReport(quant, source, there[quant], fresh=False) for quant in types)
@@ -94,6 +94,23 @@ def quantize(
         finally:  # after the last one, and when it is interrupted or nobody wants the rest
             children.kill()
             workers.shutdown(cancel_futures=True)
+
+
+def made_already(
+    source: Artifact, types: Sequence[QuantType], registry: Registry, *, spec: QuantizeSpec, name: str | None
+) -> list[QuantizeReport]:
+    """All of `types`, when `quantize` would make none of them; else none. The files of `source` may be gone."""
+    orders = _orders(source, types, source_files.fitting(spec, source), name)
+    there = _there(orders, registry)
+    if len(there) < len(orders):
+        return []
+    return [QuantizeReport(quant, source, there[quant], fresh=False) for quant in orders]
+
+
+def _orders(
+    source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, name: str | None
+) -> dict[QuantType, Order]:
+    return {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
 
 
 def _result(future: Future[Artifact]) -> Artifact:
