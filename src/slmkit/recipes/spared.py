@@ -72,12 +72,12 @@ def dropped_floats(ref: ModelRef, session: Session, spec: ConvertSpec | None = N
             yield recipe
 
 
-def known_imatrix(wanted: Path | Literal["auto"], source: Artifact, registry: Registry) -> ImatrixFile | None:
+def known_imatrix(wanted: Path | Literal["auto"], source: Artifact | None, registry: Registry) -> ImatrixFile | None:
     """That file, or the newest that was collected on `source`, if there is one; raises `UsageError` for no file."""
     if wanted != "auto":
         path = wanted.expanduser().absolute()
         if not path.is_file():
             raise UsageError(f"no such file: {path}", hint="`--imatrix auto` makes an importance matrix")
         return ImatrixFile(path.name, path, f"sha256:{atomic.sha256(path)}")
-    found = imatrices.newest(registry, source)
+    found = imatrices.newest(registry, source) if source else None
     return ImatrixFile(found.variant or "", found.path, found.digest) if found else None

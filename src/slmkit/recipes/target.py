@@ -27,6 +27,7 @@ def quantize_to_target(
     imatrix: Path | Literal["auto", "newest"] | None = "newest",
     convert_spec: ConvertSpec | None = None,
     force: bool = False,
+    may_replace: bool = False,
     n_threads: int | None = None,
 ) -> QuantizeReport:
     """Make the best mix of types of the size that `target` says, pulling and converting (as `convert_spec` says) first
@@ -52,7 +53,15 @@ def quantize_to_target(
     plan = target_op.plan(source, target, registry, progress, imatrix=file, n_threads=n_threads)
     progress.say(f"estimated divergence from {source.variant}: {plan.mix.expected_kld:.4f} nats a token")
     (report,) = quantize_op.quantize(
-        source, [plan.quant], registry, progress, spec=plan.spec, name=name, force=force, n_threads=n_threads
+        source,
+        [plan.quant],
+        registry,
+        progress,
+        spec=plan.spec,
+        name=name,
+        force=force,
+        may_replace=may_replace,
+        n_threads=n_threads,
     )
     return report
 

@@ -126,6 +126,7 @@ def quantize(
     imatrix: Path | Literal["auto"] | None = None,
     convert_spec: ConvertSpec | None = None,
     force: bool = False,
+    may_replace: bool = False,
     n_threads: int | None = None,
     on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
 ) -> Generator[QuantizeReport]:
@@ -165,6 +166,7 @@ def quantize(
         name=name,
         strict_share=strict_share,
         force=force,
+        may_replace=may_replace,
         n_threads=n_threads,
         on_failure=on_failure,
     )

@@ -33,6 +33,7 @@ def quantize(
     name: str | None = None,
     strict_share: float | None = None,
     force: bool = False,
+    may_replace: bool = False,
     n_threads: int | None = None,
     on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
 ) -> Generator[QuantizeReport]:
@@ -40,7 +41,8 @@ def quantize(
     loaded and has decoded tokens.
 
     What is there already, made from these bytes and as `spec` says, is not made again without `force`. The variant is
-    `core.quantize.variant_name`. A type of which more than `strict_share` of the parameters would fall back to another
+    `core.quantize.variant_name`; one of that name that was made in another way is in the way without `force` or
+    `may_replace`. A type of which more than `strict_share` of the parameters would fall back to another
     is refused by `VerdictError`. With `on_failure` a type that cannot be made is told there, and the others still are.
     Another process that works on the model is waited for.
 
@@ -63,7 +65,7 @@ def quantize(
         importance.check(source, spec, tensors, progress)
         there = {} if force else _there(orders, registry)  # who had the lock may have made them
         todo = {quant: order for quant, order in orders.items() if quant not in there}
-        refused = _strangers(todo, registry, force)
+        refused = _strangers(todo, registry, force or may_replace)
         refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec)
         if strict_share is not None:
             refused |= refusals(source, types, spec, tensors, strict_share)
@@ -125,10 +127,11 @@ def _result(future: Future[Artifact]) -> Artifact:
 def _there(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, Artifact]:
     """What need not be made: current, and made as asked."""
     found = {quant: registry.find_current(order.source, order.variant) for quant, order in orders.items()}
-    return {quant: made for quant, made in found.items() if made and _is_as_asked(made, orders[quant].spec)}
+    return {quant: made for quant, made in found.items() if made and is_as_asked(made, orders[quant].spec)}
 
 
-def _is_as_asked(made: Artifact, spec: QuantizeSpec) -> bool:
+def is_as_asked(made: Artifact, spec: QuantizeSpec) -> bool:
+    """Whether a quant was made as `spec` says, with the very importance matrix that is there now."""
     imatrix = spec.imatrix
     return spec.is_met_by(made) and (imatrix is None or imatrix.digest in made.provenance.parents)
 
