@@ -45,6 +45,7 @@ def diff_table(a: str, b: str, difference: RunsDiff) -> Table:
     columns += [Column("test", "test", right=False), Column("unit", "unit", right=False)]
     columns += [Column("a", f"A {a}"), Column("a_low", "95 %", right=False), Column("b", f"B {b}")]
     columns += [Column("b_low", "95 %", right=False), Column("change", "change")]
+    columns += [Column("verdict", "B beside A", right=False)]
     rows = tuple(_beside_cells(value, settings) for value in difference.values)
     notes = [f"{_where(item)}: A {_plain(item.a)}, B {_plain(item.b)}" for item in difference.differing]
     if notes:
@@ -112,6 +113,7 @@ def _beside_cells(value: Beside, settings: bool) -> tuple[Cell, ...]:
         *_value_cells(value.a, value.unit),
         *_value_cells(value.b, value.unit),
         Cell(change, value.change),
+        Cell(value.verdict or "", value.verdict),
     )
 
 
