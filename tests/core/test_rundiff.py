@@ -79,6 +79,12 @@ def test_what_only_one_has_stands_alone_and_several_are_not_guessed() -> None:
     assert all(value.change is None for value in rates)
 
 
+def test_disturbed_rows_are_named() -> None:
+    (block,) = row().blocks
+    noisy = row(blocks=(replace(block, state="noisy", reasons=("others",)),))
+    assert diff(run(row()), run(noisy)).disturbed == ("B: org/m:Q4_0 is noisy",)
+
+
 def test_a_file_and_a_reference_of_the_same_model_stand_together() -> None:
     found = diff(run(row("org/m:Q4_0")), run(row("/models/M-Q4_0.gguf")))
     assert {value.model for value in found.values} == {"m-q4_0"}

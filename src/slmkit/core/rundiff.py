@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slmkit.core import stats, verdict
-from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.bench import OK, BenchRow, BenchRun
 from slmkit.core.history import label_of
 
 _TESTS = ("pp", "tg", "pg")
@@ -59,10 +59,11 @@ class Beside:
 
 @dataclass(frozen=True)
 class RunsDiff:
-    """What differs about the runs, and their values side by side."""
+    """What differs about the runs, their values side by side, and the rows of which not to expect much."""
 
     differing: tuple[Differing, ...]
     values: tuple[Beside, ...]
+    disturbed: tuple[str, ...] = ()
 
 
 def diff(a: BenchRun, b: BenchRun) -> RunsDiff:
@@ -85,7 +86,11 @@ def diff(a: BenchRun, b: BenchRun) -> RunsDiff:
         value, other = left.value if left else None, right.value if right else None
         said = _verdict(left, right) if left and right else None
         values.append(Beside(cell.model, cell.name, cell.unit, value, other, settings, said))
-    return RunsDiff(tuple(item for i, item in enumerate(differing) if item not in differing[:i]), tuple(values))
+    disturbed = tuple(
+        f"{side}: {row.ref} is {row.state}" for side, run in (("A", a), ("B", b)) for row in run.rows if row.state != OK
+    )
+    differing = [item for i, item in enumerate(differing) if item not in differing[:i]]
+    return RunsDiff(tuple(differing), tuple(values), tuple(dict.fromkeys(disturbed)))
 
 
 @dataclass(frozen=True)
