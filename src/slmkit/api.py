@@ -281,12 +281,14 @@ def diff(a: Reference, b: Reference, *, progress: Progress = SILENT) -> Diff:
     return op(one, two, progress=progress)
 
 
-def inspect(ref: Reference, *, progress: Progress = SILENT) -> Inspection:
-    """What a GGUF truly is: types by share, context, tokenizer, chat template, and what is wrong with them."""
-    from slmkit.ops import locate
-    from slmkit.ops.inspect import inspect as op
+def inspect(ref: Reference, *, may_pull: bool = True, progress: Progress = SILENT) -> Inspection:
+    """What a GGUF truly is: types by share, context, tokenizer, chat template, and what is wrong with them.
 
-    return op(locate.gguf(_ref(ref), Registry(), progress))
+    Of a checkpoint, here or on the Hub, what it would be converted to; no weight is read or downloaded.
+    """
+    from slmkit.recipes import foresight
+
+    return foresight.inspect(_ref(ref), _session(progress, may_pull))
 
 
 def list_models() -> list[Artifact]:
