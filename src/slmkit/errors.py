@@ -41,6 +41,7 @@ SlmkitError                     1  error
 │   ├── LockedError             1  registry.locked
 │   ├── NotRebuiltError         1  registry.rebuild  what was dropped cannot be made again, or has other bytes now
 │   └── DamagedError            3  registry.damaged  verify found files that are not what they were
+├── CannotMeasureError          1  measure           this machine does not let it be measured
 ├── DependencyMissingError      1  missing           an optional package is not installed
 ├── SomeFailedError             1  some-failed       some items failed, the others were done
 ├── VerdictError                3  verdict           it ran, and the answer is no
@@ -320,6 +321,12 @@ class DamagedError(RegistryError):
 
     code = "registry.damaged"
     exit_code = 3
+
+
+class CannotMeasureError(SlmkitError):
+    """It could not be found out."""
+
+    code = "measure"
 
 
 class DependencyMissingError(SlmkitError):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 
-from slmkit.cli.output import Output, current, open_output, write_report
+from slmkit.cli.output import Output, current, open_output
 from slmkit.cli.progress import TerminalProgress, reporter
 from slmkit.core.progress import SILENT
-from slmkit.errors import CannotWriteError, EngineCrashedError, NotInRegistryError, SlmkitError, UsageError
+from slmkit.errors import EngineCrashedError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.report.table import Cell, Column, Table
 
 TABLE = Table(
@@ -132,23 +138,12 @@ def test_an_error_without_hint_and_one_with_a_log(capsys: Captured) -> None:
     }
 
 
-@pytest.mark.parametrize("suffix", ["md", "csv", "json", "jsonl", "html", "HTML"])
-def test_a_report_has_the_form_of_its_suffix(tmp_path: Path, capsys: Captured, suffix: str) -> None:
-    write_report(TABLE, tmp_path / f"x.{suffix}")
-    Output(form=suffix.lower()).table(TABLE)
-    assert (tmp_path / f"x.{suffix}").read_text(encoding="utf-8") == capsys.readouterr().out
-
-
-def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(CannotWriteError, match="No such file or directory"):
-        write_report(TABLE, tmp_path / "no" / "x.md")
-
-
 def test_progress_in_a_pipe_is_remarks_only(capsys: Captured) -> None:
     progress = reporter(Output())
     assert isinstance(progress, TerminalProgress)
     with progress.task("quick", 3, "tensors") as task:
         task.set_total(4)
+        task.describe("nobody sees this")
         task.advance()
     progress.say("said")
     progress.warn("warned")
@@ -158,3 +153,29 @@ def test_progress_in_a_pipe_is_remarks_only(capsys: Captured) -> None:
 @pytest.mark.parametrize("output", [Output(quiet=True), Output(as_json=True)])
 def test_progress_is_silent_when_asked(output: Output) -> None:
     assert reporter(output) is SILENT
+
+
+def test_a_terminal_shows_what_is_being_done_how_far_it_is_and_how_long_it_takes() -> None:
+    """In a terminal of its own (a pty), as a user has it; names with brackets and braces are no markup."""
+    script = """
+from slmkit.cli.output import Output
+from slmkit.cli.progress import reporter
+with reporter(Output()).task("bench [a]{b}", 6, "steps") as task:
+    for n in range(2):
+        task.describe(f"[a]{{b}} tg128, {n + 0.5} tok/s")
+        task.advance()
+"""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")} | {"TERM": "xterm"}
+    done = subprocess.Popen([sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=env)
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError):  # Linux says so when the other end is closed
+        while part := os.read(ours, 4096):
+            seen += part
+    assert done.wait(timeout=60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
+    assert "bench [a]{b} " in text
+    assert "[a]{b} tg128, 0.5 tok/s" in text
+    assert re.search(r"tg128, 1\.5 tok/s .*2/6 .*\d:\d\d:\d\d left", text)

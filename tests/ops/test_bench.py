@@ -129,7 +129,7 @@ def test_nothing_to_bench_and_no_engine(registry: Registry, f16: Path, monkeypat
         bench([], [SPEC], registry, SILENT)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EngineMissingError):
-        bench([describe(f16, SILENT)], SPEC, registry, SILENT)
+        bench([describe(f16, SILENT)], [SPEC], registry, SILENT)
 
 
 def test_compare_measures_nothing_and_says_what_is_missing(tiny: str, session: Session) -> None:

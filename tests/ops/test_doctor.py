@@ -14,6 +14,7 @@ def test_a_well_machine_has_no_fault(registry: Registry, monkeypatch: pytest.Mon
     findings = {f.what: f for f in examine(registry, SILENT)}
     assert [f for f in findings.values() if f.ok is False] == []
     assert "Q4_0" in findings["decode self-test"].found
+    assert {"clock", "heat", "energy", "memory limit"} <= set(findings)
     assert findings["Hub"].ok is None
     assert "127.0.0.1:9" in findings["Hub"].found
 

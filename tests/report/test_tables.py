@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,10 +16,12 @@ from hypothesis import strategies as st
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.bench import BenchRow, BenchSpec, Block, Failure, Memory
 from slmkit.core.compare import CompareRow, Comparison
-from slmkit.errors import CannotWriteError, DependencyMissingError, UsageError
-from slmkit.report.plots import size_against_speed
+from slmkit.errors import UsageError
+from slmkit.report.bench import bench_table
 from slmkit.report.table import FORMS, Cell, Column, Table, render
-from slmkit.report.tables import Quantized, artifacts_table, bench_table, compare_table, quantize_table
+from slmkit.report.tables import Quantized, artifacts_table, compare_table, quantize_table
+
+from . import benches
 
 GOLDEN = Path(__file__).parent / "golden"
 MIB = 2**20
@@ -70,8 +71,9 @@ NO_BASELINE = Comparison(
     missing=(),
 )
 TABLES = {
-    "bench": bench_table([F16, Q4]),
-    "bench-failed": bench_table([F16, FAILED]),
+    "bench": bench_table(benches.FOUR),
+    "bench-failed": bench_table(benches.run(benches.row("F16"), FAILED)),
+    "bench-wide": bench_table(benches.FOUR, wide=True),
     "compare": compare_table(COMPARISON),
     "compare-models": compare_table(NO_BASELINE),
     "quantize": quantize_table(
@@ -134,12 +136,6 @@ def test_unknown_is_a_dash_for_people_and_nothing_for_machines() -> None:
     assert "–" not in render(table, "csv") + render(table, "json") + render(table, "jsonl")
 
 
-def test_the_error_column_is_there_only_when_something_failed() -> None:
-    assert "error" not in [c.key for c in TABLES["bench"].columns]
-    assert [c.key for c in TABLES["bench-failed"].columns][-1] == "error"
-    assert [row[-1].value for row in TABLES["bench-failed"].rows] == [None, "it crashed\n<SIGSEGV> | & gone"]
-
-
 characters = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]) | st.sampled_from("|\\\n<>&\"',")
 texts = st.text(characters, max_size=12)
 
@@ -198,50 +194,3 @@ def test_html_escapes_whatever_is_in_a_cell(cells: list[list[str]]) -> None:
     parser = _Cells()
     parser.feed(render(table_of(cells), "html"))
     assert parser.texts == [text for row in cells for text in row]
-
-
-# ------------------------------------------------------------------ pictures
-
-
-def test_a_drawing_is_an_svg_that_names_every_measured_type(tmp_path: Path) -> None:
-    size_against_speed(COMPARISON, tmp_path / "a.svg")
-    root = ET.parse(tmp_path / "a.svg").getroot()
-    assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
-    for shown in ("F16", "Q4_0", "size, MiB", "tg128, tok/s", "org/m"):
-        assert f"<!-- {shown} -->" in text
-    assert "<!-- Q8_0 -->" not in text  # it was not measured
-
-
-def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
-    for suffix in (".svg", ".png"):
-        size_against_speed(COMPARISON, tmp_path / f"a{suffix}")
-        size_against_speed(COMPARISON, tmp_path / f"b{suffix}")
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-
-
-def test_a_png_is_a_png(tmp_path: Path) -> None:
-    size_against_speed(COMPARISON, tmp_path / "a.PNG")
-    data = (tmp_path / "a.PNG").read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    assert data.endswith(b"IEND\xaeB`\x82")
-
-
-def test_without_generation_the_prompt_speed_is_drawn(tmp_path: Path) -> None:
-    spec = replace(SPEC, n_gen=0)
-    row = replace(COMPARISON.rows[0], bench=replace(F16, spec=spec, blocks=(replace(F16.blocks[0], tg_ns=()),)))
-    size_against_speed(replace(COMPARISON, rows=(row,), spec=spec), tmp_path / "a.svg")
-    assert "<!-- pp512, tok/s -->" in (tmp_path / "a.svg").read_text(encoding="utf-8")
-
-
-def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"cannot draw a\.pdf"):
-        size_against_speed(COMPARISON, tmp_path / "a.pdf")
-    with pytest.raises(UsageError, match="no row has been measured"):
-        size_against_speed(NO_BASELINE, tmp_path / "a.svg")
-    with pytest.raises(CannotWriteError, match="No such file or directory"):
-        size_against_speed(COMPARISON, tmp_path / "no" / "a.svg")
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(DependencyMissingError):
-        size_against_speed(COMPARISON, tmp_path / "a.svg")
-    assert list(tmp_path.iterdir()) == []

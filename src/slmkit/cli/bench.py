@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,16 +12,22 @@ import typer
 
 from slmkit.cli import options
 from slmkit.cli.output import Output, open_output
-from slmkit.errors import SomeFailedError
+from slmkit.errors import SomeFailedError, UsageError
 
 if TYPE_CHECKING:
-    from slmkit.core.bench import BenchRun
+    from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.core.refs import ModelRef
+    from slmkit.ops.bench import Versus
+    from slmkit.recipes.verbs import Session
 
+_TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
 _SEVERAL = "Several: 1,2,4, 1-8, 1-8+2 or 1-8*2."
 
 
 def bench(
-    refs: options.Refs,
+    refs: Annotated[
+        list[str] | None, typer.Argument(metavar="REF...", help="Model references; org/name means all its variants.")
+    ] = None,
     n_prompt: Annotated[str, typer.Option("--n-prompt", "-p", help=f"Prompt tokens. {_SEVERAL}")] = "512",
     n_gen: Annotated[str, typer.Option("--n-gen", "-n", help="Generated tokens.")] = "128",
     n_pg: Annotated[
@@ -34,7 +42,7 @@ def bench(
         "auto"
     ),
     threads: Annotated[
-        str | None, typer.Option("--threads", "-t", help="By default one for each physical core. Several: 1-8*2.")
+        str | None, typer.Option("--threads", "-t", help="One for each core, or several: 1-8*2; auto finds the best.")
     ] = None,
     n_gpu_layers: Annotated[
         str, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
@@ -54,7 +62,33 @@ def bench(
     max_rss: Annotated[
         str | None, typer.Option("--max-rss", metavar="SIZE", help="Stop a process that takes more memory: 4GiB.")
     ] = None,
+    vs: Annotated[
+        str | None, typer.Option("--vs", metavar="REF", help="Measure this one in turn, and say which is faster.")
+    ] = None,
+    min_ram: Annotated[
+        bool, typer.Option("--min-ram", help="Search for the least memory in which each still runs at speed.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="All columns: percentiles, buffers, shares of the ceiling.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.svg|png", help="Draw what varies: threads, depth, or size.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write it as .html, .md, .csv, .json, .svg or .png.")
+    ] = None,
+    other_form: Annotated[
+        str | None,
+        typer.Option("--as", metavar="FORM", help="Print it as llama-bench:json|jsonl|csv|md|sql, or benchstat."),
+    ] = None,
+    export_kit: Annotated[
+        Path | None,
+        typer.Option("--export-kit", metavar="DIR", help="Measure nothing: write a job for another machine."),
+    ] = None,
+    job: Annotated[
+        Path | None, typer.Option("--job", metavar="FILE", help="Measure what the kit of another machine says.")
+    ] = None,
     form: options.Format = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -64,15 +98,36 @@ def bench(
     Each measurement has a process of its own, and the rows take turns until each is known to ± 2 %. One that crashes
     becomes a row with its reason, and the others still run. A row that something disturbed says so.
     """
-    from slmkit.cli.refs import parse_all, session
+    from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.bench import BenchSpec
     from slmkit.core.grid import Grid, numbers, pair, words
     from slmkit.core.units import parse_size
-    from slmkit.ops.bench import Effort
+    from slmkit.ops import kit
+    from slmkit.ops.bench import LEAST_CHILDREN, PAIRS, Effort, versus
+    from slmkit.ops.bench import bench as op
     from slmkit.ops.corpora import text_file
     from slmkit.recipes import verbs
+    from slmkit.report import files, plots
+    from slmkit.report.interchange import check_interchange, interchange, left_out
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
+    if plot:
+        plots.check_plot(plot)
+    if report:
+        files.check_report(report)
+    if other_form:
+        check_interchange(other_form)
+    if bool(refs) == bool(job):
+        raise UsageError("name models, or a job of another machine", hint="`slmkit bench REF...` or `--job job.json`")
+    here = session(output)
+    if job:
+        asked = kit.load(job)
+        found = kit.artifacts(asked, job, here.registry, here.progress)
+        effort = Effort(max_time_s=asked.max_time_s)
+        run = op(found, asked.specs, here.registry, here.progress, effort, resume=resume)
+        _show(run, output, wide=wide)
+        output.hint("slmkit runs export latest -o run.json")
+        return
     grid = Grid(
         n_prompt=numbers("--n-prompt", n_prompt),
         n_gen=numbers("--n-gen", n_gen),
@@ -83,7 +138,7 @@ def bench(
         type_k=words(type_k),
         type_v=words(type_v),
         flash_attn=words(flash_attn),
-        n_threads=numbers("--threads", threads) if threads else (None,),
+        n_threads=numbers("--threads", threads) if threads and threads != "auto" else (None,),
         n_gpu_layers=numbers("--n-gpu-layers", n_gpu_layers),
         mmap=tuple(bool(number) for number in numbers("--mmap", mmap)),
         n_parallel=numbers("--parallel", parallel),
@@ -94,18 +149,68 @@ def bench(
         timeout_s=timeout,
         max_rss_bytes=parse_size(max_rss) if max_rss else None,
     )
-    effort = Effort(max_time_s=max_time)
-    run = verbs.bench(parse_all(refs), grid.spans(plain), session(output), effort, resume=resume)
-    _show(run, output)
+    specs: Sequence[BenchSpec] = grid.spans(plain)
+    models = [*parse_all(refs or ()), *([parse(vs)] if vs else [])]
+    if export_kit:
+        kit.export(verbs.artifacts(models, here), specs, export_kit, max_time_s=max_time)
+        output.say(f"written: {export_kit}: its README.md says how to go on")
+        return
+    if threads == "auto":
+        specs = _with_fastest(specs, models, here)
+    effort = Effort(max_time_s=max_time, least_children=PAIRS if vs else LEAST_CHILDREN, in_step=bool(vs))
+    run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
+    if plot:
+        plots.of_run(run, plot)
+    if report:
+        files.write_bench(run, report)
+    if other_form:
+        output.document(interchange([run], other_form))
+        for reason in left_out([run], other_form):
+            output.warn(f"left out: {reason}")
+    else:
+        _show(run, output, wide=wide, against=list(versus(run, _digest(models[-1], here))) if vs else ())
+    for path, done in ((plot, "drawn"), (report, "written")):
+        if path:
+            output.say(f"{done}: {path}")
 
 
-def _show(run: BenchRun, output: Output) -> None:
-    from slmkit.report.tables import bench_table
+def _digest(ref: ModelRef, here: Session) -> str:
+    from slmkit.recipes import verbs
+
+    found = verbs.artifacts([ref], here)
+    if len(found) > 1:
+        raise UsageError(f"{ref} is several files", hint=f"name one of them: {', '.join(a.ref for a in found)}")
+    return found[0].digest
+
+
+def _with_fastest(specs: Sequence[BenchSpec], refs: Sequence[ModelRef], here: Session) -> list[BenchSpec]:
+    """With the number of threads that is best for the first model."""
+    from slmkit.ops.bench import fastest
+    from slmkit.recipes import verbs
+
+    first = verbs.artifacts(refs[:1], here)[0]
+    found = fastest(first, specs[0], here.progress)
+    rates = ", ".join(f"{n}: {rate:.1f}" for n, rate in found.rates.items())
+    gain = f"{found.gain:+.1%} beside {found.default}" if found.best != found.default else "one for each core"
+    here.progress.say(f"{found.best} threads are best for {first.ref}, {gain} (tok/s by threads: {rates})")
+    return [replace(spec, n_threads=found.best) for spec in specs]
+
+
+def _show(run: BenchRun, output: Output, *, wide: bool, against: Sequence[Versus] = ()) -> None:
+    from slmkit.report.bench import bench_table
+    from slmkit.report.html import bench_page
 
     if output.as_json:
-        output.record(run.document(), "")
+        output.record({**run.document(), **({"versus": [asdict(each) for each in against]} if against else {})}, "")
+    elif output.form == "html":
+        output.document(bench_page(run))
     else:
-        output.table(bench_table(run.rows))
+        output.table(bench_table(run, wide=wide))
+        for each in against:
+            output.say(f"{each.subject.ref} beside {each.other.ref}:")
+            for difference in each.differences:
+                title = _TITLES.get(difference.what) or getattr(each.subject.spec, difference.what)
+                output.say(f"  {title}: {difference.text}")
     failed = [row for row in run.rows if row.failure]
     if failed:
         raise SomeFailedError(

@@ -15,6 +15,9 @@ def compare(
     refs: options.Refs,
     form: options.Format = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw size against speed.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as .html, .md, .csv, .json, .jsonl, .svg or .png.")
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -25,17 +28,26 @@ def compare(
     from slmkit.cli.refs import parse_all, session
     from slmkit.ops import compare as op
     from slmkit.recipes import verbs
+    from slmkit.report import files, plots
+    from slmkit.report.html import compare_page
     from slmkit.report.tables import compare_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
+    if report:
+        files.check_report(report)
     here = session(output)
     comparison = op.compare(verbs.artifacts(parse_all(refs), here), here.registry)
     if plot:  # first: when it cannot be drawn, nothing is printed
-        from slmkit.report.plots import size_against_speed
-
-        size_against_speed(comparison, plot)
-    output.table(compare_table(comparison))
+        plots.pareto(comparison, plot)
+    if report:
+        files.write_comparison(comparison, report)
+    if output.form == "html":
+        output.document(compare_page(comparison))
+    else:
+        output.table(compare_table(comparison))
     for command in comparison.missing:
         output.hint(command)
     if plot:
         output.say(f"drawn: {plot}")
+    if report:
+        output.say(f"written: {report}")

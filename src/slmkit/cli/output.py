@@ -10,11 +10,10 @@ import json
 import os
 import sys
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from slmkit.errors import EngineError, SlmkitError
-from slmkit.report.table import Table, check_form, render, writing
+from slmkit.report.table import Table, check_form, render
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +75,10 @@ class Output:
             for note in table.notes:
                 self._print(sys.stdout, (note, "dim"))
 
+    def document(self, text: str) -> None:
+        """Print a whole document, such as a page, as it is."""
+        sys.stdout.write(text)
+
     def record(self, values: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
         """Print a result: `values` for machines, `text` for people."""
         if self.as_json:
@@ -129,17 +132,12 @@ def _harmless(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def write_report(table: Table, path: Path) -> None:
-    """Write a table to a file in the form of its suffix; raises `CannotWriteError`."""
-    with writing(path):
-        path.write_text(render(table, path.suffix.lower().lstrip(".")), encoding="utf-8")
-
-
 def _rich_table(table: Table) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
     rich = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = table.for_people()
     for column in table.columns:
         rich.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
     for row in table.rows:

@@ -94,9 +94,7 @@ class _Bar:
         self._display.update(self._task, total=total)
 
     def describe(self, text: str) -> None:
-        self._display.update(self._task, description=text)
-        if self._still:
-            self._display.refresh()
+        self._display.update(self._task, description=text, refresh=self._still)
 
 
 class _Quiet:
@@ -120,6 +118,7 @@ def _display(output: Output, still: bool) -> RichProgress:
         ProgressColumn,
         SpinnerColumn,
         TextColumn,
+        TimeElapsedColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
@@ -139,16 +138,23 @@ def _display(output: Output, still: bool) -> RichProgress:
             column = self._columns.get(task.fields["unit"])
             return column.render(task) if column else Text("")
 
-    counted, left = MofNCompleteColumn(), TimeRemainingColumn()
+    class Left(TimeRemainingColumn):
+        """`0:02:10 left`; how long it has taken where nobody knows."""
+
+        def render(self, task: RichTask) -> Text:
+            return elapsed.render(task) if task.total is None else super().render(task).append(" left")
+
+    counted, left, elapsed = MofNCompleteColumn(), TimeRemainingColumn(), TimeElapsedColumn()
     return Progress(
         ByUnit(steps=SpinnerColumn()),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         ByUnit(bytes=DownloadColumn(binary_units=True), tensors=counted, steps=counted),
         ByUnit(bytes=TransferSpeedColumn()),
-        ByUnit(bytes=left, tensors=left, steps=left),
+        ByUnit(bytes=left, tensors=left, steps=Left()),
         console=output.errors,
         transient=True,
         auto_refresh=not still,
         refresh_per_second=5,
+        speed_estimate_period=3600 if still else 30,  # a step may take minutes
     )

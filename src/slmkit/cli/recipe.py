@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slmkit.cli import options
-from slmkit.cli.output import Output, open_output, write_report
+from slmkit.cli.output import Output, open_output
 from slmkit.errors import SlmkitError, SomeFailedError
 
 if TYPE_CHECKING:
-    from slmkit.core.compare import Comparison
     from slmkit.recipes.schema import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Models, types, bench settings and reports in one TOML file.")
@@ -64,6 +62,7 @@ def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True) -> None
     from slmkit.cli.refs import session
     from slmkit.recipes.run import ItemFailure
     from slmkit.recipes.run import run as run_all
+    from slmkit.report.files import write_comparison
     from slmkit.report.tables import compare_table
 
     result = run_all(recipe, session(output, may_pull=may_pull))
@@ -72,7 +71,7 @@ def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True) -> None
         output.table(compare_table(result.comparison))
         for path in recipe.report_files:
             try:
-                _report(result.comparison, recipe.name, path)
+                write_comparison(result.comparison, path, recipe.name)
             except SlmkitError as error:
                 failures.append(ItemFailure.of(f"report {path}", error))
             else:
@@ -82,13 +81,3 @@ def run_recipe(recipe: Recipe, output: Output, *, may_pull: bool = True) -> None
     if failures:
         reasons = "; ".join(f"{failure.item} ({failure.message})" for failure in failures)
         raise SomeFailedError(f"failed: {reasons}", hint="the others were done; run the same command again to go on")
-
-
-def _report(comparison: Comparison, title: str, path: Path) -> None:
-    from slmkit.report import plots
-    from slmkit.report.tables import compare_table
-
-    if path.suffix.lower() in plots.FORMATS:
-        plots.size_against_speed(comparison, path)
-    else:
-        write_report(replace(compare_table(comparison), title=title), path)

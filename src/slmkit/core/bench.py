@@ -164,7 +164,8 @@ class Block:
 class BenchRow:
     """One model under one configuration: what its children measured, or the reason why there is nothing.
 
-    `bytes_per_token` is what generating one token reads: the weights that it uses.
+    `bytes_per_token` is what generating one token reads: the weights that it uses. `min_ram_bytes` is the least memory
+    in which it still runs at speed, when that was searched for.
     """
 
     ref: str
@@ -176,6 +177,7 @@ class BenchRow:
     warnings: tuple[str, ...] = ()
     n_params: int | None = None
     bytes_per_token: int | None = None
+    min_ram_bytes: int | None = None
 
     @property
     def counted(self) -> tuple[Block, ...]:
@@ -310,6 +312,7 @@ def row_of(document: Mapping[str, Any]) -> BenchRow:
         warnings=tuple(document["warnings"]),
         n_params=document.get("n_params"),
         bytes_per_token=document.get("bytes_per_token"),
+        min_ram_bytes=document.get("min_ram_bytes"),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from slmkit.core.bench import BenchRow, BenchSpec
 
@@ -27,9 +29,11 @@ class CompareRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, what was measured (`spec`, `None` when nothing was), and the commands that fill the gaps."""
+    """All rows, what was measured (`spec`, `None` for nothing) and on what, and the commands that fill the gaps."""
 
     rows: tuple[CompareRow, ...]
     spec: BenchSpec | None
     missing: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    host: Mapping[str, Any] = field(default_factory=dict)
+    build: Mapping[str, str] = field(default_factory=dict)

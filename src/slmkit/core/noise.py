@@ -15,6 +15,8 @@ STEAL_SHARE = 0.02
 """Of all cores, taken by other guests of the same hypervisor."""
 MEMORY_PRESSURE_SHARE = 0.02
 """Of the time, in which some thread waited for memory that was being freed or read back."""
+QUOTA_SHARE = 0.01
+"""Of all cores, kept from this process's container by its quota of CPU time."""
 SWAPPED_PAGES_PER_S = 100.0
 """Pages in and out, of all programs. A few are the system tidying up; these are 400 KB/s."""
 SLOWEST_CLOCK_SHARE = 0.95
@@ -35,10 +37,12 @@ class Seen:
     load_after: float | None = None
     others_cpu_s: float | None = None
     steal_s: float | None = None
+    quota_stalled_s: float | None = None
+    """How long cores stood still because this process's group (a container) had used up its share of CPU time."""
     involuntary_switches: int | None = None
     """How often threads of the children were taken off their core: a fact, not judged."""
     cpu_pressure_share: float | None = None
-    """Of the time, in which some thread waited for a core: a fact, not judged (more threads than cores wait as well)."""
+    """Of the time, in which some thread waited for a core: a fact, not judged (too many own threads wait as well)."""
     memory_pressure_share: float | None = None
     swapped_in_pages: int | None = None
     swapped_out_pages: int | None = None
@@ -63,6 +67,11 @@ class Seen:
         """Of all cores, between 0 and 1."""
         return self._of_all_cores(self.steal_s)
 
+    @property
+    def quota_share(self) -> float | None:
+        """Of all cores, kept from this process's group by its quota; between 0 and 1."""
+        return self._of_all_cores(self.quota_stalled_s)
+
     def _of_all_cores(self, seconds: float | None) -> float | None:
         if seconds is None or self.elapsed_s <= 0:
             return None
@@ -75,7 +84,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`noisy`: something disturbed, measure again. `throttled`: the machine held itself back, measuring again does not help.
+    """`noisy`: something disturbed, measure again. `throttled`: the machine held itself back, and may do so again.
 
     Each reason says what was seen and what to do. `ok` has none.
     """
@@ -103,6 +112,11 @@ def _throttled(seen: Seen) -> Iterator[str]:
         yield (
             f"the CPU ran at {mean / 1e9:.2f} GHz, its nominal clock is {nominal / 1e9:.2f} GHz{hot}: "
             "check cooling, power supply and power limits"
+        )
+    if _above(seen.quota_share, QUOTA_SHARE):
+        yield (
+            f"the CPU quota of this container kept {seen.quota_share:.0%} of the cores back: use fewer threads (-t), "
+            "or raise the quota"
         )
     if seen.power_saver:
         yield "a power saving mode is on: choose the balanced or performance mode"

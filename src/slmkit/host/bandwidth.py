@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from slmkit.host.passes import at_the_same_time, each_thread
+from slmkit.host.passes import at_the_same_time, each_thread, granted_share
 
 BUFFER_BYTES = 256 * 1024 * 1024
 """More than the caches of most CPUs hold; a large server's may hold it, and make the memory look faster."""
@@ -33,4 +33,5 @@ def read_bytes_per_s(n_threads: int, seconds: float = 0.25) -> float:
 
     passes = each_thread(prepare, n_threads, seconds)
     sizes = [min(part.nbytes, CHUNK_BYTES) for part in parts]
-    return sum(size / statistics.median(times) * 1e9 for size, times in zip(sizes, passes, strict=True))
+    rates = (size / statistics.median(times) * 1e9 for size, times in zip(sizes, passes, strict=True))
+    return sum(rates) * granted_share(n_threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -44,6 +45,11 @@ def meter(sys_root: Path = SYS) -> Meter | None:
         if counters:
             return Meter(counters)
     return None
+
+
+def locked(sys_root: Path = SYS) -> bool:
+    """Whether there are counters of energy that this user may not read."""
+    return any(not os.access(path, os.R_OK) for path in (sys_root / "class/powercap").glob("intel-rapl:*/energy_uj"))
 
 
 class Wrapping:

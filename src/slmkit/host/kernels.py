@@ -1,4 +1,4 @@
-"""The child of `peaks`: measures with numpy, prints one line of JSON. Not for people.
+"""The child of `peaks`: measures with numpy, writes JSON to its stdout. Not for people.
 
 BLAS must run on one thread here (its libraries read that from the environment when they are loaded): the threads are
 ours, and none waits for another.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from slmkit.host import bandwidth
-from slmkit.host.passes import at_the_same_time, each_thread
+from slmkit.host.passes import at_the_same_time, each_thread, granted_share
 
 SECONDS = 0.25
 """For each of the three."""
@@ -27,8 +27,9 @@ def flop_per_s(n_threads: int, seconds: float = SECONDS) -> float:
     """Of multiplying float32 matrices, each thread its own: the sum of each thread's best pass (what disturbs can
     only make a pass longer). A multiplication and an addition are two operations.
     """
-    passes = each_thread(_product, at_the_same_time(n_threads), seconds)
-    return sum(2 * MATRIX**3 / min(times) * 1e9 for times in passes)
+    n_threads = at_the_same_time(n_threads)
+    passes = each_thread(_product, n_threads, seconds)
+    return sum(2 * MATRIX**3 / min(times) * 1e9 for times in passes) * granted_share(n_threads)
 
 
 def kernel_ns(seconds: float = SECONDS) -> int:
@@ -70,7 +71,7 @@ def main() -> None:
         "flop_per_s": flop_per_s(n_threads),
         "kernel_ns": kernel_ns(),
     }
-    print(json.dumps(measured))
+    json.dump(measured, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from slmkit.host import cgroups
+
 LEAST_PASSES = 5
 
 
@@ -21,6 +23,12 @@ def at_the_same_time(n_threads: int) -> int:
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(n_threads, allowed)
+
+
+def granted_share(n_threads: int) -> float:
+    """What a container's quota leaves of so many cores, up to 1; a short pass does not feel it."""
+    quota = cgroups.cpu_quota_cores()
+    return 1.0 if quota is None else min(1.0, quota / n_threads)
 
 
 def each_thread(prepare: Callable[[int], Callable[[], object]], n_threads: int, seconds: float) -> list[list[int]]:

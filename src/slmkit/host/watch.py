@@ -15,9 +15,8 @@ from typing import TypeVar
 import psutil
 
 from slmkit.core.noise import Seen
-from slmkit.host import sensors
+from slmkit.host import cgroups, sensors
 
-PROC = Path("/proc")
 _Number = TypeVar("_Number", int, float)
 
 
@@ -32,7 +31,7 @@ class Watch:
         self,
         own: Callable[[], Collection[int]] = frozenset,
         *,
-        proc_root: Path = PROC,
+        proc_root: Path = cgroups.PROC,
         sys_root: Path = sensors.SYS,
     ) -> None:
         self._own = own
@@ -75,6 +74,7 @@ class Watch:
             load_after=after.load,
             others_cpu_s=max(0.0, (after.busy_s - before.busy_s) - (after.own_s - before.own_s)),
             steal_s=_grown(before.steal_s, after.steal_s),
+            quota_stalled_s=_grown(before.quota_stalled_s, after.quota_stalled_s),
             involuntary_switches=_grown(before.involuntary_switches, after.involuntary_switches),
             cpu_pressure_share=_share(before.cpu_stalled_s, after.cpu_stalled_s, elapsed_s),
             memory_pressure_share=_share(before.memory_stalled_s, after.memory_stalled_s, elapsed_s),
@@ -106,6 +106,7 @@ class Watch:
             own_s=_own_cpu_s(children),
             steal_s=getattr(times, "steal", None),
             load=_load(),
+            quota_stalled_s=cgroups.quota_stalled_s(self._proc_root),
             involuntary_switches=_involuntary_switches(children, self._proc_root),
             cpu_stalled_s=_stalled_s(self._proc_root / "pressure/cpu"),
             memory_stalled_s=_stalled_s(self._proc_root / "pressure/memory"),
@@ -127,6 +128,7 @@ class _Counters:
     own_s: float
     steal_s: float | None
     load: float | None
+    quota_stalled_s: float | None
     involuntary_switches: int | None
     cpu_stalled_s: float | None
     memory_stalled_s: float | None

@@ -37,7 +37,9 @@ def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
     rows = tuple(_row(a, chosen.get(a.digest), registry) for a in sorted(artifacts, key=_order))
     spec = next((row.spec for row in chosen.values()), None)
     notes = (f"{others} measurements were made under other conditions and are left out",) if others else ()
-    return Comparison(rows, spec, tuple(_missing(rows, spec, registry)), notes)
+    where = next((run for run, row in measured if _conditions(run, row) == conditions), None)
+    host, build = (where.host, where.build) if where else ({}, {})
+    return Comparison(rows, spec, tuple(_missing(rows, spec, registry)), notes, host, build)
 
 
 def is_measured(artifact: Artifact, spec: BenchSpec, build: Mapping[str, str], registry: Registry) -> bool:

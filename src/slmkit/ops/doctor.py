@@ -17,12 +17,13 @@ from slmkit.core import units
 from slmkit.core.progress import SILENT, Progress
 from slmkit.core.quant import QUANT_TYPES
 from slmkit.errors import EngineCrashedError, EngineError, EngineMissingError, HubError
-from slmkit.host import memory, probe
+from slmkit.host import cgroups, energy, limits, memory, probe, sensors
 from slmkit.registry.store import Registry
 
 LITTLE_MEMORY_BYTES = 2 * 2**30
 LITTLE_DISK_BYTES = 5 * 2**30
 _AGAIN = "compile the engine on this machine: `pip install --no-cache-dir --force-reinstall 'slmkit[engine]'`"
+UNTOLD = "this system does not tell"
 SELFTEST_TYPES = ("Q4_0", "Q8_0", "Q4_K_M")
 
 
@@ -45,6 +46,7 @@ def examine(registry: Registry, progress: Progress) -> list[Finding]:
     ]
     findings += _engine(host, progress)
     findings += _room(registry)
+    findings += _measuring()
     findings += _hub()
     return findings
 
@@ -108,6 +110,34 @@ def _room(registry: Registry) -> Iterator[Finding]:
     little = space < LITTLE_DISK_BYTES
     hint = "`slmkit list` shows sizes, `slmkit rm REF` deletes" if little else None
     yield Finding("registry", None if little else True, f"{home}, {units.size(space)} free", hint)
+
+
+def _measuring() -> Iterator[Finding]:
+    """What `bench` can learn here beside times: remarks, no faults."""
+    quota = cgroups.cpu_quota_cores()
+    if quota is not None:
+        yield Finding("CPU quota", None, f"{quota:g} cores' time for this container", f"use `-t {max(1, int(quota))}`")
+    clock, nominal = sensors.frequency_hz(), sensors.nominal_hz()
+    told = f"{clock / 1e9:.2f} GHz now" if clock else UNTOLD
+    yield Finding("clock", bool(clock) or None, told + (f", {nominal / 1e9:.2f} GHz nominal" if nominal else ""))
+
+    temperature, throttled = sensors.temperature_c(), sensors.throttle_events()
+    parts = [f"{temperature:.0f} °C"] if temperature is not None else []
+    parts += [f"slowed down {throttled:,} times since the system started"] if throttled is not None else []
+    yield Finding("heat", bool(parts) or None, ", ".join(parts) or UNTOLD)
+
+    if sensors.on_battery() or sensors.power_saver():
+        found = "on battery" if sensors.on_battery() else "a power saving mode is on"
+        yield Finding("power", None, found, "plug in, and choose the balanced or performance mode, before you measure")
+
+    meter = energy.meter()
+    hint = (
+        "`sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj` until the next start" if energy.locked() else None
+    )
+    yield Finding("energy", bool(meter) or None, ", ".join(meter.names) if meter else UNTOLD, None if meter else hint)
+
+    limit = limits.means()
+    yield Finding("memory limit", bool(limit.kind) or None, f"by {limit.kind}" if limit.kind else str(limit.reason))
 
 
 def _hub() -> Iterator[Finding]:

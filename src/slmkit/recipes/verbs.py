@@ -330,13 +330,14 @@ def bench(
     effort: Effort | None = None,
     *,
     resume: bool = False,
+    min_ram: bool = False,
 ) -> BenchRun:
     """Measure every GGUF that the references name, under each spec."""
     from slmkit.ops import bench as bench_op
 
     found = artifacts(refs, session)
     effort = effort or bench_op.Effort()
-    return bench_op.bench(found, specs, session.registry, session.progress, effort, resume=resume)
+    return bench_op.bench(found, specs, session.registry, session.progress, effort, resume=resume, min_ram=min_ram)
 
 
 def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:

@@ -10,8 +10,8 @@ from slmkit.core import stats, units
 from slmkit.core.bench import OK, BenchRow
 from slmkit.core.history import Listed, StoredRun, host_name, label_of
 from slmkit.core.rundiff import Beside, Differing, RunsDiff, Value
+from slmkit.report.bench import bench_table
 from slmkit.report.table import Cell, Column, Table
-from slmkit.report.tables import bench_table
 
 _TESTS = ("pp", "tg", "pg")
 _FEW = 3
@@ -33,7 +33,7 @@ def runs_table(listed: Sequence[Listed]) -> Table:
 def run_table(stored: StoredRun) -> Table:
     """The bench's own table; below it when, where and with what it was measured, and what is not right about rows."""
     run = stored.run
-    table = bench_table(run.rows) if run.rows else Table((), (), "bench")
+    table = bench_table(run)
     facts = [
         f"{stored.id}: {run.created}, measured by {run.source} {run.slmkit if run.source == 'slmkit' else ''}".rstrip()
     ]

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """`title` is for people, `key` for machines (it ends in its unit)."""
+    """`title` is for people, `key` for machines (it ends in its unit). What is not `shown` is for machines alone."""
 
     key: str
     title: str
     right: bool = True
+    shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Table:
         """One object for each row, keys in the order of the columns."""
         keys = [c.key for c in self.columns]
         return [dict(zip(keys, (cell.value for cell in row), strict=True)) for row in self.rows]
+
+    def for_people(self) -> Table:
+        """Without the columns that are for machines."""
+        shown = [i for i, column in enumerate(self.columns) if column.shown]
+        rows = tuple(tuple(row[i] for i in shown) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[i] for i in shown), rows=rows)
 
 
 def check_form(form: str) -> None:
@@ -70,6 +77,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def markdown(table: Table) -> str:
     """A GitHub table, its source aligned."""
+    table = table.for_people()
     titles = [c.title for c in table.columns]
     texts = [[_in_a_cell(cell.text) for cell in row] for row in table.rows]
     widths = [max(3, *(len(row[i]) for row in (titles, *texts))) for i in range(len(titles))]
@@ -115,35 +123,11 @@ def json_lines(table: Table) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in table.records())
 
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 70rem; padding: 0 1rem;
-  color: #1a1a1a; background: #fff }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
-th { border-bottom: 2px solid #888 } .r { text-align: right } p { color: #555 }
-@media (prefers-color-scheme: dark) { body { color: #e6e6e6; background: #161616 }
-  th, td { border-color: #444 } p { color: #aaa } }
-""".strip()
-
-
 def html_page(table: Table) -> str:
     """A page that needs nothing else."""
-    import html
+    from slmkit.report.html import table_page
 
-    def cells(tag: str, texts: list[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=r' if c.right else ''}>{html.escape(t)}</{tag}>"
-            for t, c in zip(texts, table.columns, strict=True)
-        )
-
-    title = html.escape(table.title or "slmkit")
-    head = cells("th", [c.title for c in table.columns])
-    body = "\n".join(f"<tr>{cells('td', [cell.text for cell in row])}</tr>" for row in table.rows)
-    notes = "".join(f"<p>{html.escape(note)}</p>\n" for note in table.notes)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{_STYLE}</style>\n'
-        f"<h1>{title}</h1>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}</html>\n"
-    )
+    return table_page(table)
 
 
 FORMS: dict[str, Callable[[Table], str]] = {

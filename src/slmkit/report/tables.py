@@ -13,28 +13,6 @@ from slmkit.core.imatrix import TensorStatistics
 from slmkit.report.table import Cell, Column, Table
 
 
-def bench_table(rows: Sequence[BenchRow]) -> Table:
-    """llama-bench's numbers, TTFT, load time and memory; a row that failed has its reason in the last column."""
-    spec = rows[0].spec
-    columns = [Column("ref", "model", right=False), Column("size_bytes", "size"), *_speed_columns(spec.pp, spec.tg)]
-    columns += [Column("load_ms", "load"), *_MEMORY, Column("file_backed_bytes", "file-backed")]
-    columns += [Column("anonymous_bytes", "anonymous")]
-    failed = any(row.failure for row in rows)
-    if failed:
-        columns.append(Column("error", "error", right=False))
-    table_rows = []
-    for row in rows:
-        memory = row.memory
-        cells = [Cell(row.ref, row.ref), _size(row.size_bytes), *_speed_cells(row)]
-        cells += [_time(row.load_ns), _size(memory.peak_rss if memory else None)]
-        cells += [_size(memory.file_backed if memory else None), _size(memory.anonymous if memory else None)]
-        if failed:
-            reason = row.failure.message if row.failure else ""
-            cells.append(Cell(reason, reason or None))
-        table_rows.append(tuple(cells))
-    return Table(tuple(columns), tuple(table_rows), "bench", tuple(_bench_notes(rows)))
-
-
 def compare_table(comparison: Comparison) -> Table:
     """Size, reduction, bpw, speed and memory: the table that the whole program is for."""
     one_model = len({row.model for row in comparison.rows}) == 1
@@ -212,14 +190,6 @@ def _compare_cells(row: CompareRow, one_model: bool) -> tuple[Cell, ...]:
     reduction = Cell("baseline", 0.0) if row.is_baseline else _share(row.reduction, sign=True)
     cells = (name, _size(row.size_bytes), reduction, _number(row.bpw, 2))
     return (*cells, *_speed_cells(row.bench), _size(memory.peak_rss if memory else None))
-
-
-def _bench_notes(rows: Sequence[BenchRow]) -> list[str]:
-    notes = [w for row in rows for w in row.warnings]
-    base = next((row.memory.baseline_rss for row in rows if row.memory and row.memory.baseline_rss), None)
-    if base:
-        notes.append(f"peak RSS is of the whole process, {units.size(base)} of it the interpreter and the library")
-    return notes
 
 
 def _rate(rates: Sequence[float]) -> Cell:

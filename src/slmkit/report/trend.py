@@ -11,7 +11,7 @@ from slmkit.core import stats
 from slmkit.core.bench import BenchRow, BenchRun
 from slmkit.core.history import Listed, conditions, host_name, label_of
 from slmkit.errors import UsageError
-from slmkit.report import plots
+from slmkit.report.plots.figure import check_plot, figure, save
 
 MOST_LINES = 8
 _TITLES = {"pp": "prompt", "tg": "generation", "pg": "prompt and generation"}
@@ -23,7 +23,7 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
 
     Raises `UsageError` for another suffix, nothing to draw or too many lines, `DependencyMissingError`.
     """
-    plots.check_plot(path)
+    check_plot(path)
     lines: dict[tuple[Any, ...], list[Point]] = {}
     for found in sorted(listed, key=lambda found: _when(found.stored.run)):
         for row in found.rows:
@@ -39,21 +39,18 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
         )
     from matplotlib import dates
 
-    figure, _ = plots._figure(height=1 + 3 * len(tests))
-    figure.clear()
-    panels = figure.subplots(len(tests), 1, sharex=True, squeeze=False)[:, 0]
+    drawn, panels = figure(8, 1 + 3 * len(tests), n_panels=len(tests))
     names = _names(list(lines.values()))
     for test, axes in zip(tests, panels, strict=True):
         for name, points in zip(names, lines.values(), strict=True):
             _draw(axes, test, name, points)
         axes.set_ylabel(f"{_TITLES[test]}, tok/s")
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
         formatter: Any = dates.ConciseDateFormatter
         axes.xaxis.set_major_formatter(formatter(axes.xaxis.get_major_locator()))
     panels[0].set_title("speed over time (mean, 95 % confidence interval; ring: another engine)", fontsize=11)
     panels[-1].legend(frameon=False, fontsize=8)
-    plots._save(figure, path)
+    save(drawn, path)
 
 
 def _draw(axes: Any, test: str, name: str, points: Sequence[Point]) -> None:

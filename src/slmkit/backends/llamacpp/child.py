@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import IO, Any
@@ -30,7 +30,14 @@ Listener = Callable[[Event, int], None]
 
 LOG_LINES = 40
 _COMMITS = {"0.3.36": "0c1e57098"}  # vendor/llama.cpp of each sdist
-_NO_MEMORY = ("failed to allocate", "bad_alloc", "out of memory", "Cannot allocate memory", "unable to allocate")
+_NO_MEMORY = (
+    "failed to allocate",
+    "bad_alloc",
+    "out of memory",
+    "Cannot allocate memory",
+    "unable to allocate",
+    "MemoryError",
+)
 INSTALL_HINT = "install it: `pip install 'slmkit[engine]'` (compiles for some minutes; the README has the right flags)"
 
 
@@ -76,8 +83,10 @@ def run(
     listen: Listener | None = None,
     timeout_s: float | None = None,
     children: Children | None = None,
+    within: Sequence[str] = (),
 ) -> Event:
-    """Run `job` and return its result event; the child is one of `children` meanwhile.
+    """Run `job` and return its result event; the child is one of `children` meanwhile. `within` is a command that
+    becomes the child, such as that of a `host.limits.Limit`.
 
     Raises `EngineMissingError`, `EngineCrashedError` (a signal), `OutOfMemoryError`, `EngineTimeoutError` after
     `timeout_s`, or `EngineError` with the job's own words.
@@ -85,7 +94,7 @@ def run(
     require_engine()
     log: deque[str] = deque(maxlen=LOG_LINES)
     with tempfile.TemporaryFile("w+", errors="replace") as stderr:
-        child = _start(stderr)
+        child = _start(stderr, within)
         if children:
             children.add(child)
         timer = _Deadline(child, timeout_s)
@@ -130,11 +139,11 @@ def llama_cpp_commit() -> str | None:
     return _COMMITS.get((installed() or "").rpartition(" ")[2])
 
 
-def _start(stderr: IO[str]) -> subprocess.Popen[str]:
+def _start(stderr: IO[str], within: Sequence[str]) -> subprocess.Popen[str]:
     # -P: nothing is imported from the folder that the user happens to stand in.  GGML_NO_BACKTRACE: ggml_abort would
     # start gdb and print pages.  A session of its own: Ctrl-C reaches the parent only, which then kills the child.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "slmkit.backends.llamacpp.worker"],
+        [*within, sys.executable, "-P", "-m", "slmkit.backends.llamacpp.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ def speed(
     *,
     look: Callable[[Look], None],
     on_sample: Callable[[str, int], None],
+    within: Sequence[str] = (),
 ) -> SpeedResult:
     """Measure one configuration in one child; `spec.n_threads` is a number by now.
 
     `text` is what the first token is asked after, unless the spec has its own. `look` is called while the child waits,
-    `on_sample` with the test and its nanoseconds after each repetition. Raises the engine's errors.
+    `on_sample` with the test and its nanoseconds after each repetition. `within` is a command that becomes the child.
+    Raises the engine's errors.
     """
 
     def listen(event: Event, pid: int) -> None:
@@ -60,7 +62,7 @@ def speed(
             on_sample(event["test"], event["ns"])
 
     arguments = arguments_of(path, spec, text, repetitions)
-    result = run("speed", arguments, listen=listen, timeout_s=spec.timeout_s)
+    result = run("speed", arguments, listen=listen, timeout_s=spec.timeout_s, within=within)
     return SpeedResult(
         load_ns=result["load_ns"],
         first_ns=result["first_ns"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,9 +24,18 @@ class Measured:
 
 
 def measure(
-    path: Path, spec: BenchSpec, text: str, repetitions: int, on_sample: Callable[[str, int], None]
+    path: Path,
+    spec: BenchSpec,
+    text: str,
+    repetitions: int,
+    on_sample: Callable[[str, int], None],
+    *,
+    within: Sequence[str] = (),
 ) -> Measured:
-    """Measure `repetitions` of each test of a file; raises the engine's errors."""
+    """Measure `repetitions` of each test of a file, in a child that the command `within` becomes.
+
+    Raises the engine's errors.
+    """
     meter = energy.meter()
     looks: dict[str, Mapping[str, int | None]] = {}
     joules: dict[str, float] = {}
@@ -49,7 +58,7 @@ def measure(
 
     with Watch(own=lambda: pids) as watch, Guard(lambda: pids, spec.max_rss_bytes) as guard:
         try:
-            result = speed(path, spec, text, repetitions, look=look, on_sample=sample)
+            result = speed(path, spec, text, repetitions, look=look, on_sample=sample, within=within)
         except OutOfMemoryError as error:
             if not guard.fired or spec.max_rss_bytes is None:
                 raise

@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import child
-from slmkit.core import stats
+from slmkit.core import stats, units
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import OK, BenchRow, BenchRun, BenchSpec, Block, Failure, block_of
 from slmkit.core.progress import Progress, Task
-from slmkit.errors import EngineError, EngineMissingError, GgufError, UsageError
+from slmkit.errors import CannotMeasureError, EngineError, EngineMissingError, GgufError, UsageError
 from slmkit.formats.gguf.hollow import read_hollow
 from slmkit.host import peaks, probe
 from slmkit.ops.bench.block import Measured, measure
+from slmkit.ops.bench.least_memory import least_memory
 from slmkit.ops.corpora import corpus
 from slmkit.ops.describe import now
 from slmkit.registry import runs
@@ -27,17 +28,21 @@ PER_CHILD = 3
 """Repetitions that one child measures: then the next model or configuration has its turn."""
 LEAST_CHILDREN = 2
 """Of each row: what differs from one process to the next (where its memory lies) would be missed in one."""
+PAIRS = 5
+"""Children of each row at least when two are held against each other: the pairs are what an interval comes from."""
 
 
 @dataclass(frozen=True)
 class Effort:
     """When to stop: the 95 % confidence interval of every rate is within ± `precision` of it, after
-    `BenchSpec.repetitions`, or when a row has taken `max_time_s`. Each row has at least `least_children`.
+    `BenchSpec.repetitions`, or when a row has taken `max_time_s`. Each row has at least `least_children`. With
+    `in_step` none stops before all may: they are to be compared, child by child.
     """
 
     precision: float = 0.02
     max_time_s: float = 300.0
     least_children: int = LEAST_CHILDREN
+    in_step: bool = False
 
 
 def bench(
@@ -48,11 +53,13 @@ def bench(
     effort: Effort = Effort(),
     *,
     resume: bool = False,
+    min_ram: bool = False,
 ) -> BenchRun:
     """Measure each artifact under each spec, and save the run. One that fails becomes a row with its reason.
 
     The rows take turns, so that a machine whose speed drifts is unfair to none. What is finished when it is interrupted
-    is kept: `resume` goes on with it. A row that something disturbed is measured once more in the end.
+    is kept: `resume` goes on with it. A row that something disturbed is measured once more in the end. With `min_ram`
+    the least memory in which each runs at speed is searched for.
 
     Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure or to resume.
     """
@@ -71,6 +78,10 @@ def bench(
         with progress.task("bench", sum(_n_steps(cell, effort) for cell in cells), "steps") as task:
             builds += _rounds(cells, effort, text, kept, task)
         rows = tuple(_settled(cell, effort) for cell in cells)
+        if min_ram:
+            rows = tuple(
+                _with_least_memory(cell.artifact, row, progress) for cell, row in zip(cells, rows, strict=True)
+            )
         run = BenchRun(
             created=now(),
             host=probe.host().document(),
@@ -124,6 +135,8 @@ def _rounds(cells: Sequence[_Cell], effort: Effort, text: str, kept: Journal, ta
 
     n_round = 1
     while todo := [cell for cell in cells if not _is_enough(cell, effort)]:
+        if effort.in_step:
+            todo = [cell for cell in cells if not cell.failure]
         for cell in todo if n_round % 2 else todo[::-1]:
             turn(cell, n_round)
         n_round += 1
@@ -205,6 +218,19 @@ def _settled(cell: _Cell, effort: Effort) -> BenchRow:
         if width is not None and width > effort.precision
     ]
     return replace(row, warnings=tuple(warnings))
+
+
+def _with_least_memory(artifact: Artifact, row: BenchRow, progress: Progress) -> BenchRow:
+    if row.failure:
+        return row
+    try:
+        found = least_memory(artifact, row.spec, progress)
+    except CannotMeasureError as error:
+        progress.warn(f"{row.ref}: {error.message}")
+        return row
+    how = "weights that are mapped count" if found.with_files else "without mmap, which it does not count"
+    note = f"{row.ref}: runs at speed with {units.size(found.size_bytes)} ({found.kind}; {how})"
+    return replace(row, min_ram_bytes=found.size_bytes, warnings=(*row.warnings, note))
 
 
 def _restore(cells: Sequence[_Cell], kept: Journal) -> list[Mapping[str, str]]:

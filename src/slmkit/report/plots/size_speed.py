@@ -1,0 +1,98 @@
+"""Size against speed, and which files nothing beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slmkit.core import stats
+from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.compare import Comparison
+from slmkit.errors import UsageError
+from slmkit.report.plots import labels
+from slmkit.report.plots.figure import COLOURS, MARKERS, check_plot, figure, save
+from slmkit.report.settings import Entries
+
+_WIDE_RANGE = 20
+"""Sizes further apart than this are drawn on a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A file that was measured; fronts are drawn within a `group`, since another model is another quality."""
+
+    group: str
+    name: str
+    row: BenchRow
+
+
+def pareto(source: BenchRun | Comparison, path: Path) -> None:
+    """One point for each measured row; those that no other of the model beats in size and speed are filled and joined.
+
+    Raises `UsageError` for another suffix or when nothing was measured, `DependencyMissingError` without matplotlib.
+    """
+    check_plot(path)
+    save(draw(source if isinstance(source, Comparison) else Entries.of(source)), path)
+
+
+def draw(source: Entries | Comparison, width: float = 8) -> Any:
+    """The figure."""
+    points = _points(source)
+    if not points:
+        missing = source.missing if isinstance(source, Comparison) else ()
+        raise UsageError("nothing to draw: no row has been measured", hint="; ".join(f"`{c}`" for c in missing) or None)
+    test = "tg" if any(point.row.tg_ns for point in points) else "pp"
+    points = [point for point in points if point.row.rates(test)]
+    drawn, (axes,) = figure(width, 0.65 * width)
+    lines = []
+    for i, group in enumerate(dict.fromkeys(point.group for point in points)):
+        members = [point for point in points if point.group == group]
+        best = front([(_size(point), _speed(point, test)) for point in members])
+        look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": "none"}
+        for j, point in enumerate(members):
+            fill = {} if j in best else {"markerfacecolor": "none"}
+            spread = stats.stdev(point.row.rates(test)) or 0.0
+            named = {"label": group} if j == best[0] else {}
+            axes.errorbar(_size(point), _speed(point, test), yerr=spread, capsize=3, **look, **fill, **named)
+        lines.append([(_size(members[j]), _speed(members[j], test)) for j in best])
+        axes.plot(*zip(*lines[-1], strict=True), color=look["color"], linewidth=1, alpha=0.6)
+    sizes = [_size(point) for point in points]
+    axes.set_xlabel("size, MiB")
+    if max(sizes) > _WIDE_RANGE * min(sizes):
+        axes.set_xscale("log")
+        axes.set_xlim(min(sizes) / 1.3, max(sizes) * 1.6)
+    else:
+        axes.set_xlim(0, 1.15 * max(sizes))
+    axes.set_ylim(0, 1.15 * max(_speed(point, test) for point in points))
+    axes.set_ylabel(f"{getattr(points[0].row.spec, test)}, tok/s")
+    axes.set_title("size against speed (filled: none is both smaller and faster)", fontsize=11)
+    axes.legend(frameon=False, fontsize=9)
+    labels.place(axes, [(_size(point), _speed(point, test), point.name) for point in points], lines)
+    return drawn
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The indices of the points that no other one beats, by growing size: smaller or as small, faster or as fast."""
+    best: list[int] = []
+    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not best or points[i][1] > points[best[-1]][1]:
+            best.append(i)
+    return best
+
+
+def _points(source: Entries | Comparison) -> list[Point]:
+    if isinstance(source, Comparison):
+        rows = [row for row in source.rows if row.bench is not None and row.bench.failure is None]
+        return [Point(row.model, row.variant or row.ref, row.bench) for row in rows if row.bench]
+    measured = [entry for entry in source.entries if entry.row.tg_ns or entry.row.pp_ns]
+    return [Point(entry.model, source.label(entry, name=entry.variant), entry.row) for entry in measured]
+
+
+def _size(point: Point) -> float:
+    return point.row.size_bytes / 2**20
+
+
+def _speed(point: Point, test: str) -> float:
+    return stats.mean(point.row.rates(test)) or 0.0
