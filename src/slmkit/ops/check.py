@@ -39,6 +39,15 @@ def common(baseline: BenchRun, now: BenchRun) -> list[tuple[BenchRow, BenchRow]]
     return pairs
 
 
+def joined(one: BenchRun, more: BenchRun) -> BenchRun:
+    """Rows of the same model and settings become one with the children of both; a row that failed later has failed."""
+    rows = {_key(row): row for row in one.rows}
+    for row in more.rows:
+        old = rows.get(_key(row), row)
+        rows[_key(row)] = row if old is row else replace(old, blocks=(*old.blocks, *row.blocks), failure=row.failure)
+    return replace(more, rows=tuple(rows.values()))
+
+
 _MAKE_ONE = "measure a baseline of this: `slmkit bench REF --json > baseline.json`"
 
 

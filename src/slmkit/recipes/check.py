@@ -104,16 +104,6 @@ def _measure(
         together = [artifact for artifact, own in todo if own == specs]
         wanted = [replace(spec, repetitions=n_rounds * PER_CHILD) for spec in specs]
         run = bench_op.bench(together, wanted, session.registry, session.progress, effort)
-        before = run if before is None else _together(before, run)
+        before = run if before is None else check_op.joined(before, run)
     assert before is not None
     return before
-
-
-def _together(one: BenchRun, more: BenchRun) -> BenchRun:
-    """Rows of the same model and settings become one with the children of both."""
-    rows = {(row.ref, repr(row.spec.conditions())): row for row in one.rows}
-    for row in more.rows:
-        key = row.ref, repr(row.spec.conditions())
-        old = rows.get(key)
-        rows[key] = row if old is None else replace(old, blocks=(*old.blocks, *row.blocks), failure=row.failure)
-    return replace(more, rows=tuple(rows.values()))
