@@ -96,6 +96,14 @@ def llama_tools() -> Path:
 
 
 @pytest.fixture(scope="session")
+def llama_bench() -> Path:
+    """llama.cpp's own benchmark."""
+    script = Path(__file__).parent.parent / "scripts" / "llama-tools"
+    done = subprocess.run([str(script), sys.executable, "llama-bench"], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(done.stdout.strip()) / "llama-bench"
+
+
+@pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny real Llama checkpoint, `tiny-llama`; read only."""
     return factories.make_llama(tmp_path_factory.mktemp("checkpoints") / "tiny-llama")

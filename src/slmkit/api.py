@@ -23,13 +23,17 @@ from slmkit.core.target import TargetSpec
 from slmkit.registry.store import Registry, Removal
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from slmkit.core.diff import Diff
+    from slmkit.core.history import Listed
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.export import ExportReport
     from slmkit.ops.imatrix import ImatrixReport
     from slmkit.ops.inspect import Inspection
     from slmkit.ops.merge import MergeReport
     from slmkit.ops.quantize import QuantizeReport
+    from slmkit.ops.runs import Imported
     from slmkit.ops.show import Details
     from slmkit.ops.split import SplitReport
     from slmkit.recipes.get import Got
@@ -246,6 +250,28 @@ def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
     return op.compare(verbs.artifacts([_ref(r) for r in refs], session), session.registry)
 
 
+def list_runs(
+    *,
+    model: str | None = None,
+    quant: str | None = None,
+    host: str | None = None,
+    since: date | None = None,
+    until: date | None = None,
+) -> list[Listed]:
+    """The runs that were kept, the newest first, with their rows that are looked for; damaged files are passed over."""
+    from slmkit.core.history import Wanted
+    from slmkit.ops import runs as op
+
+    return op.find(Wanted(model, quant, host, since, until), Registry().home)[0]
+
+
+def import_runs(*paths: str | Path) -> list[Imported]:
+    """Keep the runs in files of `slmkit runs export`, `slmkit bench --json` or llama-bench: all or none."""
+    from slmkit.ops import runs as op
+
+    return op.bring([Path(path) for path in paths], Registry().home)
+
+
 def diff(a: Reference, b: Reference, *, progress: Progress = SILENT) -> Diff:
     """What one GGUF has otherwise than another: tensors with their errors, metadata, tokenizer, chat template."""
     from slmkit.ops import locate
@@ -255,12 +281,14 @@ def diff(a: Reference, b: Reference, *, progress: Progress = SILENT) -> Diff:
     return op(one, two, progress=progress)
 
 
-def inspect(ref: Reference, *, progress: Progress = SILENT) -> Inspection:
-    """What a GGUF truly is: types by share, context, tokenizer, chat template, and what is wrong with them."""
-    from slmkit.ops import locate
-    from slmkit.ops.inspect import inspect as op
+def inspect(ref: Reference, *, may_pull: bool = True, progress: Progress = SILENT) -> Inspection:
+    """What a GGUF truly is: types by share, context, tokenizer, chat template, and what is wrong with them.
 
-    return op(locate.gguf(_ref(ref), Registry(), progress))
+    Of a checkpoint, here or on the Hub, what it would be converted to; no weight is read or downloaded.
+    """
+    from slmkit.recipes import foresight
+
+    return foresight.inspect(_ref(ref), _session(progress, may_pull))
 
 
 def list_models() -> list[Artifact]:

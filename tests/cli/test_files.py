@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from slmkit.registry.store import Registry
@@ -86,3 +87,8 @@ def test_inspect_of_what_is_no_gguf(checkpoint: Path, slmkit: Run, tmp_path: Pat
     done = slmkit("inspect", other, "--json")
     assert (done.returncode, json.loads(done.stderr)["error"]) == (1, "format.gguf")
     assert slmkit("inspect", tmp_path / "none.gguf").returncode == 2
+
+
+def test_how_long_making_took_is_shown(slmkit: Run, furnished: Registry) -> None:
+    for variant in ("F16", "Q4_0"):
+        assert re.search(r"^  made in  +\d+\.\d+ m?s$", slmkit("show", f"{MODEL}:{variant}").stdout, re.MULTILINE)

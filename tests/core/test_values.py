@@ -28,6 +28,7 @@ def test_other_units() -> None:
     assert units.milliseconds(1_310_000_000) == "1.31 s"
     assert units.duration(185) == "3 min 05 s"
     assert units.duration(4320) == "1 h 12 min"
+    assert [units.elapsed(s) for s in (0.0842, 1.31, 185)] == ["84.2 ms", "1.31 s", "3 min 05 s"]
     assert {units.count(None), units.percent(None), units.number(None), units.milliseconds(None)} == {"–"}
 
 
@@ -67,7 +68,7 @@ def test_a_size_is_its_number_times_its_unit(n: int, prefix: str, suffix: str) -
 
 
 def test_parameters_are_short() -> None:
-    assert [units.parameter(v) for v in ("Q4_0", 2, [1, 2])] == ["Q4_0", "2", "[1, 2]"]
+    assert [units.parameter(v) for v in ("Q4_0", 2, [1, 2])] == ["Q4_0", "2", "1,2"]
     assert units.parameter([["ffn", "Q6_K"], ["attn", "Q5_K"]]) == "2 (--json shows them)"
 
 

@@ -30,6 +30,7 @@ from slmkit.recipes.verbs import Session
 from slmkit.registry import imatrices, paths
 from slmkit.registry.store import Registry
 from slmkit.registry.verify import verify
+from tests.registry.test_crashes import killed_at
 
 TEXT = Calibration("words.txt", corpora.corpus().text[:20_000])
 
@@ -68,6 +69,19 @@ def test_what_is_there_is_not_collected_again(float_artifact: Artifact, registry
     assert forced.artifact.digest == first.artifact.digest
     forced.artifact.path.write_bytes(forced.artifact.path.read_bytes()[:-1])
     assert collect(float_artifact, registry, 2).fresh
+
+
+def test_one_that_is_made_again_is_there_all_the_time(float_artifact: Artifact, registry: Registry) -> None:
+    """Killed at whatever moment: the old one is there until the new one is."""
+    before = collect(float_artifact, registry, 1).artifact
+    step = 0
+    while killed_at(step, lambda r: collect(float_artifact, r, 1, force=True), registry):
+        found = imatrices.newest(registry, float_artifact)
+        assert found is not None
+        assert verify(found, SILENT) == []
+        assert found.digest == before.digest
+        step += 1
+    assert step > 5
 
 
 def test_a_text_that_ended_is_not_collected_again(float_artifact: Artifact, registry: Registry) -> None:

@@ -47,6 +47,8 @@ def test_the_report_is_what_the_file_is(float_artifact: Artifact, registry: Regi
     assert report.reduction == pytest.approx(1 - made.size_bytes / float_artifact.path.stat().st_size)
     assert made.facts["bpw"] == header.bpw
     assert made.facts["n_params"] == header.n_params
+    assert made.facts["elapsed_s"] > 0
+    assert "elapsed_s" not in made.provenance.parameters
     assert made.provenance.parents == (float_artifact.digest,)
     assert made.provenance.tools["engine"].startswith("llama-cpp-python")
     assert verify(made, SILENT) == []

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from slmkit.core.bench import BenchSpec
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.quant import QUANT_TYPES, quant_types
+from slmkit.core.quantize import Override, QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
 from slmkit.errors import RecipeError, UsageError
 from slmkit.hub import catalog
 from slmkit.recipes.schema import REPORT_SUFFIXES, load
@@ -97,7 +99,7 @@ WRONG = [
     ('name = "mine"', '"name" = 3', 1, "name must be a text"),
     ("[bench]", "[bensh]", 15, "unknown key 'bensh'"),
     ("[report]", "[[report]]", 19, "[report] must be a table"),
-    ("[report]", "[bench.report]", 15, "unknown key 'report'"),
+    ("[report]", "[bench.report]", 19, "unknown key 'report'"),
     ('ref = "org/name@main"', 'ref = "org//name"', 4, "not a model reference: 'org//name'"),
     ('ref = "org/name@main"', "ref = 4", 4, "ref must be a text"),
     ('ref = "org/name@main"', "", 3, "ref is missing"),
@@ -185,6 +187,95 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
         load(path)
 
 
+QUANTIZING = """\
+[[models]]
+ref = "a/b"
+types = ["F16", "Q4_K_M"]
+target = { bpw = 4.5 }
+[models.quantize]
+rules = ["ffn_down=q6_k", "attn_v=Q8_0"]
+output_type = "q8_0"
+pure = true
+prune_layers = "1,3-4"
+overrides = ["a.b=bool:false"]
+imatrix = "auto"
+name = "lean"
+strict = "5 %"
+"""
+
+
+def test_how_to_quantize_is_read(tmp_path: Path) -> None:
+    (model,) = load(write(tmp_path, QUANTIZING)).models
+    assert model.target == TargetSpec("bpw", 4.5)
+    assert ([q.name for q in model.floats], [q.name for q in model.quantized]) == (["F16"], ["Q4_K_M"])
+    how = model.quantize
+    assert how.spec == QuantizeSpec(
+        rules=(Rule("ffn_down", "Q6_K"), Rule("attn_v", "Q8_0")),
+        output_type="Q8_0",
+        pure=True,
+        prune_layers=(1, 3, 4),
+        overrides=(Override("a.b", False),),
+    )
+    assert (how.name, how.strict_share, how.imatrix_of_types, how.imatrix_of_target) == ("lean", 0.05, "auto", "auto")
+
+
+@pytest.mark.parametrize(
+    ("imatrix", "of_types", "of_target"),
+    [("", None, "newest"), ('imatrix = "none"', None, None), ('imatrix = "a/im.gguf"', *[Path("a/im.gguf")] * 2)],
+)
+def test_which_importance_matrix(tmp_path: Path, imatrix: str, of_types: object, of_target: object) -> None:
+    how = load(write(tmp_path, QUANTIZING.replace('imatrix = "auto"', imatrix))).models[0].quantize
+    assert (how.imatrix_of_types, how.imatrix_of_target) == (of_types, of_target)
+
+
+def test_a_target_needs_no_types(tmp_path: Path) -> None:
+    for target, wanted in (
+        ('size = "1.5GiB"', TargetSpec("size", 3 << 29)),
+        ('bpw = "4"', TargetSpec("bpw", 4)),
+        ('reduction = "70%"', TargetSpec("reduction", 0.7)),
+    ):
+        text = f'[[models]]\nref = "a/b"\ntarget = {{ {target} }}\nquantize = {{ imatrix = "auto", name = "x" }}\n'
+        (model,) = load(write(tmp_path, text)).models
+        assert (model.types, model.target, model.quantize.name) == ((), wanted, "x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("bpw = 4.5", "bpw = 4.5, size = '1GiB'", 4, "target must be a table of one of size, bpw and reduction"),
+        ("{ bpw = 4.5 }", "4.5", 4, "target must be a table of one"),
+        ("bpw = 4.5", "bpw = true", 4, "bpw in target must be a number"),
+        ("bpw = 4.5", "bpw = 'four'", 4, "not a target bpw: 'four'"),
+        ("bpw = 4.5", "bpw = -1", 4, "a target bpw is above 0"),
+        ("bpw = 4.5", "size = 5", 4, "size in target must be a text"),
+        ("bpw = 4.5", "reduction = '120%'", 4, "between 0 and 100 %"),
+        ("ffn_down=q6_k", "ffn_down", 5, "not a rule: 'ffn_down'"),
+        ("ffn_down=q6_k", "ffn_down=q9", 5, "no type of a tensor: 'q9'"),
+        ('["a.b=bool:false"]', '"a.b=bool:false"', 5, "overrides in quantize must be a list of texts"),
+        ("bool:false", "bool:maybe", 5, "not a metadata value"),
+        ("1,3-4", "3-1", 5, "not a list of layers: '3-1'"),
+        ("pure = true", "pure = 1", 5, "pure in quantize must be true or false"),
+        ("pure = true", "max_size = 1", 5, "unknown key 'max_size' in quantize"),
+        ('output_type = "q8_0"', "output_type = 8", 5, "output_type in quantize must be a text"),
+        ('"auto"', '""', 5, "imatrix in quantize is empty"),
+        ('"lean"', '"not so lean"', 5, "not a name for a variant: 'not so lean'"),
+        ("5 %", "five", 5, "not a percentage: 'five'"),
+        ("5 %", "500 %", 5, "strict is between 0 and 100 %"),
+        ("5 %", "nan", 5, "strict is between 0 and 100 %"),
+        ("[models.quantize]", "[models.quantise]", 5, "unknown key 'quantise'"),
+        (', "Q4_K_M"', "", 5, "it takes imatrix and name only"),
+        (', "Q4_K_M"]\ntarget = { bpw = 4.5 }', "]", 4, "types has no quantized type"),
+    ],
+)
+def test_a_mistake_in_how_to_quantize_is_named(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    assert QUANTIZING.count(old) == 1
+    path = write(tmp_path, QUANTIZING.replace(old, new))
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert caught.value.message.startswith(f"{path}:{line}: ")
+    assert message in caught.value.message
+
+
 model_tables = st.lists(
     st.tuples(
         st.sampled_from(["org/name", "org/name@v1", "./folder", *(entry.alias for entry in catalog.entries())]),
@@ -241,12 +332,15 @@ def test_no_value_whatsoever_gives_another_error(
         assert recipe.models
 
 
-@given(st.sampled_from(["ref", "types", "bundled_in", "n_gen", "n_threads", "timeout_s", "files"]), toml_values)
+@given(
+    st.sampled_from(["ref", "types", "bundled_in", "quantize", "target", "n_gen", "n_threads", "timeout_s", "files"]),
+    toml_values,
+)
 def test_no_value_inside_a_table_gives_another_error(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: object
 ) -> None:
     tables: dict[str, dict[str, object]] = {"[models]": {"ref": "a/b", "types": ["Q4_0"]}, "bench": {}, "report": {}}
-    home = {"ref": "[models]", "types": "[models]", "bundled_in": "[models]", "files": "report"}.get(key, "bench")
+    home = "report" if key == "files" else "bench" if key in ("n_gen", "n_threads", "timeout_s") else "[models]"
     tables[home][key] = value
     lines = [f"[{name}]\n" + "".join(f"{k} = {inline(v)}\n" for k, v in t.items()) for name, t in tables.items()]
     path = write(tmp_path_factory.mktemp("r"), "".join(lines))

@@ -15,7 +15,7 @@ import pytest
 
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import SILENT
-from slmkit.registry import atomic, garbage, paths
+from slmkit.registry import atomic, garbage, imatrices, paths
 from slmkit.registry.store import Registry
 from tests.registry.invariants import check
 
@@ -40,7 +40,7 @@ def changes(event: str, arguments: tuple[object, ...]) -> bool:
     return event in CHANGES
 
 
-def killed_at(step: int, work: Callable[[Registry], None], registry: Registry) -> bool:
+def killed_at(step: int, work: Callable[[Registry], object], registry: Registry) -> bool:
     """Do `work` in a process that kills itself before its `step`th change of the registry; whether it came that far."""
     pid = os.fork()
     if pid == 0:
@@ -66,7 +66,7 @@ def killed_at(step: int, work: Callable[[Registry], None], registry: Registry) -
     return False
 
 
-def at_every_step(work: Callable[[Registry], None], home: Path) -> int:
+def at_every_step(work: Callable[[Registry], object], home: Path) -> int:
     """Kill `work` everywhere and check what is left; then nobody is killed, and all is in order. Gives the number."""
     before = home.with_name("before")
     home.rename(before)
@@ -135,6 +135,25 @@ def test_publishing(registry: Registry, before: dict[str, bytes] | None, after: 
 
     assert at_every_step(work, registry.home) > 5
     assert [a.variant for a in registry.artifacts()] == ["Q4_0", "Q8_0"]
+
+
+def publish_imatrix(registry: Registry, content: bytes) -> None:
+    here = imatrices.place(registry, MODEL, "mixed")
+    with imatrices.locked(registry, MODEL, SILENT), atomic.staged(here.target) as folder:
+        (folder / here.target.name).write_bytes(content)
+        file = File(here.target.name, len(content), atomic.sha256(folder / here.target.name))
+        provenance = Provenance("imatrix", parents=("sha256:00",))
+        made = Artifact(MODEL, "mixed", here.target.parent, (file,), True, provenance, "2026-01-01T00:00:00+00:00")
+        imatrices.publish(registry, made, folder)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "one"), ("one", "one"), ("one", "other")])
+def test_publishing_an_importance_matrix(registry: Registry, before: str | None, after: str) -> None:
+    registry.home.mkdir()
+    if before:
+        publish_imatrix(registry, gguf(before))
+    assert at_every_step(lambda r: publish_imatrix(r, gguf(after)), registry.home) > 5
+    assert [a.variant for a in imatrices.every(registry, MODEL)] == ["mixed"]
 
 
 def test_dropping_and_what_was_dropped_coming_back(registry: Registry) -> None:

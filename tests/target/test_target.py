@@ -17,7 +17,7 @@ from slmkit.core.target import TargetSpec
 from slmkit.errors import UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.target import plan
-from slmkit.ops.target.objective import expected_kld
+from slmkit.ops.target.objective import OBJECTIVE, expected_kld
 from slmkit.ops.target.rules import rules
 from slmkit.recipes import verbs
 from slmkit.recipes.target import quantize_to_target
@@ -51,6 +51,9 @@ def test_bits_per_weight_are_met_from_below(source: Artifact, session: Session, 
     assert made.ref == f"local/larger:MIX-{bpw:.2f}bpw"
     assert 0.99 * bpw <= read_header(made.path).bpw <= bpw  # type: ignore[operator]
     assert made.provenance.parameters["target"] == {"bpw": bpw}
+    assert made.provenance.parameters["objective"] == OBJECTIVE
+    assert set(made.provenance.parameters["candidates"]) >= {kind for _, kind in made.provenance.parameters["rules"]}
+    assert 0 < made.facts["bound_kld"] <= made.facts["expected_kld"] * (1 + 1e-9)
     assert made.facts["n_fallback"] == 0
     ruled = {kind for _, kind in made.provenance.parameters["rules"]}
     assert set(made.facts["params_by_type"]) - {"F32"} == ruled
@@ -118,8 +121,8 @@ def test_the_plan_prefers_what_its_errors_say(source: Artifact, session: Session
     errors = []
     for bpw in (3.0, 4.0, 5.0, 6.0, 7.0):
         found = plan(source, TargetSpec("bpw", bpw), session.registry, SILENT, imatrix=None, n_threads=2)
-        assert 0 < found.bound_kld <= found.expected_kld * (1 + 1e-9)
-        errors.append(found.expected_kld)
+        assert 0 < found.mix.bound_kld <= found.mix.expected_kld * (1 + 1e-9)
+        errors.append(found.mix.expected_kld)
     assert errors == sorted(errors, reverse=True)
 
 

@@ -69,9 +69,7 @@ def bench(
         bool, typer.Option("--min-ram", help="Search for the least memory in which each still runs at speed.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
-    wide: Annotated[
-        bool, typer.Option("--wide", help="All columns: percentiles, buffers, shares of the ceiling.")
-    ] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns: percentiles, buffers, ceiling.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.svg|png", help="Draw what varies: threads, depth, or size.")
     ] = None,
@@ -84,7 +82,7 @@ def bench(
     ] = None,
     export_kit: Annotated[
         Path | None,
-        typer.Option("--export-kit", metavar="DIR", help="Measure nothing: write a job for another machine."),
+        typer.Option("--export-kit", metavar="DIR", help="Measure nothing: write it as a job."),
     ] = None,
     job: Annotated[
         Path | None, typer.Option("--job", metavar="FILE", help="Measure what the kit of another machine says.")

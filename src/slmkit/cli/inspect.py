@@ -20,28 +20,32 @@ _SHOWN = 32
 """Items of an array that are shown."""
 
 
-def inspect(ref: options.Ref, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+def inspect(
+    ref: options.Ref, no_pull: options.NoHub = False, as_json: options.Json = False, quiet: options.Quiet = False
+) -> None:
     """Say what a GGUF truly is: its types beside its label, context, RoPE, KV cache, tokenizer, chat template.
 
-    `show` tells where a model comes from; this reads the file itself, and warns of what is wrong with it.
+    `show` tells where a model comes from; this reads the file itself, and warns of what is wrong with it. Of a
+    checkpoint, or a model on the Hub of which only headers are asked for, it says what it would be once converted.
     """
     from slmkit.cli.refs import parse, session
-    from slmkit.ops import locate
-    from slmkit.ops.inspect import inspect as op
+    from slmkit.recipes import foresight
 
     output = open_output(as_json=as_json, quiet=quiet)
-    here = session(output)
-    found = op(locate.gguf(parse(ref), here.registry, here.progress))
-    output.record(_values(found), "\n".join([str(found.path), *_lines(found)]))
-    for problem in found.problems:
+    found = foresight.inspect(parse(ref), session(output, may_pull=not no_pull))
+    title = f"{found.checkpoint}, as it would be converted" if found.checkpoint else str(found.path)
+    output.record(_values(found), "\n".join([title, *_lines(found)]))
+    for problem in (*found.remarks, *found.problems):
         output.warn(problem)
+    if found.checkpoint:
+        output.hint(f"slmkit convert {found.checkpoint}")
 
 
 def _values(found: Inspection) -> dict[str, Any]:
     weights, attention = found.weights, found.attention
     return {
         **asdict(found),
-        "path": str(found.path),
+        "path": None if found.path is None else str(found.path),
         "weights": {**asdict(weights), "claimed": weights.claimed, "problems": list(weights.problems)},
         "attention": {**asdict(attention), "grouping": attention.grouping},
         "problems": list(found.problems),

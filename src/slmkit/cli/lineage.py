@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slmkit.core.artifact import Artifact
     from slmkit.registry.lineage import Lineage, Node
 
-_NOT_DRAWN = ("source", "n_threads", "text_sha256", "llama.cpp", "features", "gpu")
+_NOT_DRAWN = ("source", "n_threads", "text_sha256", "llama.cpp", "features", "gpu", "objective", "candidates")
 _DIGEST_LENGTH = len("sha256:") + 12
 
 

@@ -29,7 +29,7 @@ def plan(
         str | None,
         typer.Option(metavar="SIZE", help="What it has to fit into: 8GiB; by default all of this machine."),
     ] = None,
-    no_pull: Annotated[bool, typer.Option("--no-pull", help="Do not ask the Hub for what is missing.")] = False,
+    no_pull: options.NoHub = False,
     form: options.Format = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw the sizes.")] = None,
     as_json: options.Json = False,

@@ -63,7 +63,7 @@ def quantize(
         typer.Option(
             metavar="PATTERN=TYPE",
             help="A type for the tensors in whose name the regular expression is found: 'ffn_down=Q6_K'. "
-            "Several times; the first that fits decides.",
+            "Several times; the first that fits decides. Recipes take rules too.",
             rich_help_panel=_HOW,
         ),
     ] = None,

@@ -51,7 +51,7 @@ def list_runs(
     listed, damaged = op.find(wanted, home())
     _warn(damaged, output)
     if plot:  # first: when it cannot be drawn, nothing is printed
-        from slmkit.report.trend import trend
+        from slmkit.report.plots.trend import trend
 
         trend(listed, plot)
     output.table(runs_table(listed))
@@ -64,18 +64,25 @@ def list_runs(
 
 
 @app.command()
-def show(id: Run, form: options.Format = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Show a run: the table of its bench, machine, engine, settings, and the state of each row."""
+def show(
+    ids: Runs,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns that `slmkit bench` knows.")] = False,
+    form: options.Format = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show a run, or several side by side: the table of the bench, and where and by what each was measured."""
     from slmkit.registry import runs
     from slmkit.registry.paths import home
     from slmkit.report.runs import run_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
-    stored = runs.read(home(), id)
+    found = [runs.read(home(), text) for text in ids]
     if as_json:
-        output.record({"id": stored.id, **stored.run.document()}, "")
+        documents = [{"id": stored.id, **stored.run.document()} for stored in found]
+        output.record(documents if len(documents) > 1 else documents[0], "")
     else:
-        output.table(run_table(stored))
+        output.table(run_table(*found, wide=wide))
 
 
 @app.command()

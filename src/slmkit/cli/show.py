@@ -50,6 +50,7 @@ def _values(details: Details) -> dict[str, Any]:
         "tools": dict(provenance.tools),
         "notes": list(provenance.notes),
         "created": artifact.created,
+        "elapsed_s": artifact.facts.get("elapsed_s"),
     }
 
 
@@ -68,6 +69,7 @@ def _text(values: dict[str, Any]) -> str:
         "chat template": "yes" if values["chat_template"] else "no",
         "made by": values["made_by"]
         + "".join(f" {k}={units.parameter(v)}" for k, v in values["parameters"].items() if v),
+        "made in": values["elapsed_s"] is not None and units.elapsed(values["elapsed_s"]),
         "from": values["repo"] and f"{values['repo']} at {(values['commit'] or 'unknown')[:12]}",
         "parents": ", ".join(p[:19] for p in values["parents"]),
         "tools": ", ".join(f"{k} {v}" for k, v in values["tools"].items() if k != "features"),

@@ -44,8 +44,8 @@ class Artifact:
 
     `model` is `org/name` or `org/name@revision`. `owned` files were made here and go when the artifact is removed;
     the others stay where they are (the Hugging Face cache, the user's folders). `facts` are read off the finished
-    files, so that listing needs not open them: `architecture`, `n_params`, `bpw`, `n_tensors`, `n_fallback`. `typed` is
-    the path by which the user named a file that is not registered.
+    files, so that listing needs not open them: `architecture`, `n_params`, `bpw`, `n_tensors`, `n_fallback`; or are of
+    their making: `elapsed_s`. `typed` is the path by which the user named a file that is not registered.
     """
 
     model: str

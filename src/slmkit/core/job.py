@@ -79,7 +79,7 @@ class Job:
             )
         except KeyError as error:
             raise FormatError(f"a bench job without {error.args[0]!r}") from error
-        except (AttributeError, TypeError, ValueError, UsageError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError, UsageError) as error:
             raise FormatError(f"a bench job with something else in it: {error}") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.quant import QUANT_TYPES, QuantType
-from slmkit.core.target import TargetSpec
+from slmkit.core.target import Mix, TargetSpec
 from slmkit.errors import UsageError
 
 OverrideValue = int | float | bool | str
@@ -116,7 +116,7 @@ class QuantizeSpec:
     the type's base, without llama.cpp's mixture; `leave_output` keeps output.weight as it is. `keep_split` writes as
     many shards as the source has. `prune_layers` are left out and the rest counted anew. `max_buffer_bytes` bounds what
     the engine holds of one tensor; `None` is its own bound, 8 GiB. `allow_requantize` takes a source that is quantized
-    already. `target` is the size that the rules were found for.
+    already. `target` is the size that the rules were found for, and `mix` how: no part of what is asked for.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -131,6 +131,7 @@ class QuantizeSpec:
     max_buffer_bytes: int | None = None
     imatrix: ImatrixFile | None = None
     target: TargetSpec | None = None
+    mix: Mix | None = None
 
     @property
     def parameters(self) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from slmkit.core import units
 from slmkit.errors import UsageError
@@ -69,6 +69,29 @@ class TargetSpec:
                 return int(self.value * n_params / 8)
             case _:
                 return int(source_bytes * (1 - self.value)) - beside_bytes
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How the types of a target's file were found: those that a tensor could get, and what was made as small as can be.
+
+    `expected_kld` is what that came to, in nats; with no other mix of the candidates could it be less than `bound_kld`.
+    """
+
+    objective: str
+    candidates: tuple[str, ...]
+    expected_kld: float
+    bound_kld: float
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """For the provenance."""
+        return {"objective": self.objective, "candidates": list(self.candidates)}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the file by it."""
+        return {"expected_kld": self.expected_kld, "bound_kld": self.bound_kld}
 
 
 @dataclass(frozen=True)

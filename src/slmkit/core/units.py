@@ -98,8 +98,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def elapsed(seconds: float) -> str:
+    """`84.2 ms`, `1.31 s`, `3 min 05 s`."""
+    return milliseconds(seconds * 1e9) if seconds < 60 else duration(seconds)
+
+
 def parameter(value: object) -> str:
     """A parameter of a provenance. Of rules for single tensors, of which there may be one for each, only how many."""
     if isinstance(value, list) and any(isinstance(item, list) for item in value):
         return f"{len(value)} (--json shows them)"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return str(value)

@@ -102,7 +102,7 @@ def _joined(row: BenchRow, other: BenchRow) -> BenchRow:
 
 def _host(record: Mapping[str, Any]) -> dict[str, Any]:
     gpu = record.get("gpu_info")
-    return {"cpu": record["cpu_info"], **({"gpu": gpu} if gpu else {})}
+    return {"cpu": str(record["cpu_info"]), **({"gpu": str(gpu)} if gpu else {})}
 
 
 def _build(record: Mapping[str, Any]) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _build(record: Mapping[str, Any]) -> dict[str, str]:
     return {
         "engine": SOURCE,
         "llama.cpp": f"{record.get('build_number', 0)} {record['build_commit']}",
-        **({"backends": backends} if backends else {}),
+        **({"backends": str(backends)} if backends else {}),
         **chosen,
     }
 
@@ -132,7 +132,7 @@ def _row(record: Mapping[str, Any]) -> tuple[BenchRow, str]:
         samples = tuple(int(ns) for ns in record["samples_ns"])
         test = "pg" if both else "pp" if n_prompt else "tg"
         name = _MODEL.findall(str(record["model_filename"]))[0] or str(record.get("model_type", "model"))
-        size_bytes = int(record["model_size"])
+        size_bytes, n_params = int(record["model_size"]), int(record.get("model_n_params") or 0)
         spec = BenchSpec(
             n_prompt=0 if both else n_prompt,
             n_gen=0 if both else n_gen,
@@ -151,7 +151,7 @@ def _row(record: Mapping[str, Any]) -> tuple[BenchRow, str]:
         )
     except KeyError as error:
         raise FormatError(f"measurement {number} of llama-bench has no {error.args[0]!r}") from error
-    except (TypeError, ValueError, UsageError) as error:
+    except (OverflowError, TypeError, ValueError, UsageError) as error:
         raise FormatError(f"measurement {number} of llama-bench: {error}") from error
     if any(ns <= 0 for ns in samples):
         raise FormatError(f"measurement {number} of llama-bench has a sample that took no time at all")
@@ -161,7 +161,7 @@ def _row(record: Mapping[str, Any]) -> tuple[BenchRow, str]:
         size_bytes=size_bytes,
         spec=spec,
         blocks=(_block(test, samples),),
-        n_params=int(record["model_n_params"]) if record.get("model_n_params") else None,
+        n_params=n_params or None,
     )
     return row, test
 

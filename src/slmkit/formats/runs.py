@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from slmkit.core.bench import SCHEMA, BenchRun
 from slmkit.errors import FormatError, UsageError
 from slmkit.formats import llama_bench
+from slmkit.formats.shape import misfit
 
 EXPECTED = (
     "expected the JSON of `slmkit bench --json` or `slmkit runs export`, or of `llama-bench -o json` or `-o jsonl`"
@@ -38,12 +38,12 @@ def plain(run: BenchRun) -> dict[str, Any]:
 
 
 def moment(run: BenchRun) -> datetime:
-    """When it was made; raises `FormatError`."""
+    """When it was made, in UTC; raises `FormatError`."""
     try:
         when = datetime.fromisoformat(run.created)
-    except (TypeError, ValueError) as error:
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC)
+    except (OverflowError, TypeError, ValueError) as error:
         raise FormatError(f"`created` is {run.created!r}: a time is wanted") from error
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _documents(content: bytes) -> list[Any]:
@@ -75,7 +75,7 @@ def _run(document: Any) -> BenchRun:
         run = BenchRun.from_document(document)
     except KeyError as error:
         raise FormatError(f"a bench run without {error.args[0]!r}") from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise FormatError(f"a bench run with something else in it: {error}") from error
     except UsageError as error:
         raise FormatError(f"a bench run with settings that cannot be: {error}") from error
@@ -85,11 +85,10 @@ def _run(document: Any) -> BenchRun:
 
 def _check(run: BenchRun) -> None:
     """What is computed from a run must not fall over what is in it."""
-    for name, value in (("host", run.host), ("build", run.build), ("machine", run.machine)):
-        if not isinstance(value, Mapping):
-            raise FormatError(f"`{name}` is {value!r}: an object is wanted")
+    if wrong := misfit(run, BenchRun, "run"):
+        raise FormatError(f"a bench run whose {wrong.removeprefix('run.')} is not what it should be")
+    if not run.rows:
+        raise FormatError("a bench run without rows")
     for row in run.rows:
-        if not isinstance(row.ref, str) or not isinstance(row.digest, str) or not isinstance(row.size_bytes, int):
-            raise FormatError("a row without a model's name, digest and size")
         if any(ns <= 0 for test in ("pp", "tg", "pg", "ttft", "itl") for ns in row.samples(test)):
             raise FormatError(f"a sample of {row.ref} took no time at all")

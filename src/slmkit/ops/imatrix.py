@@ -57,10 +57,11 @@ def imatrix(
             here.state.unlink(missing_ok=True)
         elif found := _there(source, calibration, registry, n_chunks):  # who had the lock has made it
             return ImatrixReport(source, found, fresh=False)
-        with atomic.partial(here.target) as temporary:
+        with atomic.staged(here.target) as folder:
+            made = folder / here.target.name
             result = collect(
                 source.path,
-                temporary,
+                made,
                 calibration,
                 state=here.state,
                 subject=subject,
@@ -68,39 +69,38 @@ def imatrix(
                 n_threads=threads,
                 progress=progress,
             )
-            file = File(here.target.name, temporary.stat().st_size, atomic.sha256(temporary))
-            here.manifest.unlink(missing_ok=True)  # an old one must not describe the new file for even a moment
-        artifact = Artifact(
-            model=source.model,
-            variant=name,
-            root=here.target.parent,
-            files=(file,),
-            owned=True,
-            provenance=Provenance(
-                "imatrix",
-                repo=source.provenance.repo,
-                commit=source.provenance.commit,
-                parents=(source.digest,),
-                parameters={
-                    "text": calibration.name,
-                    "text_sha256": calibration.sha256,
-                    "n_chunks": n_chunks,
-                    "chunk_size": CHUNK_TOKENS,
-                    "source": source.ref,
-                    "n_threads": threads,
+            file = File(here.target.name, made.stat().st_size, atomic.sha256(made))
+            artifact = Artifact(
+                model=source.model,
+                variant=name,
+                root=here.target.parent,
+                files=(file,),
+                owned=True,
+                provenance=Provenance(
+                    "imatrix",
+                    repo=source.provenance.repo,
+                    commit=source.provenance.commit,
+                    parents=(source.digest,),
+                    parameters={
+                        "text": calibration.name,
+                        "text_sha256": calibration.sha256,
+                        "n_chunks": n_chunks,
+                        "chunk_size": CHUNK_TOKENS,
+                        "source": source.ref,
+                        "n_threads": threads,
+                    },
+                    tools={"slmkit": __version__, **result.build},
+                ),
+                created=now(),
+                facts={
+                    "n_tokens": result.n_tokens,
+                    "n_chunks": result.n_chunks,
+                    "n_entries": result.n_entries,
+                    "reason": result.reason,
+                    "moved": list(result.moved),
                 },
-                tools={"slmkit": __version__, **result.build},
-            ),
-            created=now(),
-            facts={
-                "n_tokens": result.n_tokens,
-                "n_chunks": result.n_chunks,
-                "n_entries": result.n_entries,
-                "reason": result.reason,
-                "moved": list(result.moved),
-            },
-        )
-        imatrices.publish(registry, artifact)
+            )
+            imatrices.publish(registry, artifact, folder)
     return ImatrixReport(source, artifact, fresh=True)
 
 

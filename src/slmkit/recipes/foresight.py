@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.convert import ConvertSpec
-from slmkit.core.quant import FLOATS, QuantType
+from slmkit.core.quant import FLOATS, QuantType, canonical
 from slmkit.core.refs import ModelRef
 from slmkit.errors import HubFileNotFoundError, NotInRegistryError, UsageError
 from slmkit.ops import adopt, locate
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from slmkit.core.plan import ModelPlan
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.convert.unread import Unread
+    from slmkit.ops.inspect import Inspection
     from slmkit.ops.plan import PlanSource
 
 
@@ -53,6 +54,40 @@ def plan(
     require_engine()  # before anything is asked of the Hub
     source = _plan_source(locate.expand(ref), session)
     return plan_op(source, types, session.progress, n_ctx=n_ctx, cache_types=cache_types, ram_bytes=ram_bytes)
+
+
+def inspect(ref: ModelRef, session: Session) -> Inspection:
+    """What the GGUF of a reference truly is; of a checkpoint, what the float type that it names (by default F16) would
+    be. Of the Hub's only headers are asked for, and no engine is needed.
+    """
+    from slmkit.ops.inspect import inspect as inspect_op
+
+    ref = locate.expand(ref)
+    if not _is_unmade(ref, session.registry):
+        return inspect_op(locate.gguf(ref, session.registry, session.progress))
+    from slmkit.formats.gguf.hollow import Hollow
+    from slmkit.ops.inspect import inspect_unmade
+
+    outtype = canonical(ref.variant or DEFAULT_FLOAT)
+    with unread(ref, session) as source:
+        found = source.plan(outtype=outtype.lower(), progress=session.progress)
+    return inspect_unmade(
+        Hollow(found.metadata, found.entries()),
+        f"{source.model_id.rpartition('/')[2]}-{outtype}.gguf",
+        source.ref,
+        known=found.generated,
+        remarks=found.remarks,
+    )
+
+
+def _is_unmade(ref: ModelRef, registry: Registry) -> bool:
+    """Whether it names a checkpoint, or what is made of one by converting and is not here."""
+    if ref.kind == "path":
+        return Path(ref.name).expanduser().is_dir()
+    if ref.variant is None:
+        return all(artifact.is_checkpoint for artifact in registry.artifacts(ref.model))
+    is_known = registry.find(ref.model, ref.variant) or locate.dropped_of(ref, registry)
+    return canonical(ref.variant) in FLOATS and not is_known
 
 
 @contextmanager

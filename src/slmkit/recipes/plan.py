@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
@@ -12,21 +11,12 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineError, SlmkitError
 from slmkit.hub import bundled
 from slmkit.ops import compare, locate
+from slmkit.recipes.making import Step, make_steps
 from slmkit.recipes.schema import Recipe, RecipeModel
-from slmkit.recipes.verbs import Session, best_float
-from slmkit.registry.store import Registry, is_current
+from slmkit.recipes.verbs import Session
+from slmkit.registry.store import Registry
 
 BUNDLED_ORG = "bundled"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One verb on one item. `why` says what makes it necessary, or why not."""
-
-    verb: str
-    ref: str
-    to_do: bool
-    why: str
 
 
 def plan(recipe: Recipe, session: Session) -> tuple[Step, ...]:
@@ -40,7 +30,7 @@ def plan(recipe: Recipe, session: Session) -> tuple[Step, ...]:
             steps.append(Step("pull", str(model.ref), True, f"will fail: {error.message}"))
             continue
         steps.append(_source_step(model, ref, source))
-        steps += _make_steps(model, ref, source, session.registry)
+        steps += make_steps(model, ref, source, session)
     if recipe.bench is not None:
         build = _build()
         steps += [_bench_step(step, recipe.bench, build, session.registry) for step in steps if _makes_gguf(step)]
@@ -72,28 +62,6 @@ def _source_step(model: RecipeModel, ref: ModelRef, source: Artifact | None) -> 
     if source is None:
         return Step("pull", ref.model, True, "not here yet")
     return Step("pull", ref.model, False, "here already")
-
-
-def _make_steps(model: RecipeModel, ref: ModelRef, source: Artifact | None, registry: Registry) -> list[Step]:
-    steps = []
-    name = source.model if source else ref.model
-    file = source if source and not source.is_checkpoint else None  # a GGUF that a path names is quantized itself
-    base = file or best_float(name, source, registry)
-    if base and not model.convert.is_met_by(base):
-        base = None
-    for quant in model.types:
-        verb, parent = ("convert", source) if quant.is_float and not file else ("quantize", base)
-        found = file if file and quant.name == file.variant else registry.find(name, quant.name)
-        if found is None:
-            step = Step(verb, f"{name}:{quant}", True, "not made yet")
-        elif found != base and (parent is None or not is_current(found, parent.digest)):
-            step = Step(verb, f"{name}:{quant}", True, "made from other bytes, or damaged")
-        elif quant.is_float and not model.convert.is_met_by(found):
-            step = Step(verb, f"{name}:{quant}", True, "converted in another way than the recipe's")
-        else:
-            step = Step(verb, f"{name}:{quant}", False, "made already")
-        steps.append(step)
-    return steps
 
 
 def _makes_gguf(step: Step) -> bool:

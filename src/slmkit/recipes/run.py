@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slmkit.backends.llamacpp import engine
@@ -9,6 +10,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRun
 from slmkit.core.compare import Comparison
 from slmkit.core.quant import QuantType
+from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, SlmkitError
 from slmkit.hub import bundled
 from slmkit.ops import bench as bench_op
@@ -16,7 +18,9 @@ from slmkit.ops import compare as compare_op
 from slmkit.ops import locate
 from slmkit.recipes import verbs
 from slmkit.recipes.plan import effective_ref
+from slmkit.recipes.quantize_table import Quantizing
 from slmkit.recipes.schema import Recipe, RecipeModel
+from slmkit.recipes.target import quantize_to_target
 from slmkit.recipes.verbs import Session
 
 
@@ -79,19 +83,67 @@ def _make(model: RecipeModel, session: Session, failures: list[ItemFailure]) -> 
     except SlmkitError as error:
         failures.append(ItemFailure.of(f"{model.ref}", error))
         return []
-    made: list[Artifact] = []
+    made: dict[QuantType, Artifact] = {}
+    how = model.quantize
 
     def failed(quant: QuantType, error: SlmkitError) -> None:
         failures.append(ItemFailure.of(f"{ref}:{quant}", error))
 
+    def make(types: Sequence[QuantType], how: Quantizing) -> None:
+        reports = verbs.quantize(
+            ref,
+            types,
+            session,
+            spec=how.spec,
+            name=how.name,
+            strict_share=how.strict_share,
+            imatrix=how.imatrix_of_types,
+            convert_spec=model.convert,
+            may_replace=True,
+            on_failure=failed,
+        )
+        made.update({report.quant: report.artifact for report in reports})
+
     try:
-        reports = verbs.quantize(ref, model.types, session, convert_spec=model.convert, on_failure=failed)
-        made += [report.artifact for report in reports]
+        if how == Quantizing() and model.types:
+            make(model.types, how)
+        else:
+            for types, options in ((model.floats, Quantizing()), (model.quantized, how)):
+                if types:
+                    make(types, options)
     except EngineMissingError:
         raise
     except SlmkitError as error:  # there is nothing to quantize from
         failures.append(ItemFailure.of(f"{ref}", error))
-    return made
+        return _in_order(model, made)
+    return [*_in_order(model, made), *_mix(model, ref, session, failures)]
+
+
+def _in_order(model: RecipeModel, made: Mapping[QuantType, Artifact]) -> list[Artifact]:
+    return [made[quant] for quant in model.types if quant in made]
+
+
+def _mix(model: RecipeModel, ref: ModelRef, session: Session, failures: list[ItemFailure]) -> list[Artifact]:
+    """What the model's target asks for."""
+    if model.target is None:
+        return []
+    how = model.quantize
+    try:
+        report = quantize_to_target(
+            ref,
+            model.target,
+            session,
+            name=how.name,
+            imatrix=how.imatrix_of_target,
+            convert_spec=model.convert,
+            may_replace=True,
+        )
+    except EngineMissingError:
+        raise
+    except SlmkitError as error:
+        failures.append(ItemFailure.of(f"{ref} at {model.target}", error))
+        return []
+    return [report.artifact]
 
 
 def _restore_bundled(model: RecipeModel, session: Session) -> None:

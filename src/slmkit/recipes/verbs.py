@@ -16,8 +16,9 @@ from slmkit.core.progress import Progress
 from slmkit.core.quant import FLOATS, QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
-from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
+from slmkit.errors import ChangedError, EngineMissingError, FormatError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
+from slmkit.recipes.spared import known_imatrix, spared
 from slmkit.registry import atomic, imatrices, paths
 from slmkit.registry.store import Registry, is_current, is_whole
 
@@ -126,11 +127,13 @@ def quantize(
     imatrix: Path | Literal["auto"] | None = None,
     convert_spec: ConvertSpec | None = None,
     force: bool = False,
+    may_replace: bool = False,
     n_threads: int | None = None,
     on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
 ) -> Generator[QuantizeReport]:
     """Make each type as `spec` says, several at the same time, pulling and converting (as `convert_spec` says) first
-    where that is missing; yields them in the order of `types`. See `ops.quantize` for the rest.
+    where that is missing and there is anything to make; yields them in the order of `types`. See `ops.quantize` for the
+    rest.
 
     `imatrix` is the file of an importance matrix, or `auto` for the newest of the source; it is collected first where
     there is none. Float types do without.
@@ -142,6 +145,10 @@ def quantize(
     if not types:
         raise UsageError("no type given", hint="say which: `slmkit quantize REF -t Q4_0`")
     spec = spec or QuantizeSpec()
+    if not force and strict_share is None:
+        here = spared(ref, types, session, spec=spec, name=name, imatrix=imatrix, convert_spec=convert_spec)
+        if here:
+            return (report for report in here)
     source = float_source(ref, session, convert_spec)
     floats: dict[QuantType, QuantizeReport | None] = {}
     for quant in types if not spec.parameters and name is None else ():
@@ -160,6 +167,7 @@ def quantize(
         name=name,
         strict_share=strict_share,
         force=force,
+        may_replace=may_replace,
         n_threads=n_threads,
         on_failure=on_failure,
     )
@@ -173,17 +181,12 @@ def imatrix_file(
     from slmkit.ops import corpora
     from slmkit.ops import imatrix as imatrix_op
 
-    if wanted != "auto":
-        path = wanted.expanduser().absolute()
-        if not path.is_file():
-            raise UsageError(f"no such file: {path}", hint="`--imatrix auto` makes an importance matrix")
-        return ImatrixFile(path.name, path, f"sha256:{atomic.sha256(path)}")
-    found = imatrices.newest(session.registry, source)
-    if found is None:
-        session.progress.say(f"no importance matrix of {source.ref} yet: collecting it first")
-        found = imatrix_op.imatrix(
-            source, corpora.corpus(), session.registry, session.progress, n_threads=n_threads
-        ).artifact
+    known = known_imatrix(wanted, source, session.registry)
+    if known is not None:
+        return known
+    session.progress.say(f"no importance matrix of {source.ref} yet: collecting it first")
+    text = corpora.corpus()
+    found = imatrix_op.imatrix(source, text, session.registry, session.progress, n_threads=n_threads).artifact
     return ImatrixFile(found.variant or "", found.path, found.digest)
 
 
@@ -332,12 +335,28 @@ def bench(
     resume: bool = False,
     min_ram: bool = False,
 ) -> BenchRun:
-    """Measure every GGUF that the references name, under each spec."""
+    """Measure every GGUF that the references name, under each spec; a file that is damaged becomes a row."""
+    from slmkit.core.bench import BenchRow, Failure
     from slmkit.ops import bench as bench_op
 
-    found = artifacts(refs, session)
-    effort = effort or bench_op.Effort()
-    return bench_op.bench(found, specs, session.registry, session.progress, effort, resume=resume, min_ram=min_ram)
+    found: dict[str, Artifact] = {}
+    unreadable: list[BenchRow] = []
+    for ref in refs:
+        try:
+            found |= {artifact.digest: artifact for artifact in locate.ggufs(ref, session.registry, session.progress)}
+        except (FormatError, ChangedError) as error:
+            failure = Failure(error.code, error.message, error.hint)
+            unreadable.append(BenchRow(str(ref), "", 0, specs[0], failure=failure))
+    return bench_op.bench(
+        list(found.values()),
+        specs,
+        session.registry,
+        session.progress,
+        effort or bench_op.Effort(),
+        resume=resume,
+        min_ram=min_ram,
+        unreadable=unreadable,
+    )
 
 
 def artifacts(refs: Sequence[ModelRef], session: Session) -> list[Artifact]:

@@ -11,7 +11,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.formats.gguf.header import read_header
 from slmkit.registry import atomic, manifests, paths
-from slmkit.registry.store import Registry, is_current
+from slmkit.registry.store import Registry, appear, is_current
 
 UNFINISHED = ".unfinished-"
 _SUFFIX = ".gguf"
@@ -71,9 +71,12 @@ def locked(registry: Registry, model: str, waiting: Progress) -> Iterator[None]:
         yield
 
 
-def publish(registry: Registry, artifact: Artifact) -> None:
-    """Make it known, its file being in place; what an unfinished run saved is no longer needed."""
+def publish(registry: Registry, artifact: Artifact, staged: Path) -> None:
+    """Make it known, its file waiting in the folder `staged`; what an unfinished run saved is no longer needed.
+
+    Raises `DiskFullError`; an earlier one of the name is then untouched.
+    """
     assert artifact.variant is not None
     here = place(registry, artifact.model, artifact.variant)
-    manifests.write(here.manifest, artifact)
+    appear(artifact, here.manifest, staged)
     here.state.unlink(missing_ok=True)

@@ -52,6 +52,46 @@ def is_current(artifact: Artifact, source_digest: str) -> bool:
     return source_digest in artifact.provenance.parents and is_whole(artifact)
 
 
+def appear(artifact: Artifact, manifest: Path, staged: Path | None) -> None:
+    """Make an artifact known by its manifest; its files are in place, or wait under their names in the folder `staged`.
+
+    All that can fail for want of room is done before, and no manifest describes other bytes for even a moment.
+
+    Raises `DiskFullError`; what was there before is then untouched.
+    """
+    try:
+        with atomic.partial(manifest) as temporary:
+            temporary.write_text(manifests.text(artifact, manifest.parent), encoding="utf-8")
+            if staged is not None:
+                for path in (temporary, *staged.iterdir()):
+                    atomic.flush(path)  # from here on only names change, which needs no room
+                _place(staged, artifact, manifest)
+    except OSError as error:
+        if is_disk_full(error):
+            raise atomic.disk_full(manifest) from error
+        raise
+
+
+def _place(staged: Path, artifact: Artifact, manifest: Path) -> None:
+    """Move the files to where they belong; the old manifest is out of the way while they are not what it says."""
+    try:
+        before = manifests.read(manifest) if manifest.is_file() else None
+    except RegistryError:  # damaged: it says nothing about any file
+        before = None
+    if before is not None and before.files == artifact.files:
+        atomic.place(staged, artifact.root)
+        return
+    with atomic.scratch(manifest.parent) as aside:
+        if manifest.is_file():
+            manifest.replace(aside / manifest.name)
+        try:
+            atomic.place(staged, artifact.root)
+        except BaseException:  # Ctrl-C, too
+            if before is not None and is_whole(before):
+                (aside / manifest.name).replace(manifest)
+            raise
+
+
 class Registry:
     """All artifacts below one `SLMKIT_HOME`. Any number of readers; one writer for a model at a time."""
 
@@ -85,18 +125,7 @@ class Registry:
 
         Raises `DiskFullError`; what was registered before is then untouched.
         """
-        manifest = paths.manifest_path(self.home, artifact.model, artifact.variant)
-        try:
-            with atomic.partial(manifest) as temporary:
-                temporary.write_text(manifests.text(artifact, manifest.parent), encoding="utf-8")
-                if staged is not None:
-                    for path in (temporary, *staged.iterdir()):
-                        atomic.flush(path)  # from here on only names change, which needs no room
-                    self._place(staged, artifact, manifest)
-        except OSError as error:
-            if is_disk_full(error):
-                raise atomic.disk_full(manifest) from error
-            raise
+        appear(artifact, paths.manifest_path(self.home, artifact.model, artifact.variant), staged)
         dropped.forget(self.home, artifact.model, artifact.variant)
         if artifact.owned and artifact.variant is not None:
             whole = paths.gguf_path(self.home, artifact.model, artifact.variant)
@@ -105,25 +134,6 @@ class Registry:
                 match = SHARD.fullmatch(path.name)
                 if path == whole or (match and match["prefix"] == whole.stem):
                     path.unlink(missing_ok=True)
-
-    def _place(self, staged: Path, artifact: Artifact, manifest: Path) -> None:
-        """Move the files to where they belong; the old manifest is out of the way while they are not what it says."""
-        try:
-            before = manifests.read(manifest) if manifest.is_file() else None
-        except RegistryError:  # damaged: it says nothing about any file
-            before = None
-        if before is not None and before.files == artifact.files:
-            atomic.place(staged, artifact.root)
-            return
-        with atomic.scratch(manifest.parent) as aside:
-            if manifest.is_file():
-                manifest.replace(aside / manifest.name)
-            try:
-                atomic.place(staged, artifact.root)
-            except BaseException:  # Ctrl-C, too
-                if before is not None and is_whole(before):
-                    (aside / manifest.name).replace(manifest)
-                raise
 
     @contextmanager
     def locked(self, model: str, waiting: Progress | None = None) -> Iterator[None]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from slmkit.core import stats
 from slmkit.core.bench import BenchRow, BenchRun
 from slmkit.errors import UsageError
 from slmkit.formats.llama_bench import DEFAULTS, FLASH_ATTN
+from slmkit.formats.runs import moment
 
 FIELDS = {
     "build_commit": "TEXT",
@@ -134,12 +134,12 @@ def _engine(run: BenchRun) -> dict[str, Any]:
     backends = run.build.get("backends") or ("CPU" if run.build.get("gpu") == "no" else "")
     return {
         "build_commit": commit[:7] if "unknown" not in commit else "",
-        "build_number": int(number) if number.isdigit() else 0,
-        "cpu_info": run.host.get("cpu") or "",
-        "gpu_info": run.host.get("gpu") or "",
+        "build_number": int(number) if number.isdecimal() else 0,
+        "cpu_info": str(run.host.get("cpu") or ""),
+        "gpu_info": str(run.host.get("gpu") or ""),
         "backends": backends,
         **{name: _typed(run.build.get(name), default) for name, default in DEFAULTS.items()},
-        "test_time": datetime.fromisoformat(run.created).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "test_time": moment(run).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
 
@@ -147,7 +147,9 @@ def _typed(text: str | None, default: Any) -> Any:
     """A setting as an import has kept it, in the type of its default."""
     if text is None:
         return default
-    return text == "True" if isinstance(default, bool) else int(text) if isinstance(default, int) else text
+    if isinstance(default, bool):
+        return text == "True"
+    return int(text) if isinstance(default, int) and text.isdecimal() else text
 
 
 def _settings(row: BenchRow) -> dict[str, Any]:

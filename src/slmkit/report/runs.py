@@ -30,23 +30,11 @@ def runs_table(listed: Sequence[Listed]) -> Table:
     return Table(tuple(columns), tuple(_listed_cells(found, hosts, speed) for found in listed), "runs")
 
 
-def run_table(stored: StoredRun) -> Table:
-    """The bench's own table; below it when, where and with what it was measured, and what is not right about rows."""
-    run = stored.run
-    table = bench_table(run)
-    facts = [
-        f"{stored.id}: {run.created}, measured by {run.source} {run.slmkit if run.source == 'slmkit' else ''}".rstrip()
-    ]
-    facts += [_facts("host", run.host), _facts("build", run.build)]
-    for settings in dict.fromkeys(_settings(row) for row in run.rows):
-        rows = [row.ref for row in run.rows if _settings(row) == settings]
-        facts.append(f"settings{'' if len(rows) == len(run.rows) else ' of ' + ', '.join(rows)}: {settings}")
-    facts += [
-        f"{row.ref}: {row.state}" + (f": {'; '.join(row.reasons)}" if row.reasons else "")
-        for row in run.rows
-        if not row.failure
-    ]
-    return replace(table, title=stored.id, notes=(*table.notes, *run.warnings, *facts))
+def run_table(*several: StoredRun, wide: bool = False) -> Table:
+    """The bench's own table, of several runs side by side; below it when, where and by what each was measured."""
+    table = bench_table(*(stored.run for stored in several), wide=wide)
+    facts = [fact for stored in several for fact in _origin(stored)]
+    return replace(table, title=" ".join(stored.id for stored in several), notes=(*table.notes, *facts))
 
 
 def diff_table(a: str, b: str, difference: RunsDiff) -> Table:
@@ -93,8 +81,10 @@ def _rate(row: BenchRow, test: str) -> Cell:
     return Cell(units.number(mean) + (f" ± {half * 100:.1f} %" if half is not None else ""), mean)
 
 
-def _settings(row: BenchRow) -> str:
-    return ", ".join(f"{key} {_plain(value)}" for key, value in row.spec.conditions().items() if value is not None)
+def _origin(stored: StoredRun) -> tuple[str, ...]:
+    run = stored.run
+    by = f"{run.source} {run.slmkit}".rstrip()
+    return (f"{stored.id}: {run.created}, by {by}", _facts("machine", run.host), _facts("engine", run.build))
 
 
 def _facts(name: str, values: Any) -> str:

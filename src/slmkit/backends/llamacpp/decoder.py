@@ -102,10 +102,12 @@ class Together(Decoder):
         self._batch = ll.llama_batch_init(max(n_batch, n_seqs), 0, 1)
 
     def clear(self) -> None:
+        """Forget all sequences' tokens."""
         super().clear()
         self._n_past = 0
 
     def prompt(self, tokens: Tokens) -> None:
+        """Decode it for each, in batches in which they follow each other; logits for the last token of each."""
         last = len(tokens) - 1
         parts = [(int(t), i, seq, i == last) for seq in range(self.n_seqs) for i, t in enumerate(tokens)]
         for start in range(0, len(parts), self._n_batch):
@@ -113,14 +115,17 @@ class Together(Decoder):
         self._n_past += len(tokens)
 
     def step(self, token: int) -> None:
+        """Decode one token of each, together."""
         self._decode([(token, 0, seq, True) for seq in range(self.n_seqs)])
         self._n_past += 1
 
     def save(self) -> State:
+        """The first one's: they are alike."""
         self._depth = self._n_past
         return super().save()
 
     def restore(self, state: State) -> None:
+        """Put it back into each."""
         for seq in range(self.n_seqs):
             if not ll.llama_state_seq_set_data(self._context, state, len(state), seq):
                 raise bindings.NativeError("llama.cpp cannot restore the context's state")

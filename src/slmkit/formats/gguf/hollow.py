@@ -16,7 +16,7 @@ from typing import Self
 from slmkit.errors import GgufError
 from slmkit.formats.gguf.header import GgufHeader, read_header, shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, QUANTIZATION_VERSION, ValueType
-from slmkit.formats.gguf.writer import Entry, Value, data_size, encode_header, file_size, string, u32
+from slmkit.formats.gguf.writer import LAYOUT, Entry, Value, data_size, encode_header, file_size, string, u32
 
 EMBEDDING = "token_embd.weight"
 _LOOKED_UP = ("per_layer_token_embd.weight", "position_embd.weight")
@@ -102,12 +102,21 @@ class Hollow:
         none = {"tokenizer.ggml.model": string("no_vocab"), f"{self.architecture}.vocab_size": u32(n_vocab)}
         return replace(self, metadata=kept | none)
 
-    def write(self, path: Path) -> None:
-        """Write it with a hole in the place of the data; `OSError` passes through."""
+    def write(self, path: Path, known: Mapping[str, bytes] | None = None) -> None:
+        """Write it with a hole in the place of the data, but for that of the tensors that are `known`; `OSError` passes
+        through.
+        """
+        known = known or {}
         before = encode_header(self.metadata, self.entries)
         with path.open("wb") as file:
             file.write(before)
-            file.truncate(len(before) + self.data_bytes)
+            place = len(before)
+            for entry in self.entries:
+                if entry.name in known:
+                    file.seek(place)
+                    file.write(known[entry.name])
+                place += LAYOUT.padded(entry.size_bytes)
+            file.truncate(place)
 
 
 def _without_outer_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -54,8 +54,10 @@ def bench(
     *,
     resume: bool = False,
     min_ram: bool = False,
+    unreadable: Sequence[BenchRow] = (),
 ) -> BenchRun:
-    """Measure each artifact under each spec, and save the run. One that fails becomes a row with its reason.
+    """Measure each artifact under each spec, and save the run. One that fails becomes a row with its reason, beside
+    those that were `unreadable` to begin with.
 
     The rows take turns, so that a machine whose speed drifts is unfair to none. What is finished when it is interrupted
     is kept: `resume` goes on with it. A row that something disturbed is measured once more in the end. With `min_ram`
@@ -63,7 +65,7 @@ def bench(
 
     Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure or to resume.
     """
-    if not artifacts:
+    if not artifacts and not unreadable:
         raise UsageError("nothing to bench", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
     child.require_engine()
     n_threads = probe.physical_cores()
@@ -76,7 +78,11 @@ def bench(
         machine = peaks.measure(n_threads)
         text = corpus().text
         with progress.task("bench", sum(_n_steps(cell, effort) for cell in cells), "steps") as task:
-            builds += _rounds(cells, effort, text, kept, task)
+            try:
+                builds += _rounds(cells, effort, text, kept, task)
+            except KeyboardInterrupt:
+                progress.say("what is measured is kept: the same command with `--resume` goes on")
+                raise
         rows = tuple(_settled(cell, effort) for cell in cells)
         if min_ram:
             rows = tuple(
@@ -86,7 +92,7 @@ def bench(
             created=now(),
             host=probe.host().document(),
             build=next(iter(builds), {}),
-            rows=rows,
+            rows=(*rows, *unreadable),
             slmkit=__version__,
             machine=asdict(machine) if machine else {},
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -54,8 +55,10 @@ def convert_artifact(
             if not force and (found := _there(source, variant, spec, registry, progress)):
                 return found  # who had the lock has made it
         with atomic.staged(final) as folder:
+            started = time.perf_counter()
             with unchanged(source):
                 files, facts, tools = _make(source, folder / final.name, resolved, spec, progress)
+            elapsed_s = round(time.perf_counter() - started, 3)
             verified = spec.verify and _works(folder / files[0].name, progress)
             artifact = Artifact(
                 model=source.model,
@@ -73,7 +76,7 @@ def convert_artifact(
                     notes=source.provenance.notes,
                 ),
                 created=now(),
-                facts={**facts, "verified": verified},
+                facts={**facts, "elapsed_s": elapsed_s, "verified": verified},
             )
             if target is None:
                 registry.publish(artifact, folder)

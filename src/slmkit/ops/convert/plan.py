@@ -19,7 +19,7 @@ from slmkit.ops.convert.metadata import ParamCounts, general_metadata
 from slmkit.ops.convert.shapes import check_shapes
 from slmkit.ops.convert.stored import read_weights
 from slmkit.ops.convert.ternary import Ternarized, Unpacked
-from slmkit.ops.convert.weights import Weights
+from slmkit.ops.convert.weights import Generated, Weights
 
 ConvertType = Literal["auto", "f16", "bf16", "f32", "q8_0", "tq1_0", "tq2_0"]
 TYPES: tuple[str, ...] = get_args(ConvertType)
@@ -66,6 +66,13 @@ class Plan:
         """The tensor table, for the planned or another output type."""
         wanted = (outtype or self.outtype).upper()
         return [Entry(t.name, t.weights.shape, choose_type(t.name, t.weights.shape, wanted)) for t in self.tensors]
+
+    @property
+    def generated(self) -> dict[str, bytes]:
+        """The data of tensors that are computed and no part of the checkpoint: factors of RoPE, in F32."""
+        return {
+            t.name: t.weights.values.astype("<f4").tobytes() for t in self.tensors if isinstance(t.weights, Generated)
+        }
 
     def size_bytes(self, outtype: str | None = None) -> int:
         """Of the whole file, exactly."""

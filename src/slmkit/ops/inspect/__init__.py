@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from slmkit.ops.inspect.pipeline import Inspection, inspect
+from slmkit.ops.inspect.pipeline import Inspection, inspect, inspect_unmade
 
-__all__ = ["Inspection", "inspect"]
+__all__ = ["Inspection", "inspect", "inspect_unmade"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slmkit.formats.gguf.hollow import Hollow
 from slmkit.formats.gguf.model import open_model
 from slmkit.ops.inspect.attention import Attention, read_attention
 from slmkit.ops.inspect.template import Template, read_templates
@@ -14,9 +17,13 @@ from slmkit.ops.inspect.weights import Weights, read_weights
 
 @dataclass(frozen=True)
 class Inspection:
-    """One model, with all its shards. `vocabulary` is `None` when the file has none."""
+    """One model, with all its shards. `vocabulary` is `None` when the file has none.
 
-    path: Path
+    `path` is `None` for a file that is not made: then it is what `checkpoint`, a reference, would become, and `remarks`
+    say what else should be known of that.
+    """
+
+    path: Path | None
     n_files: int
     size_bytes: int
     version: int
@@ -26,6 +33,8 @@ class Inspection:
     attention: Attention
     vocabulary: Vocabulary | None
     templates: tuple[Template, ...]
+    checkpoint: str | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -56,3 +65,16 @@ def inspect(path: Path) -> Inspection:
         vocabulary=vocabulary,
         templates=read_templates(metadata, vocabulary),
     )
+
+
+def inspect_unmade(
+    hollow: Hollow, name: str, checkpoint: str, *, known: Mapping[str, bytes], remarks: tuple[str, ...] = ()
+) -> Inspection:
+    """The same of the file `name` that `checkpoint` would become; `known` has the data of those tensors that are read.
+
+    Raises `OSError` when there is no room for its header.
+    """
+    with tempfile.TemporaryDirectory(prefix="slmkit-") as folder:
+        path = Path(folder) / name
+        hollow.write(path, known)
+        return replace(inspect(path), path=None, checkpoint=checkpoint, remarks=remarks)

@@ -60,7 +60,9 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
                 children=children,
             )
         made = sorted(folder.iterdir())
-        facts = {**gguf_facts(made[0]), **_label(quant, made, result)}
+        facts = {**gguf_facts(made[0]), **_label(quant, made, result), "elapsed_s": round(result.elapsed_ns / 1e9, 3)}
+        if order.spec.mix:
+            facts |= order.spec.mix.facts
         if order.spec.allow_requantize:
             facts["requantized_from"] = source.variant
         artifact = Artifact(
@@ -79,6 +81,7 @@ def make(order: Order, n_threads: int, registry: Registry, progress: Progress, c
                     "source": source.ref,
                     "n_threads": n_threads,
                     **order.spec.parameters,
+                    **(order.spec.mix.parameters if order.spec.mix else {}),
                 },
                 tools={"slmkit": __version__, **result.build},
                 notes=source.provenance.notes,

@@ -33,6 +33,7 @@ def quantize(
     name: str | None = None,
     strict_share: float | None = None,
     force: bool = False,
+    may_replace: bool = False,
     n_threads: int | None = None,
     on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
 ) -> Generator[QuantizeReport]:
@@ -40,7 +41,8 @@ def quantize(
     loaded and has decoded tokens.
 
     What is there already, made from these bytes and as `spec` says, is not made again without `force`. The variant is
-    `core.quantize.variant_name`. A type of which more than `strict_share` of the parameters would fall back to another
+    `core.quantize.variant_name`; one of that name that was made in another way is in the way without `force` or
+    `may_replace`. A type of which more than `strict_share` of the parameters would fall back to another
     is refused by `VerdictError`. With `on_failure` a type that cannot be made is told there, and the others still are.
     Another process that works on the model is waited for.
 
@@ -53,7 +55,7 @@ def quantize(
     spec = source_files.fitting(spec, source)
     tensors = source_files.tensors_of(source)
     source_files.check(source, types, spec, tensors)
-    orders = {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
+    orders = _orders(source, types, spec, name)
     there = {} if force else _there(orders, registry)
     if len(there) == len(orders) and strict_share is None:  # a promise is looked at even when there is nothing to do
         yield from (QuantizeReport(quant, source, there[quant], fresh=False) for quant in types)
@@ -63,7 +65,7 @@ def quantize(
         importance.check(source, spec, tensors, progress)
         there = {} if force else _there(orders, registry)  # who had the lock may have made them
         todo = {quant: order for quant, order in orders.items() if quant not in there}
-        refused = _strangers(todo, registry, force)
+        refused = _strangers(todo, registry, force or may_replace)
         refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec)
         if strict_share is not None:
             refused |= refusals(source, types, spec, tensors, strict_share)
@@ -96,6 +98,23 @@ def quantize(
             workers.shutdown(cancel_futures=True)
 
 
+def made_already(
+    source: Artifact, types: Sequence[QuantType], registry: Registry, *, spec: QuantizeSpec, name: str | None
+) -> list[QuantizeReport]:
+    """All of `types`, when `quantize` would make none of them; else none. The files of `source` may be gone."""
+    orders = _orders(source, types, source_files.fitting(spec, source), name)
+    there = _there(orders, registry)
+    if len(there) < len(orders):
+        return []
+    return [QuantizeReport(quant, source, there[quant], fresh=False) for quant in orders]
+
+
+def _orders(
+    source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, name: str | None
+) -> dict[QuantType, Order]:
+    return {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
+
+
 def _result(future: Future[Artifact]) -> Artifact:
     """Its result, waited for in short turns: a Ctrl-C that comes as one begins is noticed at its end only."""
     while True:
@@ -108,10 +127,11 @@ def _result(future: Future[Artifact]) -> Artifact:
 def _there(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, Artifact]:
     """What need not be made: current, and made as asked."""
     found = {quant: registry.find_current(order.source, order.variant) for quant, order in orders.items()}
-    return {quant: made for quant, made in found.items() if made and _is_as_asked(made, orders[quant].spec)}
+    return {quant: made for quant, made in found.items() if made and is_as_asked(made, orders[quant].spec)}
 
 
-def _is_as_asked(made: Artifact, spec: QuantizeSpec) -> bool:
+def is_as_asked(made: Artifact, spec: QuantizeSpec) -> bool:
+    """Whether a quant was made as `spec` says, with the very importance matrix that is there now."""
     imatrix = spec.imatrix
     return spec.is_met_by(made) and (imatrix is None or imatrix.digest in made.provenance.parents)
 

@@ -15,6 +15,9 @@ import re
 
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 
+OBJECTIVE = "expected KL divergence, linear in relative errors (arXiv:2411.17525)"
+"""What a mix is chosen by; the numbers below belong to the version of slmkit."""
+
 LAYER_COEFFICIENTS = {
     "attn_q": 0.9,
     "attn_k": 1.3,

@@ -13,7 +13,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec
-from slmkit.core.target import Option, TargetSpec
+from slmkit.core.target import Mix, Option, TargetSpec
 from slmkit.errors import EngineError, UsageError
 from slmkit.formats.gguf.header import GgufHeader, read_header, shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
@@ -21,9 +21,9 @@ from slmkit.formats.gguf.writer import Layout
 from slmkit.formats.imatrix import read as read_imatrix
 from slmkit.host.probe import physical_cores
 from slmkit.ops.target.allocate import allocate
-from slmkit.ops.target.candidates import candidates
+from slmkit.ops.target.candidates import TYPES, candidates
 from slmkit.ops.target.measure import measure
-from slmkit.ops.target.objective import expected_kld
+from slmkit.ops.target.objective import OBJECTIVE, expected_kld
 from slmkit.ops.target.rules import rules
 from slmkit.registry.store import Registry, is_current
 
@@ -33,15 +33,12 @@ _ADDED_BYTES = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """How to reach the target: a type for the whole file and rules for its tensors. `expected_kld` is what the errors
-    add up to, in nats; with no other mix of the candidates could they add up to less than `bound_kld`.
-    """
+    """How to reach the target: a type for the whole file, and rules for its tensors that make the mix."""
 
     quant: QuantType
     spec: QuantizeSpec
     types: Mapping[str, str]
-    expected_kld: float
-    bound_kld: float
+    mix: Mix
 
 
 def plan(
@@ -72,9 +69,10 @@ def plan(
     found = allocate(options, budget)
     chosen = {p.tensor.name: o[i].type for p, o, i in zip(probes, options, found.chosen, strict=True)}
     quant = _commonest(chosen, probes)
-    spec = QuantizeSpec(rules=rules(chosen), imatrix=imatrix, target=target)
+    mix = Mix(OBJECTIVE, TYPES, found.error, found.bound)
+    spec = QuantizeSpec(rules=rules(chosen), imatrix=imatrix, target=target, mix=mix)
     _check(source, quant, spec, chosen)
-    return Plan(quant, spec, chosen, found.error, found.bound)
+    return Plan(quant, spec, chosen, mix)
 
 
 def find(source: Artifact, target: TargetSpec, registry: Registry, imatrix: ImatrixFile | None) -> Artifact | None:

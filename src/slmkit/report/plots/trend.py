@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ from slmkit.core import stats
 from slmkit.core.bench import BenchRow, BenchRun
 from slmkit.core.history import Listed, conditions, host_name, label_of
 from slmkit.errors import UsageError
-from slmkit.report.plots.figure import check_plot, figure, save
+from slmkit.formats.runs import moment
+from slmkit.report.plots.figure import COLOURS, check_plot, figure, save
 
-MOST_LINES = 8
+MOST_LINES = len(COLOURS)
 _TITLES = {"pp": "prompt", "tg": "generation", "pg": "prompt and generation"}
 Point = tuple[BenchRun, BenchRow]
 
@@ -25,7 +25,7 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
     """
     check_plot(path)
     lines: dict[tuple[Any, ...], list[Point]] = {}
-    for found in sorted(listed, key=lambda found: _when(found.stored.run)):
+    for found in sorted(listed, key=lambda found: moment(found.stored.run)):
         for row in found.rows:
             if row.failure is None:
                 lines.setdefault(conditions(found.stored.run, row), []).append((found.stored.run, row))
@@ -37,9 +37,9 @@ def trend(listed: Sequence[Listed], path: Path) -> None:
             f"{len(lines)} models, settings and machines: at most {MOST_LINES} can be told apart",
             hint="look for fewer: `--model`, `--quant`, `--host`",
         )
+    drawn, panels = figure(8, 1 + 3 * len(tests), n_panels=len(tests))
     from matplotlib import dates
 
-    drawn, panels = figure(8, 1 + 3 * len(tests), n_panels=len(tests))
     names = _names(list(lines.values()))
     for test, axes in zip(tests, panels, strict=True):
         for name, points in zip(names, lines.values(), strict=True):
@@ -60,7 +60,7 @@ def _draw(axes: Any, test: str, name: str, points: Sequence[Point]) -> None:
     means = [stats.mean(rates) or 0.0 for _, rates in measured]
     intervals = [stats.interval(rates) or (mean, mean) for (_, rates), mean in zip(measured, means, strict=True)]
     errors = [[max(0.0, mean - low), max(0.0, high - mean)] for mean, (low, high) in zip(means, intervals, strict=True)]
-    times = [_when(run) for run, _ in measured]
+    times = [moment(run) for run, _ in measured]
     drawn = axes.errorbar(
         times, means, yerr=list(zip(*errors, strict=True)), fmt="o-", capsize=3, markersize=4, label=name
     )
@@ -83,8 +83,3 @@ def _names(lines: Sequence[Sequence[Point]]) -> list[str]:
         ", ".join([label_of(points[0][1].ref), *(f"{key} {values[key]}" for key in varying)])
         for points, values in zip(lines, every, strict=True)
     ]
-
-
-def _when(run: BenchRun) -> datetime:
-    when = datetime.fromisoformat(run.created)
-    return when if when.tzinfo else when.astimezone()

@@ -1,0 +1,164 @@
+"""`slmkit bench` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmkit.core.bench import BenchRun
+from slmkit.registry.store import Registry
+from tests.cli.conftest import MODEL, Start
+from tests.conftest import Run
+
+QUICK = ("-p", "16", "-n", "4", "-t", "1")
+
+
+def _run(slmkit: Run, *arguments: str | Path) -> dict[str, Any]:
+    done = slmkit("bench", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_lists_of_settings_make_rows_and_each_test_is_measured_once(furnished: Registry, slmkit: Run) -> None:
+    found = _run(slmkit, f"{MODEL}:Q4_0", "-p", "8,16", "-n", "4", "-pg", "8,2", "-t", "1-2", "-ctk", "q8_0", "-r", "2")
+    run = BenchRun.from_document(found)
+    tests = [(r.spec.n_threads, r.spec.n_prompt, r.spec.n_gen, r.spec.n_pg_prompt) for r in run.rows]
+    assert tests == [(1, 8, 4, 8), (1, 16, 0, 0), (2, 8, 4, 8), (2, 16, 0, 0)]
+    assert {row.spec.type_k for row in run.rows} == {"q8_0"}
+    for row in run.rows:
+        assert bool(row.samples("pg")) == bool(row.spec.n_pg_prompt)
+        assert row.memory is not None
+        assert row.memory.kv
+        assert row.n_params
+        assert row.bytes_per_token
+    assert run.machine["bandwidth_bytes_per_s"] > 0
+
+
+def test_an_own_prompt_and_several_sequences(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
+    text = tmp_path / "prompt.txt"
+    text.write_text("A prompt of one's own.", encoding="utf-8")
+    found = _run(slmkit, f"{MODEL}:Q4_0", *QUICK, "--prompt-file", text, "--parallel", "1,3", "-r", "2")
+    run = BenchRun.from_document(found)
+    assert [row.spec.n_parallel for row in run.rows] == [1, 3]
+    assert all(row.spec.prompt == text.read_text(encoding="utf-8") for row in run.rows)
+    assert all(row.ttft_ns and row.samples("itl") for row in run.rows)
+    assert run.rows[1].rates("tg")[0] == pytest.approx(12e9 / run.rows[1].tg_ns[0])
+
+
+def test_two_models_are_held_against_each_other(furnished: Registry, slmkit: Run) -> None:
+    done = slmkit("bench", f"{MODEL}:Q4_0", "--vs", f"{MODEL}:F16", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert f"{MODEL}:Q4_0 beside {MODEL}:F16:" in done.stderr
+    assert "% smaller" in done.stderr
+    several = slmkit("bench", f"{MODEL}:Q4_0", "--vs", MODEL, *QUICK)
+    assert several.returncode == 2
+    assert "name one of them" in several.stderr
+
+
+def test_the_best_number_of_threads_is_found_and_said(furnished: Registry, slmkit: Run) -> None:
+    done = slmkit("bench", f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "1", "-t", "auto")
+    assert done.returncode == 0, done.stderr
+    assert "threads are best for" in done.stderr
+
+
+def test_a_damaged_file_is_a_row_and_the_others_are_measured(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken-F16.gguf"
+    f16 = furnished.find(MODEL, "F16")
+    assert f16 is not None
+    broken.write_bytes(f16.path.read_bytes()[:-5000])
+    done = slmkit("bench", broken, f"{MODEL}:Q4_0", *QUICK, "-r", "2", "--json")
+    assert done.returncode == 1
+    good, bad = BenchRun.from_document(json.loads(done.stdout)).rows
+    assert good.tg_ns
+    assert bad.ref == str(broken)
+    assert bad.failure is not None
+    assert "1 of 2 could not be measured" in done.stderr
+
+
+def test_after_ctrl_c_only_what_is_missing_is_measured(furnished: Registry, slmkit: Run, start: Start) -> None:
+    command = ("bench", f"{MODEL}:F16", f"{MODEL}:Q4_0", "-p", "16", "-n", "256", "-t", "1", "-r", "40")
+    process = start(*command)
+    journals = furnished.home / "journals"
+
+    def lines() -> list[str]:
+        return [line for path in journals.glob("*.jsonl") for line in path.read_text("utf-8").splitlines()]
+
+    end = time.monotonic() + 60
+    while len(lines()) < 2 and time.monotonic() < end:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "`--resume` goes on" in errors
+    kept = [json.loads(line)["block"]["tg_ns"] for line in lines()]
+    done = slmkit(*command, "--resume", "--max-time", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = BenchRun.from_document(json.loads(done.stdout)).rows
+    measured = [list(block.tg_ns) for row in rows for block in row.blocks]
+    assert all(samples in measured for samples in kept)
+    assert not lines()
+    again = slmkit(*command, "--resume")
+    assert again.returncode == 2
+    assert "nothing to resume" in again.stderr
+
+
+def test_two_at_once_do_not_measure_the_same(furnished: Registry, slmkit: Run, start: Start) -> None:
+    command = ("bench", f"{MODEL}:Q4_0", "-p", "16", "-n", "256", "-t", "1", "-r", "40")
+    process = start(*command)
+    end = time.monotonic() + 60
+    while not list((furnished.home / "journals").glob("*.jsonl")) and time.monotonic() < end:
+        time.sleep(0.02)
+    second = slmkit(*command)
+    assert second.returncode == 2
+    assert "another slmkit is measuring just this" in second.stderr
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    third = slmkit(*command, "--resume", "--max-time", "0")
+    assert third.returncode == 0, third.stderr
+
+
+def test_a_kit_goes_to_another_machine_and_its_run_comes_home(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "kit"
+    done = slmkit("bench", f"{MODEL}:Q4_0", *QUICK, "-r", "2", "--export-kit", folder)
+    assert done.returncode == 0, done.stderr
+    q4_0 = furnished.find(MODEL, "Q4_0")
+    assert q4_0 is not None
+    shutil.copy(q4_0.path, folder)
+    there = {"SLMKIT_HOME": str(tmp_path / "there")}
+    measured = slmkit("bench", "--job", folder, env=there)
+    assert measured.returncode == 0, measured.stderr
+    exported = slmkit("runs", "export", "latest", "-o", tmp_path / "run.json", env=there)
+    assert exported.returncode == 0, exported.stderr
+    assert slmkit("runs", "import", tmp_path / "run.json").returncode == 0
+    document = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert document["rows"][0]["digest"] == q4_0.digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name models"),
+        ((f"{MODEL}:Q4_0", "-t", "8-1"), "--threads"),
+        ((f"{MODEL}:Q4_0", "-ctk", "q9"), "type_k"),
+        ((f"{MODEL}:Q4_0", "-p", "0", "-n", "0"), "nothing to measure"),
+        ((f"{MODEL}:Q4_0", "--plot", "x.txt"), "cannot draw"),
+        ((f"{MODEL}:Q4_0", "--as", "xml"), "xml"),
+        ((f"{MODEL}:Q4_0", "--max-rss", "much"), "not a size"),
+        (("--job", "nowhere.json"), "cannot read"),
+        ((f"{MODEL}:Q4_0", "--resume"), "nothing to resume"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(
+    furnished: Registry, slmkit: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    done = slmkit("bench", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr

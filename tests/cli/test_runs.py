@@ -1,0 +1,196 @@
+"""`slmkit runs`, as users run it: a home with runs of two machines, several days and models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmkit.core.bench import BenchRun
+from slmkit.formats.runs import parse, plain
+from slmkit.registry import runs
+from slmkit.registry.store import Registry
+from tests.conftest import Run
+from tests.measured import FAILED, HOST, SPEC, row, run
+
+Kept = dict[str, str]
+
+
+def keep(home: Path, one: BenchRun) -> str:
+    return runs.save(home, "bench", one.document(), datetime.fromisoformat(one.created).astimezone(UTC)).stem
+
+
+@pytest.fixture
+def kept(registry: Registry) -> Kept:
+    """Ids by what they are."""
+    home = registry.home
+    return {
+        "old": keep(home, run(row("org/m:Q4_0", tg_s=2.0), FAILED, created="2026-11-01T10:00:00+00:00")),
+        "other": keep(
+            home, run(row("org/n:F16"), host={**HOST, "cpu": "Raspberry"}, created="2026-11-10T23:30:00-02:00")
+        ),
+        "new": keep(home, run(row("org/m:Q4_0", tg_s=1.0), created="2026-11-20T10:00:00+00:00")),
+    }
+
+
+def listed(slmkit: Run, *arguments: str) -> list[str]:
+    done = slmkit("runs", "list", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return [found["id"] for found in json.loads(done.stdout)]
+
+
+def test_the_newest_first_and_what_one_looks_for(kept: Kept, slmkit: Run) -> None:
+    assert listed(slmkit) == [kept["new"], kept["other"], kept["old"]]
+    for arguments, expected in [
+        (["--model", "org/m"], ["new", "old"]),
+        (["--model", "M-q4"], ["new", "old"]),
+        (["--quant", "f16"], ["other"]),
+        (["--quant", "q8_0"], ["old"]),
+        (["--quant", "8_0"], []),
+        (["--host", "raspberry"], ["other"]),
+        (["--since", "2026-11-11"], ["new", "other"]),  # the next day in UTC
+        (["--since", "2026-11-02", "--until", "2026-11-11"], ["other"]),
+        (["--until", "2026-11-01"], ["old"]),
+        (["--model", "nonsense"], []),
+    ]:
+        assert listed(slmkit, *arguments) == [kept[name] for name in expected], arguments
+
+
+def test_a_table_of_one_configuration_has_its_speed_and_a_picture(kept: Kept, slmkit: Run, tmp_path: Path) -> None:
+    done = slmkit("runs", "list", "--model", "org/m", "--quant", "Q4_0", "--plot", tmp_path / "trend.svg")
+    assert done.returncode == 0, done.stderr
+    assert "tg tok/s" in done.stdout
+    assert "host" not in done.stdout.splitlines()[0]
+    first = (tmp_path / "trend.svg").read_text(encoding="utf-8")
+    assert "<svg" in first
+    slmkit("runs", "list", "--model", "org/m", "--quant", "Q4_0", "--plot", tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text(encoding="utf-8") == first
+    assert "host" in slmkit("runs", "list").stdout.splitlines()[0]
+    nothing = slmkit("runs", "list", "--model", "nonsense", "--plot", tmp_path / "none.svg")
+    assert (nothing.returncode, (tmp_path / "none.svg").exists()) == (2, False)
+    assert "nothing to draw" in nothing.stderr
+
+
+def test_a_damaged_file_does_not_hide_the_others(kept: Kept, slmkit: Run, registry: Registry) -> None:
+    folder = registry.home / "runs"
+    path = folder / "20261115T000000.000000Z-bench-abcdef.json"
+    path.write_text('{"kind": "bench"', encoding="utf-8")
+    (folder / ".partial-1-x-bench-y.json").write_text("", encoding="utf-8")
+    done = slmkit("runs", "list")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1 + len(kept)
+    assert str(path) in done.stderr
+    shown = slmkit("runs", "show", "abcdef")
+    assert shown.returncode == 1
+    assert f"slmkit runs rm {path.stem}" in shown.stderr
+    assert slmkit("runs", "rm", "abcdef", "--yes").returncode == 0
+    assert not path.exists()
+    assert slmkit("runs", "list").stderr == ""
+
+
+def test_show_has_table_machine_engine_settings_and_states(kept: Kept, slmkit: Run) -> None:
+    for name in (kept["old"], kept["old"][:8], kept["old"][-6:]):
+        text = slmkit("runs", "show", name).stdout
+        for expected in ("Q4_0", "One CPU", "0c1e57098", "2048", "it crashed", "ok"):
+            assert expected in text, expected
+    both = slmkit("runs", "show", kept["old"], kept["other"]).stdout
+    assert both.splitlines()[0].split()[:2] == ["host", "model"]
+    assert [line for line in both.splitlines() if line.startswith("Raspberry")]
+    assert json.loads(slmkit("runs", "show", "latest", "--json").stdout)["id"] == kept["new"]
+    several = slmkit("runs", "show", "2026")
+    assert several.returncode == 2
+    assert "3 runs" in several.stderr
+    none = slmkit("runs", "show", "nonsense")
+    assert none.returncode == 1
+    assert "slmkit runs list" in none.stderr
+
+
+def test_diff_names_what_is_not_the_same(kept: Kept, slmkit: Run) -> None:
+    done = slmkit("runs", "diff", kept["old"], kept["new"])
+    assert done.returncode == 0, done.stderr
+    assert "+100.0 %" in done.stdout
+    assert "not the same" not in done.stdout
+    done = slmkit("runs", "diff", kept["old"], kept["other"], "--json")
+    found = json.loads(done.stdout)
+    assert [(d["where"], d["key"], d["b"]) for d in found["differing"]] == [("host", "cpu", "Raspberry")]
+    assert all(value["change"] is None for value in found["values"])
+
+
+def test_export_and_import_bring_a_run_to_another_machine(
+    kept: Kept, slmkit: Run, registry: Registry, tmp_path: Path
+) -> None:
+    file, other = tmp_path / "runs.json", {"SLMKIT_HOME": str(tmp_path / "other")}
+    assert slmkit("runs", "export", kept["old"], "latest", "-o", file).returncode == 0
+    done = slmkit("runs", "import", file, "--json", env=other)
+    assert done.returncode == 0, done.stderr
+    brought = json.loads(done.stdout)
+    assert [(one["n_rows"], one["fresh"]) for one in brought] == [(2, True), (1, True)]
+    assert brought[0]["id"][:8] == "20261101"
+    for one, name in zip(brought, ("old", "new"), strict=True):
+        there = runs.read(tmp_path / "other", one["id"]).run
+        assert plain(there) == plain(runs.read(registry.home, kept[name]).run)
+    again = slmkit("runs", "import", file, env=other)
+    assert again.stdout.count("here already") == 2
+    assert len(list((tmp_path / "other" / "runs").iterdir())) == 2
+
+
+def test_import_takes_all_files_or_none(kept: Kept, slmkit: Run, registry: Registry, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps(plain(run(row("org/x:F16")))), encoding="utf-8")
+    bad.write_text("[]", encoding="utf-8")
+    done = slmkit("runs", "import", good, bad)
+    assert done.returncode == 1
+    assert str(bad) in done.stderr
+    assert "expected" in done.stderr
+    assert len(list((registry.home / "runs").iterdir())) == len(kept)
+    missing = slmkit("runs", "import", tmp_path / "missing.json")
+    assert missing.returncode == 2
+    assert "missing.json" in missing.stderr
+
+
+def test_export_in_the_forms_of_others(kept: Kept, slmkit: Run, tmp_path: Path) -> None:
+    done = slmkit("runs", "export", kept["old"], "--as", "llama-bench:json")
+    assert [found["n_gen"] for found in json.loads(done.stdout)] == [0, 128]
+    assert "left out: org/m:Q8_0 failed" in done.stderr
+    path = tmp_path / "theirs.jsonl"
+    path.write_text(slmkit("runs", "export", kept["old"], "--as", "llama-bench:jsonl").stdout, encoding="utf-8")
+    (back,) = parse(path.read_bytes())
+    assert back.rows[0].tg_ns == row(tg_s=2.0).tg_ns
+    unknown = slmkit("runs", "export", "latest", "--as", "xml")
+    assert unknown.returncode == 2
+    assert "benchstat" in unknown.stderr
+    assert slmkit("runs", "export", "latest", "-o", tmp_path / "no" / "such" / "folder").returncode == 1
+
+
+def test_rm_asks_first(kept: Kept, slmkit: Run, registry: Registry) -> None:
+    done = slmkit("runs", "rm", kept["old"][:8], "latest")
+    assert done.returncode == 0
+    assert "would delete" in done.stdout
+    assert "--yes" in done.stderr
+    assert len(list((registry.home / "runs").iterdir())) == 3
+    done = slmkit("runs", "rm", kept["old"], "latest", "--yes", "--json")
+    assert json.loads(done.stdout) == {"runs": [kept["old"], kept["new"]], "dry_run": False}
+    assert [path.stem for path in (registry.home / "runs").iterdir()] == [kept["other"]]
+
+
+def test_no_run_and_no_day(slmkit: Run) -> None:
+    done = slmkit("runs", "list")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "slmkit bench" in done.stderr
+    assert slmkit("runs", "list", "--json").stdout.strip() == "[]"
+    assert slmkit("runs", "show", "latest").returncode == 1
+    done = slmkit("runs", "list", "--since", "yesterday")
+    assert done.returncode == 2
+    assert "--since" in done.stderr
+
+
+def test_too_many_lines_are_not_drawn(registry: Registry, slmkit: Run, tmp_path: Path) -> None:
+    specs: list[Any] = [replace(SPEC, n_threads=n) for n in range(1, 10)]
+    keep(registry.home, run(*(row(spec=spec) for spec in specs)))
+    done = slmkit("runs", "list", "--plot", tmp_path / "t.svg")
+    assert done.returncode == 2
+    assert "9 models" in done.stderr
