@@ -45,6 +45,7 @@ SlmkitError                     1  error
 ├── DependencyMissingError      1  missing           an optional package is not installed
 ├── SomeFailedError             1  some-failed       some items failed, the others were done
 ├── VerdictError                3  verdict           it ran, and the answer is no
+├── InconclusiveError           1  inconclusive      it ran, and the answer is neither yes nor no
 └── InterruptedByUserError    130  interrupted       Ctrl-C: raised by nobody, shown by the command line
 
 The number is the exit code of the command line, the word is `code` (what `--json` prints).
@@ -345,6 +346,12 @@ class VerdictError(SlmkitError):
 
     code = "verdict"
     exit_code = 3
+
+
+class InconclusiveError(SlmkitError):
+    """It ran, and the answer is neither yes nor no."""
+
+    code = "inconclusive"
 
 
 class InterruptedByUserError(SlmkitError):

@@ -123,3 +123,27 @@ def test_a_run_survives_its_document(
     )
     run = BenchRun("2026-01-01T00:00:00+00:00", {"cpu": "x"}, {"engine": "y"}, rows, "0.1.0", ("busy",), {"n": 1})
     assert BenchRun.from_document(run.document()) == run
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("5%", 0.05), ("0.5 %", 0.005), ("0.05", 0.05), ("1000%", 10.0), ("0", 0.0)]
+)
+def test_shares(text: str, share: float) -> None:
+    assert units.parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("text", "ns"), [("500ms", 500_000_000), ("1.5 s", 1_500_000_000), ("2s", 2_000_000_000)])
+def test_times(text: str, ns: int) -> None:
+    assert units.parse_time(text) == ns
+
+
+@pytest.mark.parametrize("text", ["", "5", "-1%", "5 percent", "1e3%", "nan", "٥%"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(UsageError, match="not a share"):
+        units.parse_share(text)
+
+
+@pytest.mark.parametrize("text", ["", "500", "0ms", "-1s", "1h", "ms"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(UsageError, match="not a time"):
+        units.parse_time(text)

@@ -15,6 +15,7 @@ from slmkit.cli import (
     adopt,
     bench,
     catalog,
+    check,
     compare,
     convert,
     demo,
@@ -128,6 +129,7 @@ app.command("merge", rich_help_panel=_MAKE)(merge.merge)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("plan", rich_help_panel=_MEASURE)(plan.plan)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
+app.command("check", rich_help_panel=_MEASURE)(check.check)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
 app.add_typer(runs.app, name="runs", rich_help_panel=_MEASURE)
 app.command("diff", rich_help_panel=_MEASURE)(diff.diff)

@@ -143,8 +143,8 @@ def _half(logs: Sequence[float], statistic: Callable[[Sequence[float]], float], 
     """
     n = len(logs)
     error = stats.standard_error(logs, statistic) or 0.0
-    degrees = PRIOR_BLOCKS + n - 1
-    variance = (PRIOR_BLOCKS * expected**2 / n + (n - 1) * error**2) / degrees
+    variance = (PRIOR_BLOCKS * expected**2 / n + (n - 1) * error**2) / (PRIOR_BLOCKS + n - 1)
+    degrees = n - 1 if n >= FEW_PAIRS else PRIOR_BLOCKS + n - 1  # what is expected may be wrong
     return stats.t975(degrees) * math.sqrt(variance)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from slmkit.core import normalise, units, verdict
-from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.bench import OK, BenchRow, BenchRun
 from slmkit.core.check import INCONCLUSIVE, PASS, REGRESSION, UNMEASURED, Check, Judgement, Limits
 from slmkit.core.verdict import Blocks, Change
 from slmkit.errors import UsageError
@@ -23,7 +24,7 @@ def judge(baseline: BenchRun, now: BenchRun, limits: Limits) -> Check:
     is no regression; unlike machines of which these are not known are inconclusive. Raises `UsageError` where the two
     have nothing in common.
     """
-    pairs = common(baseline, now)
+    pairs = [(_undisturbed(old), _undisturbed(new)) for old, new in common(baseline, now)]
     unlike = normalise.unlike(baseline.host, now.host)
     judgements = [j for old, new in pairs for j in _Pair(baseline, now, old, new, bool(unlike)).judged(limits)]
     return Check(tuple(judgements), tuple(_notes(baseline, now, pairs, unlike)))
@@ -38,24 +39,42 @@ def common(baseline: BenchRun, now: BenchRun) -> list[tuple[BenchRow, BenchRow]]
     return pairs
 
 
+def joined(one: BenchRun, more: BenchRun) -> BenchRun:
+    """Rows of the same model and settings become one with the children of both; a row that failed later has failed."""
+    rows = {_key(row): row for row in one.rows}
+    for row in more.rows:
+        old = rows.get(_key(row), row)
+        rows[_key(row)] = row if old is row else replace(old, blocks=(*old.blocks, *row.blocks), failure=row.failure)
+    return replace(more, rows=tuple(rows.values()))
+
+
 _MAKE_ONE = "measure a baseline of this: `slmkit bench REF --json > baseline.json`"
 
 
+def name(ref: str) -> str:
+    """What a model is known by in two runs: a file's name, wherever it lies, or the reference as it is."""
+    return PurePath(ref).name if ref.lower().endswith(".gguf") else ref
+
+
 def _key(row: BenchRow) -> tuple[Any, ...]:
-    return (row.ref, *sorted(row.spec.conditions().items()))
+    return (name(row.ref), *sorted(row.spec.conditions().items()))
 
 
 def _difference(baseline: BenchRun, now: BenchRun) -> str:
-    old, new = sorted({row.ref for row in baseline.rows}), sorted({row.ref for row in now.rows})
-    if not old:
-        return "the baseline has no rows"
+    old, new = {name(row.ref): row for row in baseline.rows}, {name(row.ref): row for row in now.rows}
     if not set(old) & set(new):
-        return f"the baseline has {', '.join(old)}, and not {', '.join(new) or 'anything else'}"
-    one = next(row for row in now.rows if row.ref in old)
-    other = next(row for row in baseline.rows if row.ref == one.ref)
+        there, here = (", ".join(sorted(rows)) or "no rows" for rows in (old, new))
+        return f"the baseline has {there}, the other run {here}"
+    one, other = next((row, old[ref]) for ref, row in new.items() if ref in old)
     mine, theirs = one.spec.conditions(), other.spec.conditions()
     keys = [f"{key} {theirs[key]} there and {mine[key]} here" for key in mine if mine[key] != theirs[key]]
     return f"{one.ref} was measured with {', '.join(keys)}"
+
+
+def _undisturbed(row: BenchRow) -> BenchRow:
+    """With only the children that nothing disturbed, where these are enough to tell how far they differ."""
+    quiet = sum(block.state == OK for block in row.blocks) >= verdict.FEW_PAIRS
+    return replace(row, blocks=tuple(replace(block, counted=not quiet or block.state == OK) for block in row.blocks))
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ class _Pair:
         low, high = change.low - 1, change.high - 1
         found = PASS if high <= limit else REGRESSION if low > limit else INCONCLUSIVE
         text = verdict.difference(what, change, min(len(old.logs), len(new.logs))).text
-        if found != PASS and (reason := self._incomparable(what)):
+        if reason := self._doubtful(what, found):
             found, text = INCONCLUSIVE, f"{text}, but {reason}"
         elif found == INCONCLUSIVE:
             text = f"{text}: between {_percent(low)} and {_percent(high)}"
@@ -120,41 +139,55 @@ class _Pair:
             return all(None not in _slowness(what, row, run) for row, run in sides)
         return all(all("machine" in block.seen for block in row.counted) for row, _ in sides)
 
-    def _incomparable(self, what: str) -> str:
-        if what == "rss" and self.before.build.get("features") != self.after.build.get("features"):
+    def _doubtful(self, what: str, found: str) -> str:
+        """Why a verdict does not hold. What disturbs makes slower: a pass now and a regression then are certain."""
+        if what == "rss" and found != PASS and self.before.build.get("features") != self.after.build.get("features"):
             return "the engine uses other CPU features there, and then takes other memory"
-        if what in RATES and self.unlike and not self._is_normalised(what):
+        if what not in RATES:
+            return ""
+        if found != PASS and self.new.state != OK:
+            return f"it was {_state(self.new)}"
+        if found != REGRESSION and self.old.state != OK:
+            return f"the baseline was {_state(self.old)}"
+        if found != PASS and self.unlike and not self._is_normalised(what):
             return "the machines are unlike, and how fast they are by themselves was not measured"
         return ""
 
     def _at_least(self, what: str, test: str, limit: float) -> Judgement:
-        judgement, low, high = self._absolute(what, test, f"at least {limit:g} tok/s", limit)
-        if low is None or high is None:
+        judgement, ns = self._absolute(what, test, f"at least {limit:g} tok/s", limit)
+        if ns is None:
             return judgement
-        low, high = 1e9 / high, 1e9 / low
-        found = PASS if low >= limit else REGRESSION if high < limit else INCONCLUSIVE
-        return replace(judgement, verdict=found, low=low, high=high, text=f"{low:.1f} to {high:.1f} tok/s")
+        low, high = 1e9 / ns[1], 1e9 / ns[0]
+        return self._decided(judgement, low, high, low >= limit, high < limit, f"{low:.1f} to {high:.1f} tok/s")
 
     def _at_most(self, what: str, test: str, limit: float) -> Judgement:
-        judgement, low, high = self._absolute(what, test, f"at most {units.milliseconds(limit)}", limit)
-        if low is None or high is None:
+        judgement, ns = self._absolute(what, test, f"at most {units.milliseconds(limit)}", limit)
+        if ns is None:
             return judgement
-        found = PASS if high <= limit else REGRESSION if low > limit else INCONCLUSIVE
+        low, high = ns
         text = f"{units.milliseconds(low)} to {units.milliseconds(high)}"
+        return self._decided(judgement, low, high, high <= limit, low > limit, text)
+
+    def _decided(
+        self, judgement: Judgement, low: float, high: float, is_good: bool, is_bad: bool, text: str
+    ) -> Judgement:
+        found = PASS if is_good else REGRESSION if is_bad else INCONCLUSIVE
+        if found != PASS and self.new.state != OK:
+            found, text = INCONCLUSIVE, f"{text}, but it was {_state(self.new)}"
         return replace(judgement, verdict=found, low=low, high=high, text=text)
 
     def _absolute(
         self, what: str, test: str, criterion: str, limit: float
-    ) -> tuple[Judgement, float | None, float | None]:
-        """What is measured on this machine as it is, in nanoseconds."""
+    ) -> tuple[Judgement, tuple[float, float] | None]:
+        """What is measured on this machine as it is: the interval in nanoseconds."""
         old, new = verdict.blocks(self.old, what), verdict.blocks(self.new, what)
         shown = self._shown(self.old, old), self._shown(self.new, new)
         reason = self._missing(new, new)
         judgement = Judgement(self.new.ref, test, criterion, UNMEASURED, limit, *shown, None, None, reason)
         if reason:
-            return judgement, None, None
+            return judgement, None
         centre, half = verdict.faster_half(new.logs), verdict.run_half(new)
-        return judgement, math.exp(centre - half), math.exp(centre + half)
+        return judgement, (math.exp(centre - half), math.exp(centre + half))
 
     def _shown(self, row: BenchRow, found: Blocks) -> float | None:
         """What people read: rates, times and bytes as they were measured."""
@@ -196,14 +229,14 @@ def _notes(
     for old, new in pairs:
         if old.digest != new.digest:
             yield f"{new.ref} has other bytes than in the baseline"
-        if new.state != "ok" and not new.failure:
-            yield f"{new.ref} is {new.state}: {'; '.join(new.reasons)}"
-        if old.state != "ok" and not old.failure:
-            yield f"{old.ref} was {old.state} in the baseline: {'; '.join(old.reasons)}"
 
 
 def _named(keys: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} was {one.get(key, 'unknown')} and is {other.get(key, 'unknown')}" for key in keys)
+
+
+def _state(row: BenchRow) -> str:
+    return ": ".join((row.state, *row.reasons[:1]))
 
 
 def _percent(share: float) -> str:
