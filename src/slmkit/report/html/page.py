@@ -47,7 +47,7 @@ def sortable(table: Table) -> Markup:
 def _cell(cell: Cell, column: Column) -> Markup:
     kind = _side(column)
     if column.key == "state" and cell.value in STATES:
-        kind = str(cell.value)
+        kind = f"state {cell.value}"
     elif not column.right and len(cell.text) > 60:
         kind = "wrap"
     return tag("td", cell.text, class_=kind, data_v=_sorted_by(cell.value))
@@ -58,7 +58,7 @@ def _sorted_by(value: Any) -> str | None:
 
 
 def _side(column: Column) -> str | None:
-    return "r" if column.right else None
+    return "r" if column.right else "state" if column.key == "state" else None
 
 
 @cache
