@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,9 @@ def test_svg_and_png_are_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.pdf", "a", "a.htm"])
 def test_another_suffix_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=f"cannot write {re.escape(name)}") as caught:
         check_report(tmp_path / name)
+    assert str(caught.value.hint).endswith(".md, .csv, .json, .jsonl, .html, .svg, .png")
     with pytest.raises(UsageError):
         write_bench(FOUR, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -122,6 +122,10 @@ def test_every_golden_text_is_used() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == {f"{name}.{form}" for name in TABLES for form in FORMS}
 
 
+def test_a_comparison_says_which_of_its_numbers_are_not_to_be_trusted() -> None:
+    assert f"Q4_K_M is noisy: {benches.BUSY}" in compare_table(benches.COMPARISON).notes
+
+
 def test_an_unknown_form_names_the_known() -> None:
     with pytest.raises(UsageError) as caught:
         render(TABLES["list"], "xml")

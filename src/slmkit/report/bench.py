@@ -46,7 +46,7 @@ def bench_notes(entries: Entries) -> Iterator[str]:
     yield entries.common()
     yield from _measured(entries)
     for entry in entries.entries:
-        yield from _trouble(entry, entries.label(entry))
+        yield from trouble(entry.row, entries.label(entry))
     yield from dict.fromkeys(warning for entry in entries.entries for warning in entry.run.warnings)
     yield from dict.fromkeys(warning for entry in entries.entries for warning in entry.row.warnings)
     yield from _memory_notes(entries)
@@ -169,8 +169,8 @@ def _measured(entries: Entries) -> Iterator[str]:
     )
 
 
-def _trouble(entry: Entry, label: str) -> Iterator[str]:
-    row = entry.row
+def trouble(row: BenchRow, label: str) -> Iterator[str]:
+    """Every reason not to trust a row."""
     if row.failure:
         yield f"{label}: {row.failure.message}" + (f"; {row.failure.hint}" if row.failure.hint else "")
     elif row.state in (NOISY, THROTTLED):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from slmkit.core.bench import BenchRun
 from slmkit.core.compare import Comparison
+from slmkit.errors import UsageError
 from slmkit.report import plots
 from slmkit.report.bench import bench_table
-from slmkit.report.table import Table, check_form, render, writing
+from slmkit.report.table import FORMS, Table, render, writing
 from slmkit.report.tables import compare_table
 
 PAGE = ".html"
@@ -42,8 +43,9 @@ def write_comparison(comparison: Comparison, path: Path, title: str = "") -> Non
 
 def check_report(path: Path) -> None:
     """Raise `UsageError` for a suffix that none of these can write: before the work, not after it."""
-    if path.suffix.lower() not in plots.FORMATS:
-        check_form(path.suffix.lower().lstrip("."))
+    known = (*(f".{form}" for form in FORMS), *plots.FORMATS)
+    if path.suffix.lower() not in known:
+        raise UsageError(f"cannot write {path.name}", hint=f"name a file that ends in {', '.join(known)}")
 
 
 def write_table(table: Table, path: Path) -> None:

@@ -10,6 +10,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow
 from slmkit.core.compare import CompareRow, Comparison
 from slmkit.core.imatrix import TensorStatistics
+from slmkit.report.bench import trouble
 from slmkit.report.table import Cell, Column, Table
 
 
@@ -23,7 +24,9 @@ def compare_table(comparison: Comparison) -> Table:
     columns += [*_speed_columns(pp, tg), *_MEMORY]
     rows = tuple(_compare_cells(row, one_model) for row in comparison.rows)
     title = comparison.rows[0].model if one_model else "comparison"
-    return Table(tuple(columns), rows, title, comparison.notes)
+    named = ((row.bench, row.variant if one_model else row.ref) for row in comparison.rows)
+    notes = (note for bench, name in named if bench for note in trouble(bench, name))
+    return Table(tuple(columns), rows, title, (*comparison.notes, *notes))
 
 
 def imatrix_table(rows: Sequence[TensorStatistics]) -> Table:
