@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,8 +99,8 @@ def test_show_has_table_machine_engine_settings_and_states(kept: Kept, slmkit: R
         for expected in ("Q4_0", "One CPU", "0c1e57098", "2048", "it crashed", "ok"):
             assert expected in text, expected
     both = slmkit("runs", "show", kept["old"], kept["other"]).stdout
-    assert both.splitlines()[0].split()[:2] == ["host", "model"]
-    assert [line for line in both.splitlines() if line.startswith("Raspberry")]
+    assert both.splitlines()[0].split()[:2] == ["model", "host"]
+    assert [line for line in both.splitlines() if "Raspberry" in line]
     assert json.loads(slmkit("runs", "show", "latest", "--json").stdout)["id"] == kept["new"]
     several = slmkit("runs", "show", "2026")
     assert several.returncode == 2
@@ -164,6 +165,37 @@ def test_export_in_the_forms_of_others(kept: Kept, slmkit: Run, tmp_path: Path) 
     assert unknown.returncode == 2
     assert "benchstat" in unknown.stderr
     assert slmkit("runs", "export", "latest", "-o", tmp_path / "no" / "such" / "folder").returncode == 1
+
+
+def test_a_kit_is_measured_on_another_machine_and_comes_home(
+    slmkit: Run, registry: Registry, tiny: str, tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "kit", {"SLMKIT_HOME": str(tmp_path / "other")}
+    done = slmkit("bench", f"{tiny}:Q4_0", "-p", "8", "-n", "4", "-r", "2", "-t", "1", "--export-kit", folder)
+    assert done.returncode == 0, done.stderr
+    assert not list(registry.home.glob("runs/*"))
+    alone = slmkit("bench", "--job", folder / "job.json", env=other)
+    assert alone.returncode == 1
+    assert "tiny-llama-Q4_0.gguf" in alone.stderr
+    artifact = registry.find(tiny, "Q4_0")
+    assert artifact is not None
+    shutil.copy(artifact.path, folder)
+    done = slmkit("bench", "--job", folder / "job.json", env=other)
+    assert done.returncode == 0, done.stderr
+    assert slmkit("runs", "export", "latest", "-o", folder / "run.json", env=other).returncode == 0
+    assert slmkit("runs", "import", folder / "run.json").returncode == 0
+    stored = runs.read(registry.home, "latest")
+    assert [(row.ref, row.digest) for row in stored.run.rows] == [(artifact.ref, artifact.digest)]
+    assert "Q4_0" in slmkit("compare", tiny).stdout
+
+
+def test_compare_says_how_to_get_rid_of_a_damaged_run(slmkit: Run, registry: Registry, tiny: str) -> None:
+    path = registry.home / "runs" / "20261115T000000.000000Z-bench-abcdef.json"
+    path.parent.mkdir()
+    path.write_text("{", encoding="utf-8")
+    done = slmkit("compare", tiny)
+    assert done.returncode == 1
+    assert f"slmkit runs rm {path.stem}" in done.stderr
 
 
 def test_rm_asks_first(kept: Kept, slmkit: Run, registry: Registry) -> None:

@@ -59,7 +59,7 @@ def test_a_quiet_machine_is_ok() -> None:
 def test_a_busy_loop_beside_it_is_noisy_and_named() -> None:
     verdict = judge(DISTURBED)
     assert verdict.state == "noisy"
-    assert verdict.reasons == ("other programs used 67% of a core: close them, or measure at night",)
+    assert verdict.reasons == ("other programs used 67% of a core: close them, or wait",)
 
 
 def test_what_is_unknown_is_harmless() -> None:

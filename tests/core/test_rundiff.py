@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slmkit.core.bench import BenchSpec
@@ -29,6 +29,14 @@ def test_change_and_both_intervals() -> None:
     (tg,) = (value for value in found.values if value.name == "tg128")
     assert tg.unit == "tok/s"
     assert tg.change == pytest.approx(1.0, rel=0.001)
+    assert tg.verdict is not None
+    assert "faster" in tg.verdict
+    others = {value.name: value.verdict for value in found.values if value.name != "tg128"}
+    assert (others.pop("load"), others.pop("size")) == (None, "the same size")
+    for said in others.values():
+        assert said is not None
+        assert said.startswith("no measurable difference")
+        assert said.endswith("(1 process)")
     for side, rate in ((tg.a, 64), (tg.b, 128)):
         assert side is not None
         assert side.low is not None
@@ -71,6 +79,12 @@ def test_what_only_one_has_stands_alone_and_several_are_not_guessed() -> None:
     assert all(value.change is None for value in rates)
 
 
+def test_disturbed_rows_are_named() -> None:
+    (block,) = row().blocks
+    noisy = row(blocks=(replace(block, state="noisy", reasons=("others",)),))
+    assert diff(run(row()), run(noisy)).disturbed == ("B: org/m:Q4_0 is noisy",)
+
+
 def test_a_file_and_a_reference_of_the_same_model_stand_together() -> None:
     found = diff(run(row("org/m:Q4_0")), run(row("/models/M-Q4_0.gguf")))
     assert {value.model for value in found.values} == {"m-q4_0"}
@@ -88,6 +102,7 @@ ROWS = st.lists(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(ROWS, ROWS)
 def test_every_value_appears_once_and_the_other_way_round_is_the_mirror(a: list, b: list) -> None:  # type: ignore[type-arg]
     one, two = replace(run(), rows=tuple(a)), replace(run(), rows=tuple(b))

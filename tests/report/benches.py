@@ -19,7 +19,7 @@ HOST = {
     "system": "Linux 6.1.0",
     "features": ["avx2", "fma"],
 }
-BUILD = {"version": "0.3.36", "cpu_features": "AVX2 FMA"}
+BUILD = {"engine": "llama-cpp-python 0.3.36", "llama.cpp": "0c1e57098", "features": "AVX2 FMA", "gpu": "no"}
 MACHINE = {"n_threads": 2, "bandwidth_bytes_per_s": 21.3e9, "flop_per_s": 380e9, "kernel_ns": 1}
 SIZES = {"F16": 271_000_000, "Q8_0": 144_000_000, "Q4_K_M": 105_000_000, "Q4_0": 91_000_000}
 SPEEDS = {"F16": (412.0, 40.0), "Q8_0": (561.0, 88.0), "Q4_K_M": (688.0, 102.0), "Q4_0": (1190.0, 121.0)}

@@ -117,6 +117,7 @@ def test_a_setting_is_a_column_where_it_differs_and_a_note_where_not(
 def test_what_is_common_is_one_line() -> None:
     common = bench_table(FOUR).notes[0]
     assert common == f"{MODEL}: 2 threads, n_batch 2048, n_ubatch 512, f16 KV cache, flash attention auto, mmap"
+    assert "1 thread," in bench_table(run(row("F16", replace(SPEC, n_threads=1)))).notes[0]
     odd = replace(SPEC, type_k="q8_0", mmap=False, n_gpu_layers=9, n_parallel=4, prompt="Once upon a time")
     common = bench_table(run(row("F16", odd))).notes[0]
     for said in ("4 sequences at once", "9 layers on the GPU", "q8_0 K, f16 V", "no mmap", "prompt "):
@@ -182,9 +183,10 @@ def test_several_models_have_their_names_and_several_hosts_a_column() -> None:
 
 
 def test_another_engine_is_another_column() -> None:
-    newer = replace(run(row("F16")), build={**BUILD, "version": "0.4.0"}, source="llama-bench")
+    newer = replace(run(row("F16")), build={**BUILD, "llama.cpp": "b7000"}, source="llama-bench")
     table = bench_table(run(row("F16")), newer)
-    assert column(table, "build") == ["0.3.36", "0.4.0"]
+    assert column(table, "build") == ["0c1e57098", "b7000"]
+    assert table.records()[1]["build"] == "llama-cpp-python 0.3.36 b7000"
     failed = replace(run(FAILED), build={})  # does not know its build, which is no difference
     assert "engine" not in titles(bench_table(run(row("F16")), failed))
 

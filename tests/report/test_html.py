@@ -179,7 +179,9 @@ def test_one_sample_is_a_strip() -> None:
 
 def test_what_was_not_seen_is_not_said() -> None:
     assert meanwhile(block("F16", SPEC, seen={})) == ""
-    assert meanwhile(block("F16", SPEC, seen={"elapsed_s": 2.0, "n_cores": 2, "others_cpu_s": None})) == ""
+    assert (
+        meanwhile(block("F16", SPEC, seen={"elapsed_s": 2.0, "n_cores": 2, "others_cpu_s": None, "steal_s": 0.0})) == ""
+    )
     seen = {"elapsed_s": 2.0, "n_cores": 2, "steal_s": 0.2, "temperature_max_c": 71.4}
     assert meanwhile(block("F16", SPEC, seen=seen)) == "steal 5.0 %, 71 °C"
 

@@ -186,6 +186,18 @@ def test_kinds_of_memory_add_up_to_what_was_measured(found: Memory, mmap: bool) 
     assert set(parts) <= set(memory.KINDS)
 
 
+def test_a_compute_buffer_that_is_not_all_resident_has_no_share_of_its_own() -> None:
+    """As of a real run: the engine has asked for 98 MiB, but beside weights and KV cache only 55 MiB are resident."""
+    found = Memory(
+        36 * MIB, 352 * MIB, 280 * MIB, 72 * MIB, weights=257 * MIB, repacked=0, kv=17 * MIB, compute=98 * MIB
+    )
+    parts = memory.kinds(found, SPEC)
+    assert (parts["KV cache"], parts["compute and rest"]) == (17 * MIB, 55 * MIB)
+    assert "compute" not in parts
+    roomy = memory.kinds(replace(found, compute=40 * MIB), SPEC)
+    assert (roomy["compute"], roomy["rest"]) == (40 * MIB, 15 * MIB)
+
+
 def test_a_gpu_has_a_part_of_its_own() -> None:
     on_gpu = Memory(1, 900, 100, 200, weights=500, kv=50, compute=50, vram=600)
     assert memory.kinds(on_gpu, SPEC) == {"weights, file-backed": 100, "rest": 200, "GPU": 600}

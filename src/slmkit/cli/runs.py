@@ -104,7 +104,14 @@ def diff(
     if as_json:
         values = [{**asdict(value), "change": value.change} for value in difference.values]
         output.record(
-            {"a": one.id, "b": two.id, "differing": [asdict(d) for d in difference.differing], "values": values}, ""
+            {
+                "a": one.id,
+                "b": two.id,
+                "differing": [asdict(item) for item in difference.differing],
+                "values": values,
+                "disturbed": list(difference.disturbed),
+            },
+            "",
         )
     else:
         output.table(diff_table(one.short, two.short, difference))

@@ -128,7 +128,7 @@ def _noisy(seen: Seen) -> Iterator[str]:
     if _above(seen.others_share, OTHERS_SHARE) and seen.others_cpu_s is not None:
         cores = seen.others_cpu_s / seen.elapsed_s
         used = f"{cores:.0%} of a core" if cores < 1 else f"{cores:.1f} of {seen.n_cores} cores"
-        yield f"other programs used {used}: close them, or measure at night"
+        yield f"other programs used {used}: close them, or wait"
     if _above(seen.steal_share, STEAL_SHARE):
         yield (
             f"other virtual machines on this computer took {seen.steal_share:.1%} of the cores: measure again later, "

@@ -35,8 +35,6 @@ def each_thread(prepare: Callable[[int], Callable[[], object]], n_threads: int, 
     """Nanoseconds of each pass in each thread, for about `seconds`; `prepare` gives the work of the thread with that
     number. The work must let go of Python's lock, as numpy's does.
     """
-    works = [prepare(thread) for thread in range(n_threads)]
-    end = time.perf_counter_ns() + round(seconds * 1e9)
 
     def run(work: Callable[[], object]) -> list[int]:
         passes = []
@@ -49,4 +47,6 @@ def each_thread(prepare: Callable[[int], Callable[[], object]], n_threads: int, 
                 return passes
 
     with ThreadPoolExecutor(n_threads) as pool:
+        works = list(pool.map(prepare, range(n_threads)))
+        end = time.perf_counter_ns() + round(seconds * 1e9)
         return list(pool.map(run, works))

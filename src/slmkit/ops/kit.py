@@ -120,7 +120,7 @@ def _readme(job: Job, sources: Sequence[Artifact]) -> str:
     return _README.format(
         slmkit=job.slmkit,
         created=job.created,
-        n_specs=len(job.specs),
+        n_specs="one configuration" if len(job.specs) == 1 else f"{len(job.specs)} configurations",
         rows=rows,
         size=units.size(sum(model.size_bytes for model in job.models)),
         paths=shlex.join(map(str, paths)),
@@ -137,7 +137,7 @@ _PULLS = """
 """
 _README = """# A bench for another machine
 
-Made by slmkit {slmkit} on {created}: these models, each in {n_specs} configurations.
+Made by slmkit {slmkit} on {created}: these models, each under {n_specs}.
 
 | model | size |
 | --- | --- |
@@ -160,5 +160,5 @@ Made by slmkit {slmkit} on {created}: these models, each in {n_specs} configurat
 
        scp OTHER:bench-kit/run.json .
        slmkit runs import run.json
-       slmkit runs diff latest ANOTHER
+       slmkit runs list
 """

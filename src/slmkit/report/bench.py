@@ -91,8 +91,8 @@ def _where(entry: Entry, entries: Entries) -> Iterator[_Part]:
     host, build = entry.run.host, entry.run.build
     hosts, builds = entries.differing_host, entries.differing_build
     yield Column("host", "host", right=False, shown=bool(hosts)), Cell(facts(host, hosts), host.get("cpu"))
-    text = facts(build, builds)
-    yield Column("build", "engine", right=False, shown=bool(builds)), Cell(text, build.get("version") or text)
+    version = " ".join(build[key] for key in ("engine", "llama.cpp") if build.get(key))
+    yield Column("build", "engine", right=False, shown=bool(builds)), Cell(facts(build, builds), version or None)
     for key in ("n_cores", "memory_bytes", "system"):
         yield _hidden(key, host.get(key))
     yield _hidden("source", entry.run.source)

@@ -17,11 +17,12 @@ _NOT_IN_A_NAME = re.compile(r"[\s/]+")
 def benchstat(runs: Sequence[BenchRun]) -> str:
     """`BenchmarkPrompt/model=smollm2-135m:Q4_0/test=pp512/threads=2 1 38404935 ns/op 13331 tok/s` and the like.
 
-    Machine and engine are lines of configuration before them, so that benchstat keeps unlike ones apart.
+    Machine and engine are lines of configuration before them, so that benchstat keeps unlike ones apart; without a
+    value they end that of the run before.
     """
     lines = ["Unit tok/s better=higher", "Unit peak-RSS-B better=lower"]
     for run in runs:
-        lines += ["", *(f"{key}: {value}" for key, value in _configuration(run) if value)]
+        lines += ["", *(f"{key}: {value}".rstrip() for key, value in _configuration(run))]
         lines += [line for row in run.rows if not row.failure for line in _samples(row)]
     return "\n".join(lines) + "\n"
 

@@ -45,11 +45,12 @@ def diff_table(a: str, b: str, difference: RunsDiff) -> Table:
     columns += [Column("test", "test", right=False), Column("unit", "unit", right=False)]
     columns += [Column("a", f"A {a}"), Column("a_low", "95 %", right=False), Column("b", f"B {b}")]
     columns += [Column("b_low", "95 %", right=False), Column("change", "change")]
+    columns += [Column("verdict", "B beside A", right=False)]
     rows = tuple(_beside_cells(value, settings) for value in difference.values)
     notes = [f"{_where(item)}: A {_plain(item.a)}, B {_plain(item.b)}" for item in difference.differing]
     if notes:
         notes.insert(0, "not the same about A and B:")
-    return Table(tuple(columns), rows, f"{a} {b}", tuple(notes))
+    return Table(tuple(columns), rows, f"{a} {b}", (*notes, *difference.disturbed))
 
 
 def _listed_cells(found: Listed, hosts: bool, speed: bool) -> tuple[Cell, ...]:
@@ -88,7 +89,8 @@ def _origin(stored: StoredRun) -> tuple[str, ...]:
 
 
 def _facts(name: str, values: Any) -> str:
-    return f"{name}: " + (", ".join(f"{k} {_plain(v)}" for k, v in values.items() if v is not None) or "unknown")
+    known = {key: value for key, value in values.items() if value is not None}
+    return f"{name}: " + (", ".join(f"{key} {_plain(value)}" for key, value in known.items()) or "unknown")
 
 
 def _where(item: Differing) -> str:
@@ -103,7 +105,7 @@ def _plain(value: Any) -> str:
 
 def _beside_cells(value: Beside, settings: bool) -> tuple[Cell, ...]:
     chosen = " ".join(f"{key}={_plain(setting)}" for key, setting in value.settings.items())
-    change = units.DASH if value.change is None else f"{value.change * 100:+.1f} %"
+    change = units.DASH if value.change is None else f"{value.change * 100:+.1f} %".replace("-0.0", "+0.0")
     return (
         Cell(value.model, value.model),
         *((Cell(chosen, dict(value.settings)),) if settings else ()),
@@ -112,6 +114,7 @@ def _beside_cells(value: Beside, settings: bool) -> tuple[Cell, ...]:
         *_value_cells(value.a, value.unit),
         *_value_cells(value.b, value.unit),
         Cell(change, value.change),
+        Cell(value.verdict or "", value.verdict),
     )
 
 

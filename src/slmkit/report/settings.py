@@ -35,11 +35,15 @@ class Setting:
         return units.DASH if value is None else str(value)
 
 
+def _several(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 SETTINGS = (
-    Setting("n_threads", "threads", lambda n: f"{n} threads" if n else ""),
+    Setting("n_threads", "threads", lambda n: _several(n, "thread") if n else ""),
     Setting("depth", "depth", lambda n: f"{n} tokens before" if n else ""),
     Setting("n_parallel", "parallel", lambda n: f"{n} sequences at once" if n != 1 else ""),
-    Setting("n_gpu_layers", "ngl", lambda n: f"{n} layers on the GPU" if n >= 0 else ""),
+    Setting("n_gpu_layers", "ngl", lambda n: f"{_several(n, 'layer')} on the GPU" if n >= 0 else ""),
     Setting("n_batch", "n_batch", lambda n: f"n_batch {n}"),
     Setting("n_ubatch", "n_ubatch", lambda n: f"n_ubatch {n}"),
     Setting("type_k", "K", lambda name: f"{name} K"),

@@ -130,7 +130,7 @@ def _machine(run: BenchRun) -> Iterator[tuple[str, str]]:
         yield names[key], "" if host.get(key) is None else shown.get(key, str)(host[key])
     yield "CPU features", " ".join(map(str, host.get("features", ())))
     for name, value in run.build.items():
-        yield f"engine, {name.replace('_', ' ')}", str(value)
+        yield {"features": "engine's CPU features", "gpu": "engine uses a GPU"}.get(name, name), str(value)
     if machine.get("bandwidth_bytes_per_s"):
         yield "memory bandwidth, measured", f"{machine['bandwidth_bytes_per_s'] / 1e9:.1f} GB/s"
     if machine.get("flop_per_s"):

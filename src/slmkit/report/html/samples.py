@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slmkit.core import stats
+from slmkit.core import stats, units
 from slmkit.core.bench import BenchRow, Block
 from slmkit.report.html.markup import Markup, join, raw, tag
 from slmkit.report.settings import Entries, Entry
 
 _WIDTH, _HEIGHT, _GAP = 240.0, 40.0, 2
 _CLOSE_SHARE = 0.02
+_WORTH_SAYING = 0.001
 _LEAST_SHARE = 0.04
 """Half of a strip's height is at least this share of the mean, so that what is steady looks steady."""
 
@@ -78,8 +79,9 @@ def meanwhile(block: Block) -> str:
     elapsed_s, n_cores = seen.get("elapsed_s"), seen.get("n_cores")
     if elapsed_s and n_cores:
         for key, name in (("others_cpu_s", "others"), ("steal_s", "steal")):
-            if seen.get(key) is not None:
-                parts.append(f"{name} {seen[key] / elapsed_s / n_cores:.1%}".replace("%", " %"))
+            share = (seen.get(key) or 0.0) / elapsed_s / n_cores
+            if share >= _WORTH_SAYING:
+                parts.append(f"{name} {units.percent(share)}")
     if seen.get("frequency_mean_hz"):
         parts.append(f"{seen['frequency_mean_hz'] / 1e9:.2f} GHz")
     if seen.get("temperature_max_c"):

@@ -11,10 +11,10 @@ from slmkit.errors import DependencyMissingError, UsageError
 from slmkit.report.table import writing
 
 FORMATS = (".svg", ".png")
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C8C8C")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8C8C8C", "#5D4EA0")
 """Told apart by colour-blind people too: Okabe and Ito, "Color Universal Design" (2008), without black and yellow,
-which are lost on a dark or a white page."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+which are lost on a dark or a white page; grey and violet are added."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _BARE = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 

@@ -11,7 +11,7 @@ from slmkit.errors import UsageError
 from slmkit.report.plots.figure import COLOURS, check_plot, figure, save
 from slmkit.report.settings import Entries
 
-KINDS = ("weights, file-backed", "weights", "repacked", "KV cache", "compute", "rest", "GPU")
+KINDS = ("weights, file-backed", "weights", "repacked", "KV cache", "compute", "rest", "compute and rest", "GPU")
 
 
 def memory_stack(run: BenchRun, path: Path) -> None:
@@ -60,14 +60,16 @@ def kinds(memory: Memory, spec: BenchSpec) -> dict[str, int]:
     """Bytes of each kind, together the steady RSS (and what is on a GPU).
 
     The engine says what it has asked for, the system what is resident: a buffer that was not touched yet is not. So a
-    kind is never more than what is left of the measured memory.
+    kind is never more than what is left of the measured memory; and where the compute buffer, of which a short prompt
+    touches a part, is larger than all that is left, nobody knows how much of that is the rest.
     """
     file_backed, left = memory.file_backed or 0, memory.anonymous or 0
     parts = {KINDS[0]: file_backed}
     if memory.vram:  # the engine's sums are of both, and cannot be divided
         return parts | {"rest": left, "GPU": memory.vram}
     anonymous = ((KINDS[1], None if spec.mmap else memory.weights), ("repacked", memory.repacked))
-    for kind, size in (*anonymous, ("KV cache", memory.kv), ("compute", memory.compute)):
+    for kind, size in (*anonymous, ("KV cache", memory.kv)):
         parts[kind] = min(size or 0, left)
         left -= parts[kind]
-    return parts | {"rest": left}
+    compute = memory.compute or 0
+    return parts | ({"compute": compute, "rest": left - compute} if compute < left else {"compute and rest": left})

@@ -55,6 +55,7 @@ def draw(source: Entries | Comparison, width: float = 8) -> Any:
             fill = {} if j in best else {"markerfacecolor": "none"}
             spread = stats.stdev(point.row.rates(test)) or 0.0
             named = {"label": group} if j == best[0] else {}
+            lines.append([(_size(point), _speed(point, test) + side * spread) for side in (-1, 1)])
             axes.errorbar(_size(point), _speed(point, test), yerr=spread, capsize=3, **look, **fill, **named)
         lines.append([(_size(members[j]), _speed(members[j], test)) for j in best])
         axes.plot(*zip(*lines[-1], strict=True), color=look["color"], linewidth=1, alpha=0.6)
@@ -65,7 +66,7 @@ def draw(source: Entries | Comparison, width: float = 8) -> Any:
         axes.set_xlim(min(sizes) / 1.3, max(sizes) * 1.6)
     else:
         axes.set_xlim(0, 1.15 * max(sizes))
-    axes.set_ylim(0, 1.15 * max(_speed(point, test) for point in points))
+    axes.set_ylim(0, 1.12 * max(y for line in lines for _, y in line))
     axes.set_ylabel(f"{getattr(points[0].row.spec, test)}, tok/s")
     axes.set_title("size against speed (filled: none is both smaller and faster)", fontsize=11)
     axes.legend(frameon=False, fontsize=9)
