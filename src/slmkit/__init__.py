@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from slmkit.api import (
         adopt,
         bench,
+        check,
         check_convert,
         compare,
         convert,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     )
     from slmkit.core.artifact import Artifact
     from slmkit.core.bench import BenchRun, BenchSpec
+    from slmkit.core.check import Check, Limits
     from slmkit.core.compare import Comparison
     from slmkit.core.convert import ConvertSpec
     from slmkit.core.plan import ModelPlan
@@ -54,8 +56,10 @@ __all__ = [
     "Artifact",
     "BenchRun",
     "BenchSpec",
+    "Check",
     "Comparison",
     "ConvertSpec",
+    "Limits",
     "ModelPlan",
     "ModelRef",
     "Override",
@@ -66,6 +70,7 @@ __all__ = [
     "__version__",
     "adopt",
     "bench",
+    "check",
     "check_convert",
     "compare",
     "convert",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRun, BenchSpec
+from slmkit.core.check import Check, Limits
 from slmkit.core.compare import Comparison
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.plan import ModelPlan
@@ -239,6 +240,13 @@ def bench(*refs: Reference, specs: Sequence[BenchSpec] = (), progress: Progress 
     from slmkit.recipes import verbs
 
     return verbs.bench([_ref(r) for r in refs], specs or [BenchSpec()], _session(progress))
+
+
+def check(*refs: Reference, baseline: BenchRun, limits: Limits = Limits(), progress: Progress = SILENT) -> Check:
+    """Measure what a baseline has, until it is certain whether it became slower or larger, or that it did not."""
+    from slmkit.recipes.check import check as recipe
+
+    return recipe([_ref(ref) for ref in refs], baseline, limits, _session(progress))
 
 
 def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:

@@ -37,7 +37,7 @@ def test_from_a_ternary_checkpoint_to_a_measurement(slmkit: Run, tmp_path: Path)
     run = json.loads(slmkit("bench", "local/tiny-bitnet", tmp_path / "direct.gguf", *SHORT, "--json").stdout)
     assert [row["ref"] for row in run["rows"]][-1] == str(tmp_path / "direct.gguf")
     assert len(run["rows"]) == 4
-    assert all(row["failure"] is None and row["tg_ns"] for row in run["rows"])
+    assert all(row["failure"] is None and row["blocks"][0]["tg_ns"] for row in run["rows"])
     seen = json.loads(slmkit("inspect", "local/tiny-bitnet:TQ1_0", "--json").stdout)
     assert (seen["weights"]["claimed"], seen["architecture"]) == ("TQ1_0", "bitnet")
 

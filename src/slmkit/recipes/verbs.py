@@ -345,6 +345,8 @@ def bench(
         try:
             found |= {artifact.digest: artifact for artifact in locate.ggufs(ref, session.registry, session.progress)}
         except (FormatError, ChangedError) as error:
+            if len(refs) == 1:
+                raise
             failure = Failure(error.code, error.message, error.hint)
             unreadable.append(BenchRow(str(ref), "", 0, specs[0], failure=failure))
     return bench_op.bench(

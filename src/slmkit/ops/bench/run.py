@@ -65,7 +65,7 @@ def bench(
 
     Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure or to resume.
     """
-    if not artifacts and not unreadable:
+    if not artifacts:
         raise UsageError("nothing to bench", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
     child.require_engine()
     n_threads = probe.physical_cores()
