@@ -242,7 +242,12 @@ def bench(*refs: Reference, specs: Sequence[BenchSpec] = (), progress: Progress 
     return verbs.bench([_ref(r) for r in refs], specs or [BenchSpec()], _session(progress))
 
 
-def check(*refs: Reference, baseline: BenchRun, limits: Limits = Limits(), progress: Progress = SILENT) -> Check:
+def check(
+    *refs: Reference,
+    baseline: BenchRun,
+    limits: Limits = Limits(),  # noqa: B008  it is frozen
+    progress: Progress = SILENT,
+) -> Check:
     """Measure what a baseline has, until it is certain whether it became slower or larger, or that it did not."""
     from slmkit.recipes.check import check as recipe
 

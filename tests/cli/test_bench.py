@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from slmkit.core.bench import BenchRun
@@ -80,6 +81,52 @@ def test_a_damaged_file_is_a_row_and_the_others_are_measured(furnished: Registry
     assert bad.ref == str(broken)
     assert bad.failure is not None
     assert "1 of 2 could not be measured" in done.stderr
+
+
+def test_a_grid_in_which_everything_goes_wrong_has_a_row_for_each_with_its_reason(
+    furnished: Registry, start: Start, tmp_path: Path
+) -> None:
+    """A damaged file, a child that is killed, one that does not end, and one that takes too much memory."""
+    broken = tmp_path / "broken-F16.gguf"
+    f16 = furnished.find(MODEL, "F16")
+    assert f16 is not None
+    broken.write_bytes(f16.path.read_bytes()[:-5000])
+    grid = (
+        "-p",
+        "0",
+        "-n",
+        "4,200000",
+        "-d",
+        "0,500000",
+        "-t",
+        "1",
+        "-r",
+        "1",
+        "--timeout",
+        "4",
+        "--max-rss",
+        "400MiB",
+    )
+    process = start("bench", broken, f"{MODEL}:F16", f"{MODEL}:Q4_0", *grid, *bounds, "--json")
+    killed = False
+    while not killed and process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            if "slmkit.backends.llamacpp.worker" in child.cmdline():
+                child.send_signal(signal.SIGSEGV)
+                killed = True
+                break
+        time.sleep(0.01)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    rows = BenchRun.from_document(json.loads(out)).rows
+    of_file = {ref: [row for row in rows if row.ref == ref] for ref in dict.fromkeys(row.ref for row in rows)}
+    reasons = {ref: [row.failure and row.failure.code for row in found] for ref, found in of_file.items()}
+    assert reasons == {
+        f"{MODEL}:F16": ["engine.crashed", "engine.timeout", "engine.memory", "engine.memory"],
+        f"{MODEL}:Q4_0": [None, "engine.timeout", "engine.memory", "engine.memory"],
+        str(broken): ["format.gguf"],
+    }
+    assert "8 of 9 could not be measured" in errors
 
 
 def test_after_ctrl_c_only_what_is_missing_is_measured(furnished: Registry, slmkit: Run, start: Start) -> None:
