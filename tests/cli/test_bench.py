@@ -91,22 +91,8 @@ def test_a_grid_in_which_everything_goes_wrong_has_a_row_for_each_with_its_reaso
     f16 = furnished.find(MODEL, "F16")
     assert f16 is not None
     broken.write_bytes(f16.path.read_bytes()[:-5000])
-    grid = (
-        "-p",
-        "0",
-        "-n",
-        "4,200000",
-        "-d",
-        "0,500000",
-        "-t",
-        "1",
-        "-r",
-        "1",
-        "--timeout",
-        "4",
-        "--max-rss",
-        "400MiB",
-    )
+    grid = ("-p", "0", "-n", "4,200000", "-d", "0,500000", "-t", "1", "-r", "1")
+    bounds = ("--timeout", "4", "--max-rss", "400MiB")
     process = start("bench", broken, f"{MODEL}:F16", f"{MODEL}:Q4_0", *grid, *bounds, "--json")
     killed = False
     while not killed and process.poll() is None:
