@@ -87,8 +87,7 @@ def convert(
     from slmkit.recipes import verbs
 
     path = None if target is None else Path(target)
-    session = _session(progress, may_pull)
-    return verbs.convert(_ref(ref), session, outtype=outtype, spec=spec, target=path, force=force)
+    return verbs.convert(_ref(ref), _session(progress, may_pull), outtype=outtype, spec=spec, target=path, force=force)
 
 
 def check_convert(
@@ -242,16 +241,11 @@ def bench(*refs: Reference, specs: Sequence[BenchSpec] = (), progress: Progress 
     return verbs.bench([_ref(r) for r in refs], specs or [BenchSpec()], _session(progress))
 
 
-def check(
-    *refs: Reference,
-    baseline: BenchRun,
-    limits: Limits = Limits(),  # noqa: B008  it is frozen
-    progress: Progress = SILENT,
-) -> Check:
+def check(*refs: Reference, baseline: BenchRun, limits: Limits | None = None, progress: Progress = SILENT) -> Check:
     """Measure what a baseline has, until it is certain whether it became slower or larger, or that it did not."""
     from slmkit.recipes.check import check as recipe
 
-    return recipe([_ref(ref) for ref in refs], baseline, limits, _session(progress))
+    return recipe([_ref(ref) for ref in refs], baseline, limits or Limits(), _session(progress))
 
 
 def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
@@ -259,8 +253,7 @@ def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
     from slmkit.ops import compare as op
     from slmkit.recipes import verbs
 
-    session = _session(progress)
-    return op.compare(verbs.artifacts([_ref(r) for r in refs], session), session.registry)
+    return op.compare(verbs.artifacts([_ref(r) for r in refs], _session(progress)), Registry())
 
 
 def list_runs(
@@ -343,8 +336,7 @@ def lineage(*refs: Reference) -> Lineage:
     from slmkit.ops import locate
     from slmkit.registry.lineage import Family
 
-    registry = Registry()
-    return Family(registry).lineage([a for ref in refs for a in locate.remembered(_ref(ref), registry)])
+    return Family(Registry()).lineage([a for ref in refs for a in locate.remembered(_ref(ref), Registry())])
 
 
 def rederive(ref: Reference, *, n_threads: int | None = None, progress: Progress = SILENT) -> list[Rederived]:

@@ -129,6 +129,11 @@ def test_an_empty_baseline(baseline: Path, slmkit: Run) -> None:
     done = slmkit("check", "--baseline", empty, "--run", baseline)
     assert done.returncode == 2
     assert "a bench run without rows" in done.stderr
+    failure: dict[str, Any] = {"code": "engine.crashed", "message": "it crashed", "hint": None, "log": []}
+    failed = changed(baseline, "failed.json", failure=failure, blocks=[])
+    done = slmkit("check", "--baseline", failed, "--run", baseline)
+    assert done.returncode == 2
+    assert "the baseline is empty: it has no row that was measured" in done.stderr
 
 
 def test_what_was_typed_wrong(slmkit: Run, tmp_path: Path) -> None:
