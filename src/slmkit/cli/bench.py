@@ -53,6 +53,9 @@ def bench(
         Path | None, typer.Option("--prompt-file", help="A text for the time to first token and between tokens.")
     ] = None,
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Of each test, at most.")] = 20,
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="PERCENT", help="Measure until each rate is known to that.")
+    ] = "2%",
     max_time: Annotated[
         float, typer.Option("--max-time", min=0, help="Seconds for one row, after which nothing more is begun.")
     ] = 300,
@@ -99,7 +102,7 @@ def bench(
     from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.bench import BenchSpec
     from slmkit.core.grid import Grid, numbers, pair, words
-    from slmkit.core.units import parse_size
+    from slmkit.core.units import parse_share, parse_size
     from slmkit.ops import kit
     from slmkit.ops.bench import LEAST_CHILDREN, PAIRS, Effort, versus
     from slmkit.ops.bench import bench as op
@@ -155,7 +158,12 @@ def bench(
         return
     if threads == "auto":
         specs = _with_fastest(specs, models, here)
-    effort = Effort(max_time_s=max_time, least_children=PAIRS if vs else LEAST_CHILDREN, in_step=bool(vs))
+    effort = Effort(
+        precision=parse_share(precision),
+        max_time_s=max_time,
+        least_children=PAIRS if vs else LEAST_CHILDREN,
+        in_step=bool(vs),
+    )
     run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
     if plot:
         plots.of_run(run, plot)

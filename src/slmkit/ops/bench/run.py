@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import child
@@ -75,7 +76,6 @@ def bench(
     key = [[cell.row.digest, cell.row.ref, asdict(cell.row.spec)] for cell in cells]
     with journal(registry.home, key, resume=resume) as kept:
         builds = _restore(cells, kept)
-        machine = peaks.measure(n_threads)
         text = corpus().text
         with progress.task("bench", sum(_n_steps(cell, effort) for cell in cells), "steps") as task:
             try:
@@ -94,7 +94,7 @@ def bench(
             build=next(iter(builds), {}),
             rows=(*rows, *unreadable),
             slmkit=__version__,
-            machine=asdict(machine) if machine else {},
+            machine=_machine(cells) or _machine_now(),
         )
         runs.save(registry.home, "bench", run.document())
         kept.done = True
@@ -134,26 +134,36 @@ def _cell(artifact: Artifact, spec: BenchSpec) -> _Cell:
 
 def _rounds(cells: Sequence[_Cell], effort: Effort, text: str, kept: Journal, task: Task) -> list[Mapping[str, str]]:
     builds: list[Mapping[str, str]] = []
+    machine: Mapping[str, Any] = {}
+
+    def look() -> None:
+        """How fast the machine is by itself in this round: it drifts."""
+        nonlocal machine
+        task.describe(f"round {n_round}: the machine")
+        machine = _machine_now()
 
     def turn(cell: _Cell, n_round: int) -> None:
-        found = _measure(cell, n_round, text, kept, task)
-        builds.extend(found)
+        builds.extend(_measure(cell, n_round, text, machine, kept, task))
 
     n_round = 1
     while todo := [cell for cell in cells if not _is_enough(cell, effort)]:
         if effort.in_step:
             todo = [cell for cell in cells if not cell.failure]
+        look()
         for cell in todo if n_round % 2 else todo[::-1]:
             turn(cell, n_round)
         n_round += 1
-    for cell in cells:
-        if not cell.failure and _is_disturbed(cell, effort):
+    if again := [cell for cell in cells if not cell.failure and _is_disturbed(cell, effort)]:
+        look()
+        for cell in again:
             turn(cell, n_round)
     return builds
 
 
-def _measure(cell: _Cell, n_round: int, text: str, kept: Journal, task: Task) -> list[Mapping[str, str]]:
-    """One child's worth of repetitions."""
+def _measure(
+    cell: _Cell, n_round: int, text: str, machine: Mapping[str, Any], kept: Journal, task: Task
+) -> list[Mapping[str, str]]:
+    """One child's worth of repetitions, on a machine that was as fast as that."""
     spec = cell.row.spec
     label = f"{cell.row.ref} round {n_round}"
 
@@ -172,10 +182,21 @@ def _measure(cell: _Cell, n_round: int, text: str, kept: Journal, task: Task) ->
         cell.failure = Failure(error.code, error.message, error.hint, error.log)
         kept.add({**_name(cell), "failure": asdict(cell.failure)})
         return []
-    cell.blocks.append(measured.block)
+    block = replace(measured.block, seen={**measured.block.seen, **({"machine": machine} if machine else {})})
+    cell.blocks.append(block)
     cell.spent_s += time.monotonic() - started
-    kept.add({**_name(cell), "block": asdict(measured.block), "spent_s": cell.spent_s, "build": dict(measured.build)})
+    kept.add({**_name(cell), "block": asdict(block), "spent_s": cell.spent_s, "build": dict(measured.build)})
     return [measured.build]
+
+
+def _machine_now() -> Mapping[str, Any]:
+    machine = peaks.measure(probe.physical_cores())
+    return asdict(machine) if machine else {}
+
+
+def _machine(cells: Sequence[_Cell]) -> Mapping[str, Any]:
+    """As it was in the first round."""
+    return next((block.seen["machine"] for cell in cells for block in cell.blocks if "machine" in block.seen), {})
 
 
 def _reading(row: BenchRow, test: str, elapsed_ns: int) -> str:
