@@ -9,8 +9,9 @@ from typing import Any
 MEMORY_SHARE = {"pp": 0.0, "ttft": 0.0, "tg": 0.65, "pg": 0.65}
 """Of the time of a token, what waits for memory; the rest computes. Fitted: see "What two runs differ by" in
 docs/lab-notes.md."""
-READING_SPREAD = 0.05
-"""Standard deviation of the logarithm of one reading of a machine's bandwidth beside the next."""
+READING_SPREAD = 0.02
+"""Standard deviation of the logarithm of one reading of a machine's bandwidth beside the next: 15 readings of
+`host.peaks` spread by 1.3 to 2.2 %, whatever else the machine did."""
 UNLIKE_SPREAD = 0.02
 """The same of how well these two numbers tell the speed of a model on another kind of machine: an estimate."""
 _SAME = ("cpu", "n_cores", "memory_bytes", "system")

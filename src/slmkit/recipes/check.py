@@ -15,7 +15,7 @@ from slmkit.errors import FormatError, UsageError
 from slmkit.formats import runs as documents
 from slmkit.ops import bench as bench_op
 from slmkit.ops import check as check_op
-from slmkit.ops.bench.run import PER_CHILD
+from slmkit.ops.bench import PER_CHILD
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
 from slmkit.registry import runs
