@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,10 @@ Pointer = Any
 """An opaque pointer of the C library."""
 Floats = NDArray[np.float32]
 Watcher = Callable[[int, bool], bool]
+
+
+_PIECE_S = 0.1
+"""Between pieces of the log."""
 
 
 class NativeError(Exception):
@@ -42,6 +47,32 @@ def on_log(listener: Callable[[int, str], None]) -> None:
 def forward_log(channel: Channel) -> None:
     """Send it to the parent."""
     on_log(lambda level, text: channel.send("log", level=level, text=text))
+
+
+@contextmanager
+def log_in_pieces(channel: Channel) -> Iterator[None]:
+    """Send it to the parent a few times a second: where there are hundreds of lines, one by one they cost 5 %."""
+    texts: list[str] = []
+    ended = threading.Event()
+
+    def send() -> None:
+        if n := len(texts):  # more may come meanwhile
+            channel.send("log", text="".join(texts[:n]))
+            del texts[:n]
+
+    def send_now_and_then() -> None:
+        while not ended.wait(_PIECE_S):
+            send()
+
+    on_log(lambda _, text: texts.append(text))
+    sender = threading.Thread(target=send_now_and_then, daemon=True)
+    sender.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sender.join()
+        send()
 
 
 def build() -> dict[str, str]:

@@ -109,7 +109,7 @@ def quantize(
             if event["event"] != "log":
                 return
             log.append(event["text"])
-            if match := _TENSOR_LINE.match(event["text"]):  # the engine begins with it, and is done with the last one
+            for match in _TENSOR_LINE.finditer(event["text"]):  # the engine begins with it, and is done with the last
                 task.advance(reading_bytes)
                 n_weights = math.prod(map(int, match["shape"].split(",")))
                 reading_bytes = GGML_TYPES_BY_NAME[match["was"].upper()].size_bytes(n_weights)

@@ -24,10 +24,10 @@ def quantize(
     channel: Channel, source: str, target: str, n_threads: int, try_tokens: int = 0, **options: Any
 ) -> dict[str, Any]:
     """Write `target`; the progress is in the log. With `try_tokens` the event `written` comes, and then `smoke`."""
-    bindings.forward_log(channel)
-    started = time.perf_counter_ns()
-    _call(source, target, n_threads=n_threads, **options)
-    elapsed_ns = time.perf_counter_ns() - started
+    with bindings.log_in_pieces(channel):
+        started = time.perf_counter_ns()
+        _call(source, target, n_threads=n_threads, **options)
+        elapsed_ns = time.perf_counter_ns() - started
     if try_tokens:
         channel.send("written")
         smoke(channel, _first(target), n_tokens=try_tokens, n_gpu_layers=0, n_threads=max(1, n_threads - 1))
