@@ -243,3 +243,22 @@ def test_recorded_timings(n: int) -> None:
     assert sum(found.verdict == REGRESSION for found in slow) >= 19
     assert sum(of(found, "tg32").verdict == REGRESSION for found in plain) <= 1
     assert sum(of(found, "tg32").verdict == PASS for found in slow) <= 1
+
+
+# ------------------------------------------------------------------ recorded by scripts/experiment-check
+
+EXPERIMENT = json.loads((Path(__file__).parent.parent / "data" / "check-experiment.json").read_text())
+"""SmolLM2-135M F16 (pp128, tg32, 2 threads) on a quiet virtual machine of 2 cores: a baseline, checks of the same, and
+checks of children that slept for 8 % of the time that they decoded."""
+
+
+@pytest.mark.parametrize("number", range(len(EXPERIMENT["checks"])))
+def test_a_slow_down_of_8_percent_is_found_and_a_repeat_passes(number: int) -> None:
+    check = EXPERIMENT["checks"][number]
+    baseline = BenchRun.from_document(EXPERIMENT["baseline"])
+    now: BenchRun | None = None
+    for document in check["runs"]:
+        more = BenchRun.from_document(document)
+        now = more if now is None else joined(now, more)
+    assert now is not None
+    assert judge(baseline, now, Limits()).verdict == (REGRESSION if check["kind"] == "slow" else PASS)
