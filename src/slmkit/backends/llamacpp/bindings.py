@@ -51,7 +51,7 @@ def forward_log(channel: Channel) -> None:
 
 @contextmanager
 def log_in_pieces(channel: Channel) -> Iterator[None]:
-    """Send it to the parent a few times a second: where there are hundreds of lines, one by one they cost 5 %."""
+    """Send it to the parent a few times a second: one by one, hundreds of lines would each wake it."""
     texts: list[str] = []
     ended = threading.Event()
 
