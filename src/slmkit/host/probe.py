@@ -13,9 +13,6 @@ import psutil
 
 from slmkit.host import memory
 
-BUSY_SHARE = 0.2
-"""Above this share of all cores in use by others, a measurement here is suspect."""
-
 
 @dataclass(frozen=True)
 class Host:
@@ -62,11 +59,6 @@ def physical_cores() -> int:
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed))
-
-
-def busy_share(seconds: float = 0.5) -> float:
-    """The share of all cores that was in use during the next `seconds`, between 0 and 1."""
-    return float(psutil.cpu_percent(interval=seconds)) / 100
 
 
 _MATTERS = ("avx", "fma", "f16c", "amx", "sse3", "ssse3", "asimd", "sve", "i8mm", "bf16", "fphp", "dotprod")

@@ -8,6 +8,7 @@ from typing import Any
 
 from slmkit.core import stats, units
 from slmkit.core.bench import NOISY, THROTTLED, BenchRow, BenchRun
+from slmkit.report.cells import size_cell, time_cell
 from slmkit.report.settings import SETTINGS, TESTS, Entries, Entry, facts, tests
 from slmkit.report.table import Cell, Column, Table
 
@@ -74,7 +75,7 @@ def _parts(entry: Entry, entries: Entries, wide: bool) -> Iterator[_Part]:
     row = entry.row
     yield Column("ref", "type" if entries.model else "model", right=False), Cell(entries.name(entry), row.ref)
     yield from _where(entry, entries)
-    yield Column("size_bytes", "size"), _size(row.size_bytes)
+    yield Column("size_bytes", "size"), size_cell(row.size_bytes)
     yield from _settings(entry, entries)
     yield from _speed(entry, entries, wide)
     yield from _latency(row, wide)
@@ -133,20 +134,20 @@ def _latency(row: BenchRow, wide: bool) -> Iterator[_Part]:
             key = f"{test}_ms" if q == 50 else f"{test}_p{q}_ms"
             yield (
                 Column(key, f"{title} p{q}" if wide else title, shown=shown and (wide or q == 50)),
-                _time(stats.percentile(row.samples(test), q)),
+                time_cell(stats.percentile(row.samples(test), q)),
             )
-    yield Column("load_ms", "load"), _time(row.load_ns)
-    yield Column("first_token_ms", "first token", shown=wide), _time(row.first_ns)
+    yield Column("load_ms", "load"), time_cell(row.load_ns)
+    yield Column("first_token_ms", "first token", shown=wide), time_cell(row.first_ns)
 
 
 def _memory(row: BenchRow, wide: bool) -> Iterator[_Part]:
     memory = row.memory
     known = asdict(memory) if memory else {}
-    yield Column("peak_rss_bytes", "peak RSS"), _size(known.get("peak_rss"))
+    yield Column("peak_rss_bytes", "peak RSS"), size_cell(known.get("peak_rss"))
     yield _hidden("baseline_rss_bytes", known.get("baseline_rss"))
-    yield Column("min_ram_bytes", "min RAM"), _size(row.min_ram_bytes)
+    yield Column("min_ram_bytes", "min RAM"), size_cell(row.min_ram_bytes)
     for name, title in _MEMORY:
-        yield Column(f"{name}_bytes", title, shown=wide or name == "anonymous"), _size(known.get(name))
+        yield Column(f"{name}_bytes", title, shown=wide or name == "anonymous"), size_cell(known.get(name))
     faults = known.get("major_faults")
     yield Column("major_faults", "faults", shown=wide), Cell(units.DASH if faults is None else str(faults), faults)
 
@@ -205,11 +206,3 @@ def span(numbers: Iterable[float], text: Callable[[Any], str] = str) -> str:
 def _hidden(key: str, value: object) -> _Part:
     """For machines alone."""
     return Column(key, key, shown=False), Cell("" if value is None else str(value), value)
-
-
-def _time(elapsed_ns: float | None) -> Cell:
-    return Cell(units.milliseconds(elapsed_ns), None if elapsed_ns is None else elapsed_ns / 1e6)
-
-
-def _size(size_bytes: int | None) -> Cell:
-    return Cell(units.size(size_bytes), size_bytes)

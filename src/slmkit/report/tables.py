@@ -11,6 +11,7 @@ from slmkit.core.bench import BenchRow
 from slmkit.core.compare import CompareRow, Comparison
 from slmkit.core.imatrix import TensorStatistics
 from slmkit.report.bench import trouble
+from slmkit.report.cells import size_cell, time_cell
 from slmkit.report.table import Cell, Column, Table
 
 
@@ -84,7 +85,7 @@ def artifacts_table(artifacts: Sequence[Artifact], dropped: Sequence[Artifact] =
         (
             Cell(a.model, a.model),
             Cell(a.variant or "checkpoint", a.variant),
-            _size(a.size_bytes),
+            size_cell(a.size_bytes),
             Cell(units.count(a.facts.get("n_params")), a.facts.get("n_params")),
             _number(a.facts.get("bpw"), 2),
             Cell(_made_by(a), a.provenance.action),
@@ -133,8 +134,8 @@ def quantize_table(rows: Sequence[Quantized], notes: Sequence[str] = ()) -> Tabl
     cells = tuple(
         (
             Cell(row.ref, row.ref),
-            _size(row.before_bytes),
-            _size(row.after_bytes),
+            size_cell(row.before_bytes),
+            size_cell(row.after_bytes),
             _share(1 - row.after_bytes / row.before_bytes),
             _number(row.bpw, 2),
             _share(row.on_label_share),
@@ -159,7 +160,7 @@ def freeable_table(rows: Sequence[Freeable]) -> Table:
     """What `gc` shows before it deletes."""
     columns = (Column("what", "what", right=False), Column("n_files", "number"), Column("size_bytes", "size"))
     cells = tuple(
-        (Cell(row.what, row.what), Cell(str(row.n_files), row.n_files), _size(row.size_bytes)) for row in rows
+        (Cell(row.what, row.what), Cell(str(row.n_files), row.n_files), size_cell(row.size_bytes)) for row in rows
     )
     return Table(columns, cells, "gc")
 
@@ -168,7 +169,7 @@ def rebuildable_table(rows: Sequence[tuple[Artifact, str | None]]) -> Table:
     """What `gc --rebuildable` shows before it drops files: each with the reason why it must stay, if there is one."""
     columns = (Column("ref", "model", right=False), Column("size_bytes", "size"), Column("why_not", "", right=False))
     cells = tuple(
-        (Cell(a.ref, a.ref), _size(a.size_bytes), Cell(f"stays: {why}" if why else "can be made again", why))
+        (Cell(a.ref, a.ref), size_cell(a.size_bytes), Cell(f"stays: {why}" if why else "can be made again", why))
         for a, why in rows
     )
     return Table(columns, cells, "gc")
@@ -184,29 +185,21 @@ _MEMORY = [Column("peak_rss_bytes", "peak RSS")]
 def _speed_cells(row: BenchRow | None) -> list[Cell]:
     if row is None:
         return [Cell(units.DASH, None)] * 3
-    return [_rate(row.pp_rates), _rate(row.tg_rates), _time(row.ttft_median_ns)]
+    return [_rate(row.pp_rates), _rate(row.tg_rates), time_cell(row.ttft_median_ns)]
 
 
 def _compare_cells(row: CompareRow, one_model: bool) -> tuple[Cell, ...]:
     name = Cell(row.variant, row.variant) if one_model else Cell(row.ref, row.ref)
     memory = row.bench.memory if row.bench else None
     reduction = Cell("baseline", 0.0) if row.is_baseline else _share(row.reduction, sign=True)
-    cells = (name, _size(row.size_bytes), reduction, _number(row.bpw, 2))
-    return (*cells, *_speed_cells(row.bench), _size(memory.peak_rss if memory else None))
+    cells = (name, size_cell(row.size_bytes), reduction, _number(row.bpw, 2))
+    return (*cells, *_speed_cells(row.bench), size_cell(memory.peak_rss if memory else None))
 
 
 def _rate(rates: Sequence[float]) -> Cell:
     mean, deviation = stats.mean(rates), stats.stdev(rates)
     text = units.number(mean) + (f" ± {deviation:.2f}" if deviation is not None else "")
     return Cell(text, mean)
-
-
-def _time(elapsed_ns: float | None) -> Cell:
-    return Cell(units.milliseconds(elapsed_ns), None if elapsed_ns is None else elapsed_ns / 1e6)
-
-
-def _size(size_bytes: int | None) -> Cell:
-    return Cell(units.size(size_bytes), size_bytes)
 
 
 def _share(share: float | None, *, sign: bool = False) -> Cell:
