@@ -156,6 +156,7 @@ def bench(
         kit.export(verbs.artifacts(models, here), specs, export_kit, max_time_s=max_time)
         output.say(f"written: {export_kit}: its README.md says how to go on")
         return
+    other = _digest(models[-1], here) if vs else None
     if threads == "auto":
         specs = _with_fastest(specs, models, here)
     effort = Effort(
@@ -174,7 +175,7 @@ def bench(
         for reason in left_out([run], other_form):
             output.warn(f"left out: {reason}")
     else:
-        _show(run, output, wide=wide, against=list(versus(run, _digest(models[-1], here))) if vs else ())
+        _show(run, output, wide=wide, against=list(versus(run, other)) if other else ())
     for path, done in ((plot, "drawn"), (report, "written")):
         if path:
             output.say(f"{done}: {path}")
