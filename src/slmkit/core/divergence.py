@@ -17,9 +17,8 @@ from slmkit.core.stats import percentile
 
 NEAR_LOSSLESS, VERY_GOOD, GOOD, NOTICEABLE, BROKEN = "near lossless", "very good", "good", "noticeable", "broken"
 THRESHOLDS = ((NEAR_LOSSLESS, 0.005), (VERY_GOOD, 0.02), (GOOD, 0.05), (NOTICEABLE, 0.5))
-"""Mean KLD up to which a word holds, in nats for a token. Ours, for nobody else's are agreed on: at 0.005 samples of the
-two models can hardly be told apart; 0.05 is the limit that people use for "good"; from 0.5 on, as a rule, fewer than two
-of three most likely tokens are the same and greedy text soon goes elsewhere."""
+"""Mean KLD up to which a word holds, in nats for a token. They are ours, for there are none that all agree on: 0.05 is
+what many call good, and from 0.5 on fewer than two of three most likely tokens are the same, as a rule."""
 PERCENTILES = (50, 90, 99)
 ALPHA = 0.05
 """How often a decision may be wrong."""
@@ -103,7 +102,7 @@ def clear_of(values: Sequence[float], limit: float) -> bool | None:
 
 
 def decide(chunks: Sequence[Chunk], base: Sequence[Chunk], spec: QualitySpec) -> bool | None:
-    """Whether a model keeps all limits of `spec`, from its chunks and the same chunks of the base; `None`: not clear."""
+    """Whether a model keeps all limits of `spec`, by its chunks and the same of the base; `None`: not clear."""
     answers: list[bool | None] = []
     if spec.max_kld is not None:
         answers.append(clear_of([statistics.fmean(chunk.kld) for chunk in chunks], spec.max_kld))

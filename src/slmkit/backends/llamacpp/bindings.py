@@ -96,8 +96,10 @@ def model(
     repack: bool = True,
     mmap: bool = True,
     no_alloc: bool = False,
+    vocab_only: bool = False,
 ) -> Iterator[Pointer]:
-    """Load a GGUF with mmap, as llama-bench does, or without; raises `NativeError`.
+    """Load a GGUF with mmap, as llama-bench does, or without; raises `NativeError`. With `vocab_only`
+    the weights are left out.
 
     Without `repack` no copy of the weights is made in the order that is faster to multiply.
     With `no_alloc` it is only worked out what loading takes: no weight is read, and no buffer has memory.
@@ -107,6 +109,7 @@ def model(
     params.n_gpu_layers = n_gpu_layers
     params.check_tensors = check_tensors
     params.use_extra_bufts = repack
+    params.vocab_only = vocab_only
     if not mmap:
         params.load_mode = ll.LLAMA_LOAD_MODE_NONE
     if no_alloc:

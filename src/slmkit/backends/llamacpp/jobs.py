@@ -17,6 +17,7 @@ _MODULES = {
     "dry_run": "quantize_job",
     "memory": "memory_job",
     "distortion": "distortion_job",
+    "quality": "quality_job",
     "smoke": "smoke_job",
     "speed": "speed_job",
 }

@@ -1,0 +1,70 @@
+"""The parent's side of measuring quality: one typed call for one child."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from slmkit.backends.llamacpp.child import Event, run
+from slmkit.core.quality import Chunk, Corpus, QualitySpec
+
+BASE = -1
+"""The number of the base; the models have 0 and up."""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Who is told: of the texts' tokens by domain and the chunks that are read; of whose turn it is and its process; of
+    what a file's vocabulary is beside the first one's (number of tokens, that of the first, whether it splits the text
+    the same way); of a file that cannot go on; of a batch of chunks; and of one that is decided.
+    """
+
+    text: Callable[[Mapping[str, int], int], None]
+    at: Callable[[int, int], None]
+    vocabulary: Callable[[int, int, int, bool], None]
+    failed: Callable[[int, str], None]
+    batch: Callable[[int, Sequence[Chunk]], None]
+    decided: Callable[[int, bool], None]
+
+
+def quality(
+    base: Path | None,
+    models: Sequence[Path],
+    corpus: Corpus,
+    spec: QualitySpec,
+    *,
+    done: Mapping[int, Sequence[Chunk]],
+    together: bool,
+    listening: Listening,
+) -> Mapping[str, str]:
+    """Read the corpus with all files; `done` are the chunks that have been read before. Returns the engine's build.
+
+    Raises the engine's errors; what `listening` was told before stays true.
+    """
+
+    def listen(event: Event, pid: int) -> None:
+        match event["event"]:
+            case "text":
+                listening.text(event["n_tokens"], event["n_chunks"])
+            case "at":
+                listening.at(event["model"], pid)
+            case "vocabulary":
+                listening.vocabulary(event["model"], event["n_vocab"], event["wanted"], event["same"])
+            case "failed":
+                listening.failed(event["model"], event["message"])
+            case "batch":
+                listening.batch(event["model"], [Chunk.from_document(chunk) for chunk in event["chunks"]])
+            case "decided":
+                listening.decided(event["model"], event["keeps"])
+
+    arguments = {
+        "base": None if base is None else str(base),
+        "models": [str(path) for path in models],
+        "texts": [(text.domain, text.text) for text in corpus.texts],
+        "spec": asdict(spec),
+        "done": {str(number): [chunk.document() for chunk in chunks] for number, chunks in done.items()},
+        "together": together,
+    }
+    result = run("quality", arguments, listen=listen, timeout_s=spec.timeout_s)
+    return dict(result["build"])

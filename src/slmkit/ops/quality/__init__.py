@@ -1,0 +1,5 @@
+"""`quality`: what a quant costs beside its float file, in perplexity and KL divergence."""
+
+from slmkit.ops.quality.run import quality
+
+__all__ = ["quality"]

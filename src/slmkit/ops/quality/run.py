@@ -1,0 +1,187 @@
+"""One model's files beside their base, on one corpus. One that crashes does not take the others along."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+
+from slmkit._version import __version__
+from slmkit.backends.llamacpp import child
+from slmkit.backends.llamacpp import quality as engine
+from slmkit.backends.llamacpp.quality import BASE
+from slmkit.core.artifact import Artifact
+from slmkit.core.bench import Failure
+from slmkit.core.progress import Progress, Task
+from slmkit.core.quality import Chunk, Corpus, QualityRow, QualityRun, QualitySpec
+from slmkit.errors import EngineError, EngineMissingError, UsageError
+from slmkit.host import memory, probe
+from slmkit.ops.describe import now
+from slmkit.registry import runs
+from slmkit.registry.journals import Journal, journal
+from slmkit.registry.store import Registry
+
+KIND = "quality"
+
+
+def quality(
+    base: Artifact | None,
+    artifacts: Sequence[Artifact],
+    corpus: Corpus,
+    spec: QualitySpec,
+    registry: Registry,
+    progress: Progress,
+    *,
+    resume: bool = False,
+) -> QualityRun:
+    """Read the corpus with the base and with each of the others, and save the run. One that fails is a row with its
+    reason.
+
+    All stay loaded where twice their size is less than half of the memory that is free; else the base and one other
+    are at a time. What is read when it is interrupted is kept: `resume` goes on with it.
+
+    Raises `UsageError` for nothing to measure or to resume, and for a text that is too short, `EngineMissingError`, and
+    what goes wrong with the base.
+    """
+    others = [artifact for artifact in artifacts if base is None or artifact.digest != base.digest]
+    if base is None and not others:
+        raise UsageError("nothing to measure", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
+    child.require_engine()
+    spec = replace(spec, n_threads=spec.n_threads or probe.physical_cores())
+    started = time.monotonic()
+    reading = _Reading(base, others, corpus, spec, progress)
+    digests = [file.digest for file in reading.files.values()]
+    key = {"quality": digests, "base": base is not None, "corpus": corpus.sha256, "spec": asdict(spec)}
+    with journal(registry.home, key, resume=resume) as kept:
+        try:
+            with progress.task(f"quality {corpus.name}", None, "steps") as task:
+                reading.read(kept, task)
+        except KeyboardInterrupt:
+            progress.say("what is read is kept: the same command with `--resume` goes on")
+            raise
+        run = QualityRun(
+            created=now(),
+            host=probe.host().document(),
+            build=reading.build,
+            corpus_name=corpus.name,
+            corpus=corpus.sha256,
+            spec=spec,
+            base=base.digest if base else None,
+            rows=tuple(reading.rows),
+            slmkit=__version__,
+            peak_rss=reading.peak_rss,
+            elapsed_s=time.monotonic() - started,
+        )
+        runs.save(registry.home, KIND, run.document())
+        kept.done = True
+    return run
+
+
+class _Reading:
+    """What has been read so far. `files` have the engine's numbers."""
+
+    def __init__(
+        self, base: Artifact | None, others: Sequence[Artifact], corpus: Corpus, spec: QualitySpec, progress: Progress
+    ) -> None:
+        self.files: dict[int, Artifact] = {**({BASE: base} if base else {}), **dict(enumerate(others))}
+        self.build: Mapping[str, str] = {}
+        self.peak_rss: int | None = None
+        self._corpus, self._spec, self._progress = corpus, spec, progress
+        self._chunks: dict[int, list[Chunk]] = {number: [] for number in self.files}
+        self._defects: dict[int, str] = {}
+        self._failures: dict[int, Failure] = {}
+        self._decided: dict[int, bool] = {}
+        self._turn = BASE
+
+    @property
+    def rows(self) -> Iterator[QualityRow]:
+        """In the order in which they were named, the base first."""
+        for number, artifact in self.files.items():
+            yield QualityRow(
+                ref=artifact.ref,
+                digest=artifact.digest,
+                size_bytes=artifact.size_bytes,
+                chunks=tuple(self._chunks[number]),
+                is_base=number == BASE,
+                defect=self._defects.get(number),
+                failure=self._failures.get(number),
+                bpw=artifact.facts.get("bpw"),
+                decided=self._decided.get(number),
+            )
+
+    def read(self, kept: Journal, task: Task) -> None:
+        """Everything; a file that takes the process along is left out, and the rest is read in another."""
+        for record in kept.records:
+            self._chunks[record["model"]].extend(Chunk.from_document(each) for each in record["chunks"])
+        while True:
+            try:
+                self._run(kept, task)
+            except EngineMissingError:
+                raise
+            except EngineError as error:
+                if self._turn == BASE:
+                    raise
+                self._failures[self._turn] = Failure(error.code, error.message, error.hint, error.log)
+                if self._going:
+                    continue
+            return
+
+    @property
+    def _going(self) -> list[int]:
+        """What is to be read beside the base."""
+        return [number for number in self.files if number != BASE and number not in {*self._failures, *self._decided}]
+
+    def _run(self, kept: Journal, task: Task) -> None:
+        """One child. Its numbers are those of what it is given."""
+        numbers = {BASE: BASE, **dict(enumerate(self._going))}
+
+        def text(n_tokens: Mapping[str, int], n_chunks: int) -> None:
+            if not n_chunks:
+                name = min(n_tokens, key=lambda domain: n_tokens[domain])
+                raise UsageError(
+                    f"the text {name} is {n_tokens[name]} tokens long: less than one chunk of {self._spec.n_ctx}",
+                    hint="give a longer one, or `--ctx` with a smaller number",
+                )
+            task.set_total(n_chunks * len(self.files))
+
+        def at(number: int, pid: int) -> None:
+            self._turn = numbers[number]
+            task.describe(self.files[self._turn].ref)
+            self._look(pid)
+
+        def vocabulary(number: int, n_vocab: int, wanted: int, same: bool) -> None:
+            if n_vocab != wanted:
+                self._defects[numbers[number]] = f"its vocabulary has {n_vocab:,} tokens, the base's {wanted:,}"
+            elif not same:
+                self._defects[numbers[number]] = "its tokenizer splits the text into other tokens than the base's"
+
+        def failed(number: int, message: str) -> None:
+            self._failures[numbers[number]] = Failure(EngineError.code, message)
+
+        def batch(number: int, chunks: Sequence[Chunk]) -> None:
+            self._chunks[numbers[number]].extend(chunks)
+            kept.add({"model": numbers[number], "chunks": [chunk.document() for chunk in chunks]})
+            task.advance(len(chunks))
+
+        def decided(number: int, keeps: bool) -> None:
+            self._decided[numbers[number]] = keeps
+
+        self.build = engine.quality(
+            self.files[BASE].path if BASE in self.files else None,
+            [self.files[number].path for number in self._going],
+            self._corpus,
+            self._spec,
+            done={number: self._chunks[mine] for number, mine in numbers.items() if mine in self.files},
+            together=self._fit_together,
+            listening=engine.Listening(text, at, vocabulary, failed, batch, decided),
+        )
+
+    @property
+    def _fit_together(self) -> bool:
+        """A file takes up to twice its size: mapped, and once more in the order that is faster to multiply."""
+        return 2 * sum(artifact.size_bytes for artifact in self.files.values()) < memory.available_bytes() / 2
+
+    def _look(self, pid: int) -> None:
+        peak = memory.of_process(pid)["peak_rss"]
+        if peak is not None:
+            self.peak_rss = max(peak, self.peak_rss or 0)

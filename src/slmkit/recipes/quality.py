@@ -1,0 +1,60 @@
+"""`quality`: each model's files beside its float file, which is made where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from slmkit.core.artifact import Artifact
+from slmkit.core.quality import Corpus, QualityRun, QualitySpec
+from slmkit.core.quant import FLOATS
+from slmkit.core.refs import ModelRef
+from slmkit.errors import UsageError
+from slmkit.ops import locate
+from slmkit.ops.quality import quality as op
+from slmkit.recipes import verbs
+from slmkit.recipes.verbs import Session
+
+
+def quality(
+    refs: Sequence[ModelRef],
+    corpus: Corpus,
+    spec: QualitySpec,
+    session: Session,
+    *,
+    base: ModelRef | None = None,
+    resume: bool = False,
+) -> list[QualityRun]:
+    """One run for each model. Without `base` each model's most exact float file is held against, an F16 that is made
+    first where there is none and there is a checkpoint; with nothing to hold against there is perplexity alone.
+    """
+    found = verbs.artifacts(refs, session)
+    if not found:
+        raise UsageError("no model given", hint="`slmkit quality smollm2-135m`")
+    registry, progress = session.registry, session.progress
+    if base is not None:
+        against = locate.ggufs(base, registry, progress)
+        if len(against) > 1:
+            raise UsageError(f"{base} is several files", hint=f"name one: {', '.join(a.ref for a in against)}")
+        return [op(against[0], found, corpus, spec, registry, progress, resume=resume)]
+    by_model = groupby(sorted(found, key=lambda artifact: artifact.model), key=lambda artifact: artifact.model)
+    order = list(dict.fromkeys(artifact.model for artifact in found))
+    groups = {model: list(group) for model, group in by_model}
+    return [
+        op(base_of(groups[model], session), groups[model], corpus, spec, registry, progress, resume=resume)
+        for model in order
+    ]
+
+
+def base_of(artifacts: Sequence[Artifact], session: Session) -> Artifact | None:
+    """The float file that files of one model are held against; `None` where there is none and none can be made."""
+    model = artifacts[0].model
+    checkpoint = session.registry.find(model, None)
+    if known := verbs.best_float(model, checkpoint, session.registry):
+        return known
+    if named := next((a for kind in FLOATS for a in artifacts if a.variant == kind), None):
+        return named
+    if checkpoint is None:
+        session.progress.warn(f"nothing to hold {model} against: there is no float file of it (`--base REF` names one)")
+        return None
+    return verbs.float_source(ModelRef.parse(model), session)
