@@ -30,6 +30,7 @@ from slmkit.cli import (
     merge,
     plan,
     pull,
+    quality,
     quantize,
     recipe,
     rm,
@@ -129,6 +130,7 @@ app.command("merge", rich_help_panel=_MAKE)(merge.merge)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("plan", rich_help_panel=_MEASURE)(plan.plan)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
+app.command("quality", rich_help_panel=_MEASURE)(quality.quality)
 app.command("check", rich_help_panel=_MEASURE)(check.check)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
 app.add_typer(runs.app, name="runs", rich_help_panel=_MEASURE)

@@ -82,6 +82,23 @@ def verdict(row: QualityRow, base: QualityRow | None) -> str | None:
     return None if found is None or (row.is_base and math.isfinite(found.ppl.value)) else found.verdict
 
 
+def kept(row: QualityRow, base: QualityRow | None, spec: QualitySpec) -> bool | None:
+    """Whether a row keeps the limits of `spec`: as it was decided, else by its means; `None` without either."""
+    if spec.max_kld is None and spec.max_ppl_ratio is None:
+        return None
+    if row.is_base or row.failure:
+        return None
+    if row.defect:
+        return False
+    if row.decided is not None:
+        return row.decided
+    found = scores(row, base)
+    if found is None or found.kld is None or found.ppl_ratio is None:
+        return None
+    limits = ((found.kld.value, spec.max_kld), (found.ppl_ratio.value, spec.max_ppl_ratio))
+    return all(value <= limit for value, limit in limits if limit is not None)
+
+
 def clear_of(values: Sequence[float], limit: float) -> bool | None:
     """Whether the mean of what more chunks would show is below a limit; `None` while that is not clear.
 

@@ -104,7 +104,7 @@ class Chunk:
 
     def document(self) -> dict[str, Any]:
         """As JSON: little-endian float32 (`same_top`: bytes) in Base64."""
-        arrays = {"nll": self.nll, "kld": self.kld, "same_top": self.same_top}
+        arrays: dict[str, array[Any]] = {"nll": self.nll, "kld": self.kld, "same_top": self.same_top}
         return {"domain": self.domain, "number": self.number, **{name: packed(a) for name, a in arrays.items()}}
 
     @classmethod
@@ -212,8 +212,19 @@ class QualityRun:
         )
 
 
-_RUN = ("created", "host", "build", "corpus_name", "corpus", "base", "slmkit", "peak_rss", "elapsed_s")
-_RUN += ("base_precision", "warnings")
+_RUN = (
+    "created",
+    "host",
+    "build",
+    "corpus_name",
+    "corpus",
+    "base",
+    "slmkit",
+    "peak_rss",
+    "elapsed_s",
+    "base_precision",
+    "warnings",
+)
 
 
 def in_turn(n_chunks: Mapping[str, int], most: int | None = None) -> list[tuple[str, int]]:

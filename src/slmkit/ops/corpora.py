@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from slmkit.core.imatrix import Calibration
+from slmkit.core.quality import Corpus, Text
 from slmkit.errors import UsageError
 
 DEFAULT = "mixed"
+DOMAINS = ("prose", "code", "math", "chat", "tools", "chinese", "german", "arabic")
+"""What quality is measured on, in the order in which their chunks are read."""
 
 
 def names() -> list[str]:
@@ -25,11 +29,38 @@ def corpus(name: str = DEFAULT) -> Calibration:
     return Calibration(name, path.read_bytes().decode("utf-8"))
 
 
-def text_file(path: Path) -> Calibration:
+def domain_text(name: str) -> str:
+    """The text of one domain."""
+    path = resources.files("slmkit") / "data" / "corpora" / "quality" / f"{name}.txt"
+    return path.read_bytes().decode("utf-8")
+
+
+def evaluation(names: Sequence[str] = ()) -> Corpus:
+    """What quality is measured on: the domains of these names, all of them without any, or a text of the user's.
+
+    Raises `UsageError` for a name that is neither.
+    """
+    wanted = [name for text in names for name in text.split(",") if name] if names else list(DOMAINS)
+    texts = []
+    for name in wanted:
+        if name in DOMAINS:
+            texts.append(Text(name, domain_text(name)))
+        elif Path(name).is_file() or "/" in name or "." in name:
+            texts.append(Text(Path(name).name, text_file(Path(name), option="--corpus").text))
+        else:
+            raise UsageError(f"no corpus {name!r}", hint=f"some of {', '.join(DOMAINS)}; or a file of plain text")
+    if len({text.domain for text in texts}) < len(texts):
+        raise UsageError(f"a corpus is named twice: {', '.join(wanted)}")
+    return Corpus("all domains" if tuple(wanted) == DOMAINS else ", ".join(t.domain for t in texts), tuple(texts))
+
+
+def text_file(path: Path, *, option: str = "--text") -> Calibration:
     """The user's own text; raises `UsageError` for a file that is none."""
     try:
         return Calibration(path.name, path.read_bytes().decode("utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint="`--text` takes a file of plain text") from error
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", hint=f"`{option}` takes a file of plain text"
+        ) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: byte {error.start} is no part of a character") from error

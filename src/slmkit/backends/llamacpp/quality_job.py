@@ -159,7 +159,6 @@ class _Reading:
 def _chunks(batch: Order, scored: Scored) -> Iterator[Chunk]:
     for n, (domain, number) in enumerate(batch):
         nll, kld, same_top = (
-            array(kind, np.split(values, len(batch))[n].tobytes())
-            for kind, values in (("f", scored.nll), ("f", scored.kld), ("b", scored.same_top))
+            np.split(values, len(batch))[n].tobytes() for values in (scored.nll, scored.kld, scored.same_top)
         )
-        yield Chunk(domain, number, nll, kld, same_top)
+        yield Chunk(domain, number, array("f", nll), array("f", kld), array("b", same_top))

@@ -1,0 +1,109 @@
+"""`slmkit quality`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slmkit.cli import options
+from slmkit.cli.output import Output, open_output
+from slmkit.errors import SomeFailedError, UsageError, VerdictError
+
+if TYPE_CHECKING:
+    from slmkit.core.quality import QualityRun, QualitySpec
+
+
+def quality(
+    refs: options.Refs,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="REF", help="Hold against this file instead of the model's F16.")
+    ] = None,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option("--corpus", metavar="NAME|FILE", help="Domains that come with slmkit, or a text of your own."),
+    ] = None,
+    n_ctx: Annotated[int, typer.Option("--ctx", "-c", help="Tokens of a chunk; the second half is scored.")] = 512,
+    n_chunks: Annotated[
+        int | None, typer.Option("--chunks", min=1, help="Chunks at most, in turn from each domain.")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="decided", help="Stop as soon as the limits are kept or broken for certain."),
+    ] = None,
+    max_kld: Annotated[float | None, typer.Option("--max-kld", help="Limit of the mean KLD, in nats: 0.05.")] = None,
+    max_ppl_ratio: Annotated[
+        float | None, typer.Option("--max-ppl-ratio", help="Limit of the perplexity over the base's: 1.02.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns: median, maximum, RMS Δp, PPL ratio.")] = False,
+    threads: options.Threads = None,
+    n_gpu_layers: Annotated[
+        int, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
+    ] = -1,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=1, help="Seconds, after which it ends.")] = None,
+    form: options.Format = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Perplexity, and KL divergence from the float file, as llama-perplexity measures them, without a file of logits.
+
+    All files of a model read the same text beside the F16, which is made if it is missing. Exit code 3 when a limit is
+    not kept.
+    """
+    from slmkit.cli.refs import parse, parse_all, session
+    from slmkit.core.quality import QualitySpec
+    from slmkit.ops import corpora
+    from slmkit.recipes import quality as recipe
+
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
+    if until not in (None, "decided"):
+        raise UsageError(f"no such thing as `--until {until}`", hint="`--until decided`")
+    spec = QualitySpec(
+        n_ctx=n_ctx,
+        n_chunks=n_chunks,
+        n_threads=threads,
+        n_gpu_layers=n_gpu_layers,
+        max_kld=max_kld,
+        max_ppl_ratio=max_ppl_ratio,
+        until_decided=until is not None,
+        timeout_s=timeout,
+    )
+    read = corpora.evaluation(corpus or ())
+    runs = recipe.quality(
+        parse_all(refs), read, spec, session(output), base=parse(base) if base else None, resume=resume
+    )
+    _show(runs, output, wide=wide)
+    _judge(runs, spec)
+    models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for run in runs for row in run.rows)
+    output.hint(f"slmkit compare {shlex.join(models)}")
+
+
+def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool) -> None:
+    from slmkit.report.quality import domains_table, quality_record, quality_table
+
+    if output.as_json:
+        output.record([quality_record(run) for run in runs], "")
+        return
+    output.table(quality_table(runs, wide=wide))
+    domains = domains_table(runs)
+    if domains and not output.form:
+        output.table(domains)
+
+
+def _judge(runs: Sequence[QualityRun], spec: QualitySpec) -> None:
+    """The limits as an exit code."""
+    from slmkit.core.divergence import kept
+
+    rows = [(row, run.base_row) for run in runs for row in run.rows]
+    failed = [row.ref for row, _ in rows if row.failure]
+    if failed:
+        raise SomeFailedError(
+            f"{len(failed)} of {len(rows)} could not be measured: {', '.join(failed)}",
+            hint="the reason is in the table",
+        )
+    broken = [row.ref for row, base in rows if kept(row, base, spec) is False]
+    if broken:
+        raise VerdictError(f"over the limit: {', '.join(broken)}", hint="the rows above say by how much")

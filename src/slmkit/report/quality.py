@@ -1,0 +1,141 @@
+"""Which columns a quality run has: perplexity, KL divergence and what they come to, over all and by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from slmkit.core import units
+from slmkit.core.divergence import PERCENTILES, Estimate, Scores, scores, verdict
+from slmkit.core.history import label_of
+from slmkit.core.quality import QualityRow, QualityRun
+from slmkit.report.cells import size_cell
+from slmkit.report.table import Cell, Column, Table
+
+FAILED = "failed"
+BASE = "base"
+
+
+def quality_table(runs: Sequence[QualityRun], *, wide: bool = False) -> Table:
+    """One row for each file, each beside its own base."""
+    columns = (
+        Column("ref", "model", right=False),
+        Column("size_bytes", "size"),
+        Column("bpw", "bpw"),
+        *_estimate_columns("ppl", "PPL"),
+        *_estimate_columns("ppl_ratio", "PPL / base's", shown=wide),
+        *_estimate_columns("kld", "KLD"),
+        *(Column(f"kld_p{q}", _percentile_title(q), shown=wide or q != 50) for q in PERCENTILES),
+        Column("kld_max", "max", shown=wide),
+        *_estimate_columns("same_top", "same top"),
+        *_estimate_columns("rms_dp", "RMS Δp", shown=wide),
+        Column("n_tokens", "tokens", shown=wide),
+        Column("verdict", "verdict", right=False),
+    )
+    rows = tuple(tuple(_cells(row, run.base_row)) for run in runs for row in run.rows)
+    return Table(columns, rows, "quality", tuple(note for run in runs for note in _notes(run)))
+
+
+def domains_table(runs: Sequence[QualityRun]) -> Table | None:
+    """The mean KLD of each domain, or the perplexity where there is no base; `None` with a single domain."""
+    domains = list(dict.fromkeys(domain for run in runs for row in run.rows for domain in row.domains))
+    if len(domains) < 2:
+        return None
+    with_base = any(run.base for run in runs)
+    key = "kld" if with_base else "ppl"
+    columns = (Column("ref", "model", right=False), *(Column(f"{key}_{name}", name) for name in domains))
+    rows = []
+    for run in runs:
+        for row in run.rows:
+            if row.chunks and not (with_base and row.is_base):
+                found = [scores(row, run.base_row, domain) for domain in domains]
+                estimates = [getattr(score, key) if score else None for score in found]
+                rows.append((Cell(row.ref, row.ref), *(_value(e, 2 if key == "ppl" else 4) for e in estimates)))
+    return Table(columns, tuple(rows), f"mean {key.upper()} by domain")
+
+
+def quality_record(run: QualityRun) -> dict[str, Any]:
+    """A run with its figures instead of the raw scores, as JSON: `domains` has the same of each domain."""
+    document = run.document()
+    base = run.base_row
+    document["rows"] = [
+        {
+            **{name: value for name, value in row.document().items() if name != "chunks"},
+            "verdict": _verdict(row, base),
+            "scores": _plain(scores(row, base)),
+            "domains": {domain: _plain(scores(row, base, domain)) for domain in row.domains},
+        }
+        for row in run.rows
+    ]
+    return document
+
+
+def _cells(row: QualityRow, base: QualityRow | None) -> Iterator[Cell]:
+    found = scores(row, base)
+    yield Cell(row.ref, row.ref)
+    yield size_cell(row.size_bytes)
+    yield Cell(units.number(row.bpw), row.bpw)
+    yield from _estimate(found.ppl if found else None, 2)
+    yield from _estimate(found.ppl_ratio if found else None, 4)
+    yield from _estimate(found.kld if found else None, 4)
+    percentiles = found.kld_percentiles if found and found.kld_percentiles else (None,) * len(PERCENTILES)
+    for value in percentiles:
+        yield Cell(units.number(value, 4), value)
+    yield Cell(units.number(found.kld_max if found else None, 3), found.kld_max if found else None)
+    yield from _estimate(found.same_top if found else None, 1, percent=True)
+    yield from _estimate(found.rms_dp if found else None, 1, percent=True)
+    yield Cell(str(row.n_tokens), row.n_tokens)
+    word = _verdict(row, base)
+    yield Cell(word or units.DASH, word)
+
+
+def _verdict(row: QualityRow, base: QualityRow | None) -> str | None:
+    if row.failure:
+        return FAILED
+    return verdict(row, base) or (BASE if row.is_base else None)
+
+
+def _notes(run: QualityRun) -> Iterator[str]:
+    for row in run.rows:
+        if row.failure:
+            yield f"{label_of(row.ref)}: {row.failure.message}"
+        elif row.defect:
+            yield f"{label_of(row.ref)} is broken: {row.defect}"
+        elif row.decided is not None:
+            answer = "keeps" if row.decided else "does not keep"
+            yield f"{label_of(row.ref)} {answer} the limit: decided after {len(row.chunks)} chunks"
+        elif run.spec.until_decided and not row.is_base:
+            yield f"{label_of(row.ref)}: not decided after {len(row.chunks)} chunks: the whole text was read"
+    n_chunks = max((len(row.chunks) for row in run.rows), default=0)
+    against = f", beside {label_of(run.base_row.ref)}" if run.base_row else ""
+    yield (
+        f"{n_chunks} chunks of {run.spec.n_ctx} tokens of {run.corpus_name} ({run.corpus[:12]}){against}; "
+        f"± is the standard error; peak RSS {units.size(run.peak_rss)}"
+    )
+
+
+def _estimate_columns(key: str, title: str, *, shown: bool = True) -> tuple[Column, Column]:
+    return Column(key, title, shown=shown), Column(f"{key}_error", f"{title} error", shown=False)
+
+
+def _percentile_title(q: int) -> str:
+    return "median" if q == 50 else f"p{q}"
+
+
+def _estimate(estimate: Estimate | None, digits: int, *, percent: bool = False) -> Iterator[Cell]:
+    yield _value(estimate, digits, percent=percent)
+    error = estimate.error if estimate else None
+    yield Cell(units.number(error, digits), error)
+
+
+def _value(estimate: Estimate | None, digits: int, *, percent: bool = False) -> Cell:
+    if estimate is None:
+        return Cell(units.DASH, None)
+    scale, sign = (100, " %") if percent else (1, "")
+    error = "" if estimate.error is None else f" ± {estimate.error * scale:.{digits}f}"
+    return Cell(f"{estimate.value * scale:.{digits}f}{error}{sign}", estimate.value)
+
+
+def _plain(found: Scores | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found)
