@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 def quality(
     refs: options.Refs,
     base: Annotated[
-        str | None, typer.Option("--base", metavar="REF", help="Hold against this file instead of the model's F16.")
+        str | None,
+        typer.Option("--base", metavar="REF", help="Hold against this, or what `--save-base` wrote."),
     ] = None,
     corpus: Annotated[
         list[str] | None,
@@ -36,6 +38,10 @@ def quality(
     max_kld: Annotated[float | None, typer.Option("--max-kld", help="Limit of the mean KLD, in nats: 0.05.")] = None,
     max_ppl_ratio: Annotated[
         float | None, typer.Option("--max-ppl-ratio", help="Limit of the perplexity over the base's: 1.02.")
+    ] = None,
+    save_base: Annotated[
+        Path | None,
+        typer.Option("--save-base", metavar="FILE", help="Write what matters of the base, for where it is too large."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All columns: median, maximum, RMS Δp, PPL ratio.")] = False,
@@ -73,7 +79,13 @@ def quality(
     )
     read = corpora.evaluation(corpus or ())
     runs = recipe.quality(
-        parse_all(refs), read, spec, session(output), base=parse(base) if base else None, resume=resume
+        parse_all(refs),
+        read,
+        spec,
+        session(output),
+        base=parse(base) if base else None,
+        resume=resume,
+        save_base=save_base,
     )
     _show(runs, output, wide=wide)
     _judge(runs, spec)
