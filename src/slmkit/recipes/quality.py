@@ -29,8 +29,9 @@ def quality(
     resume: bool = False,
     save_base: Path | None = None,
 ) -> list[QualityRun]:
-    """One run for each model. `base` is a file that all are held against, or what was saved of one. Without it each model's most exact float file is held against, an F16 that is made
-    first where there is none and there is a checkpoint; with nothing to hold against there is perplexity alone.
+    """One run for each model. `base` is a file that all are held against, or what was saved of one. Without it that is
+    each model's most exact float file, an F16 that is made first where there is none and there is a checkpoint; with
+    nothing to hold against there is perplexity alone.
     """
     found = verbs.artifacts(refs, session)
     if not found:
