@@ -21,9 +21,8 @@ from tests.cli.conftest import MODEL, Start, wait_until
 from tests.conftest import Run
 
 QUICK = ("--ctx", "64", "-t", "2")
-WORDS = (
-    "the quick brown fox jumps over lazy dogs while seven wizards mix a potion of honey and rain in old jars".split()
-)
+SENTENCE = "the quick brown fox jumps over lazy dogs while seven wizards mix a potion of honey and rain in old jars"
+WORDS = sorted(SENTENCE.split())
 
 
 @pytest.fixture
