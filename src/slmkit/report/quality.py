@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -140,4 +141,13 @@ def _value(estimate: Estimate | None, digits: int, *, percent: bool = False) -> 
 
 
 def _plain(found: Scores | None) -> dict[str, Any] | None:
-    return None if found is None else asdict(found)
+    """As JSON, which has no word for what is not a number."""
+    return None if found is None else {name: _finite(value) for name, value in asdict(found).items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

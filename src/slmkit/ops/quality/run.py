@@ -175,8 +175,11 @@ class _Reading:
     def _run(self, kept: Journal, task: Task, save_base: Path | None) -> None:
         """One child. Its numbers are those of what it is given."""
         numbers = {BASE: BASE, **dict(enumerate(self._going))}
+        restored = sum(map(len, self._chunks.values()))
 
         def text(n_tokens: Mapping[str, int], n_chunks: int) -> None:
+            if not n_tokens and BASE not in self.files:
+                return  # no file could be read
             if not n_chunks:
                 name = min(n_tokens, key=lambda domain: n_tokens[domain])
                 raise UsageError(
@@ -184,6 +187,7 @@ class _Reading:
                     hint="give a longer one, or `--ctx` with a smaller number",
                 )
             task.set_total(n_chunks * len(self.files))
+            task.advance(restored)
 
         def at(number: int, pid: int) -> None:
             self._turn = numbers[number]
