@@ -129,6 +129,25 @@ class Choice:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Recommendation:
+    """What was chosen for a model. `device` is the other computer that it is for, `corpus_name` the text that quality
+    was measured on, `measured` what this run measured, `open` what it had no time for.
+    """
+
+    model: str
+    choice: Choice
+    device: str | None = None
+    corpus_name: str | None = None
+    measured: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"schema": 1, "kind": "recommendation", **asdict(self)}
+
+
 def breaches(candidate: Candidate, wish: Wish) -> Iterator[Breach]:
     """Every limit that a candidate does not keep, as far as is known."""
     if candidate.verdict == BROKEN and candidate.kld is None:
@@ -168,15 +187,16 @@ def choose(candidates: Sequence[Candidate], wish: Wish) -> Choice:
     )
 
 
-def worth_measuring(candidates: Sequence[Candidate], wish: Wish) -> Candidate | None:
-    """What to measure next: of those that by their estimates may keep every limit and cost less than the best that is
-    proven, the one that costs least, those first whose estimate keeps them; `None` when there is nothing to gain.
+def worth_measuring(unmeasured: Sequence[Candidate], every: Sequence[Candidate], wish: Wish) -> Candidate | None:
+    """Which of the `unmeasured` to measure next: of those that by their estimates may keep every limit and cost less
+    than the best that is proven among `every`, the one that costs least, those first whose estimate keeps them; `None`
+    when there is nothing to gain.
     """
-    best = choose(candidates, wish).best
+    best = choose(every, wish).best
     bound = best.cost if best and best.is_proven else math.inf
-    open_ones = [c for c in candidates if c.failure is None and not c.is_measured and not _is_hopeless(c, wish)]
-    able = [c for c in open_ones if c is best or c.cost < bound]
-    return min(able, key=lambda c: (any(breaches(c, wish)), *_rank(c)), default=None)
+    able = [c for c in unmeasured if c == best or c.cost < bound]
+    hopeful = [c for c in able if c.failure is None and not _is_hopeless(c, wish)]
+    return min(hopeful, key=lambda c: (any(breaches(c, wish)), *_rank(c)), default=None)
 
 
 def is_close(candidate: Candidate, wish: Wish) -> bool:

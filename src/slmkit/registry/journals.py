@@ -40,8 +40,8 @@ class Journal:
 
 @contextmanager
 def journal(home: Path, key: Any, *, resume: bool | None) -> Iterator[Journal]:
-    """The journal of `key`; deleted in the end when it is `done`. Without `resume` an old one is begun anew; with `None`
-    it is continued if there is one.
+    """The journal of `key`; deleted in the end when it is `done`. `resume`: an old one is continued, begun anew
+    (`False`), or continued if there is one (`None`).
 
     Raises `UsageError` when there is nothing to resume, or when another process is measuring the same.
     """

@@ -44,7 +44,7 @@ def judged(
     build: Mapping[str, str],
     registry: Registry,
 ) -> dict[str, Judged]:
-    """What was read of files, by digest, on just this corpus, with this engine, beside the file of the digest `base`."""
+    """What was read of files on just this corpus, with this engine, beside the file of the digest `base`: by digest."""
     wanted = _key(corpus.sha256, spec, base, "exact", build)
     return _groups(set(digests), registry).get(wanted, {})
 

@@ -63,9 +63,8 @@ def quality(
             with progress.task(f"quality {corpus.name}", None, "steps") as task, _saving(save_base) as temporary:
                 reading.read(kept, task, temporary)
         except KeyboardInterrupt:
-            progress.say(
-                f"what is read is kept: the same command{' with `--resume`' if resume is not None else ''} goes on"
-            )
+            how = "the same command" if resume is None else "the same command with `--resume`"
+            progress.say(f"what is read is kept: {how} goes on")
             raise
         run = QualityRun(
             created=now(),
