@@ -52,9 +52,8 @@ def test_where_nothing_is_measured_all_is_an_estimate(ask: Callable[..., Any], c
     assert document["choice"]["is_estimate"] is True
     found = everything(document)
     assert set(found) <= set(LADDER)
-    assert {(each["quality"], each["speed"], each["here"]) for each in found.values()} == {
-        (ESTIMATED, ESTIMATED, False)
-    }
+    assert {(each["quality"], each["speed"]) for each in found.values()} == {(ESTIMATED, ESTIMATED)}
+    assert not any(each["here"] for each in found.values())
     assert all(each["memory_bytes"] > each["size_bytes"] / 2 for each in found.values())
     assert "estimate" in document["sentences"][2]
     assert len(document["sentences"]) == 3
@@ -77,7 +76,8 @@ def test_what_was_measured_counts(slmkit: Run, ask: Callable[..., Any], furnishe
 def test_the_table_and_the_next_command(slmkit: Run, checkpoint: Path) -> None:
     done = slmkit("recommend", checkpoint, "--max-kld", "100", "--ctx", "256")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].split() == "type size bpw RAM @ 256 tg tok/s mean KLD verdict why not".split()
+    titles = " ".join(done.stdout.splitlines()[0].split())
+    assert titles == "type size bpw RAM @ 256 tg tok/s mean KLD verdict why not"
     assert done.stdout.splitlines()[1].startswith("★")
     assert "~" in done.stdout.splitlines()[1]
     assert "--measure" in done.stderr

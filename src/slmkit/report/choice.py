@@ -6,7 +6,7 @@ import math
 
 from slmkit.core import units
 from slmkit.core.bench import NOISY, THROTTLED
-from slmkit.core.recommend import ESTIMATED, Candidate, Choice, Loser, breaches, is_close
+from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Choice, Loser, breaches, is_close
 
 BEST = "★"
 
@@ -27,7 +27,8 @@ def sentences(choice: Choice) -> tuple[str, str, str]:
 
 def why(choice: Choice) -> str:
     """The first two as one, without a stop."""
-    return f"{headline(choice)}: {_why(choice)[0].lower()}{_why(choice)[1:]}"
+    because = _why(choice)
+    return f"{headline(choice)}: {because[0].lower()}{because[1:]}"
 
 
 def rate(candidate: Candidate) -> str:
@@ -79,28 +80,31 @@ def _keeps(loser: Loser, choice: Choice) -> bool:
 
 
 def _how_sure(choice: Choice) -> str:
-    best = choice.best or (choice.nearest.candidate if choice.nearest else None)
+    best = _subject(choice)
     if best is None:
         return "Nothing was measured"
-    parts = []
-    if best.quality == ESTIMATED:
-        parts.append("its quality is an estimate by its bits per weight")
-    if best.speed == ESTIMATED:
-        parts.append("its speed is an estimate by the bandwidth of the memory")
-    if not parts:
-        parts.append("its speed and its quality were measured")
-    elif best.quality != ESTIMATED:
-        parts.append("its quality was measured")
-    elif best.speed != ESTIMATED:
-        parts.append("its speed was measured")
+    speed = "was measured" if best.speed == MEASURED else "is an estimate by the bandwidth of the memory"
+    quality = "was measured" if best.quality == MEASURED else "is an estimate by its bits per weight"
+    known = "Speed and quality were measured" if speed == quality else f"Its quality {quality}; its speed {speed}"
+    return "; ".join([known, *caveats(choice)])
+
+
+def caveats(choice: Choice) -> list[str]:
+    """What may be otherwise than it seems, besides estimates."""
+    best = _subject(choice)
+    if best is None:
+        return []
+    found = []
     if is_close(best, choice.wish):
-        parts.append("its KLD is within two standard errors of the limit, so that more text may decide otherwise")
+        found.append("its KLD is within two standard errors of the limit, so that more text may decide otherwise")
     if best.state in (NOISY, THROTTLED):
-        parts.append(f"something disturbed its measurement ({best.state})")
-    if not choice.is_estimate:
-        parts += _untried(choice)
-    text = "; ".join(parts)
-    return text[0].upper() + text[1:]
+        found.append(f"its speed is {best.state}: something disturbed the measurement")
+    return found if choice.is_estimate else [*found, *_untried(choice)]
+
+
+def _subject(choice: Choice) -> Candidate | None:
+    """Whom the third sentence is about."""
+    return choice.best or (choice.nearest.candidate if choice.nearest else None)
 
 
 def _untried(choice: Choice) -> list[str]:

@@ -9,7 +9,7 @@ from slmkit.core.divergence import Estimate
 from slmkit.core.pick import Pick, PickRow
 from slmkit.report.bench import trouble
 from slmkit.report.cells import size_cell, time_cell
-from slmkit.report.choice import BEST, headline, sentences
+from slmkit.report.choice import BEST, caveats, why
 from slmkit.report.table import Cell, Column, Table
 
 _COLUMNS = (
@@ -75,9 +75,8 @@ def _cells(row: PickRow, best: str | None, reasons: dict[str, str]) -> Iterator[
 
 
 def _notes(found: Pick) -> Iterator[str]:
-    yield f"{BEST} {headline(found.choice)}" if found.choice.best else headline(found.choice)
-    _, why, how_sure = sentences(found.choice)
-    yield f"{why[:-1]}; {how_sure[0].lower()}{how_sure[1:-1]}"
+    yield f"{BEST} {why(found.choice)}" if found.choice.best else why(found.choice)
+    yield from caveats(found.choice)
     for row in found.rows:
         if row.candidate.failure:
             yield f"{row.candidate.name}: {row.candidate.failure}"
