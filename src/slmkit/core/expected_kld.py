@@ -21,9 +21,9 @@ Q8_0, as llama.cpp's developers measured them on WikiText-2, revision f364eb6f: 
 https://github.com/ggml-org/llama.cpp/blob/0c1e57098/tools/perplexity/README.md"""
 N_PARAMS = 8.03e9
 SMALLER_MODELS = 0.6
-"""A model with half of the parameters loses 2 to the power of this times as much. SmolLM2-135M in Q4_0, 5.4 bits, has a
-KLD of 0.31 (llama-perplexity, 20 chunks of a novel), 20 times what the curve says, of which 1.7 is the type's own: that
-is 12 for 60 times fewer parameters."""
+"""A model with half of the parameters loses 2 to the power of this times as much. Measured (docs/lab-notes.md, "The
+best mix of a size"): of SmolLM2-135M 4 to 9 times what the curve says; of Gemma 3 270M, most of which is vocabulary, 10
+to 30 times. This makes it 12 and 8."""
 FLOAT_BPW = 16.0
 """From here on nothing is lost that could be measured."""
 

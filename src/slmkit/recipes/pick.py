@@ -81,8 +81,8 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
         choice = choose([row.candidate for row in rows if not row.is_base], wish)
         removed = ()
         if order.keep == "best" and choice.best:
-            everything = [*trial.artifacts.values(), *([trial.base] if trial.base else [])]
-            removed = tuple(remove_losers(everything, made, session, best=trial.artifacts[choice.best.name]))
+            best = next(artifact for artifact in trial.files if artifact.ref == choice.best.ref)
+            removed = tuple(remove_losers(trial.files, made, session, best=best))
         kept.done = choice.best is not None
     return Pick(
         model=trial.model,
@@ -102,7 +102,7 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
 def to_try(planned: ModelPlan, wanted: Sequence[QuantType]) -> tuple[list[QuantType], list[LeftOut]]:
     """Of the wanted types those that come to something of their own for this model, and the others with the reason."""
     rows = {row.variant: row for row in planned.types}
-    names = {quant.name for quant in wanted}
+    names = {quant.name for quant in wanted if (row := rows.get(quant.name)) and not row.needs_imatrix}
     found, left_out = [], []
     for quant in wanted:
         row = rows.get(quant.name)

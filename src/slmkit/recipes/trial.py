@@ -69,6 +69,13 @@ class Trial:
         return self.base is not None and state(self.base) == "here"
 
     @property
+    def files(self) -> list[Artifact]:
+        """The base and the others, each once."""
+        others = (self.artifacts.get(quant.name) for quant in self.types)
+        every = [*([self.base] if self.base else []), *(artifact for artifact in others if artifact)]
+        return list({artifact.digest: artifact for artifact in every}.values())
+
+    @property
     def missing(self) -> list[QuantType]:
         """What has to be made."""
         return [quant for quant in self.types if quant.name not in self.artifacts]
@@ -76,7 +83,7 @@ class Trial:
     @property
     def unjudged(self) -> list[Artifact]:
         """What has to be read beside the base."""
-        return [a for a in self.artifacts.values() if not self._is_base(a) and a.digest not in self.judged]
+        return [a for a in self.files if not self._is_base(a) and a.digest not in self.judged]
 
     def make(self, types: Sequence[QuantType] | None = None) -> Iterator[Artifact]:
         """Make what is missing (of `types`), several at the same time, and yield what was made, the float file too.
@@ -101,7 +108,7 @@ class Trial:
 
     def bench(self, only: str | None = None) -> int:
         """Measure the speed of what was not measured (or of one type), in turn; how many files that were."""
-        todo = [a for a in self._everything if a.digest not in self.benched and state(a) == "here"]
+        todo = [a for a in self.files if a.digest not in self.benched and state(a) == "here"]
         todo = [a for a in todo if only in (None, a.variant)]
         if todo:
             session = self.session
@@ -144,15 +151,9 @@ class Trial:
         )
         return PickRow(candidate, bench, judged.scores if judged else None, is_base)
 
-    @property
-    def _everything(self) -> list[Artifact]:
-        """The base and the others, each once."""
-        every = [*([self.base] if self.base else []), *self.artifacts.values()]
-        return list({artifact.digest: artifact for artifact in every}.values())
-
     def _look(self) -> None:
         """What is in the registry's runs."""
-        files, registry = self._everything, self.session.registry
+        files, registry = self.files, self.session.registry
         self.benched = compare.measured(files, self._bench, self._build, registry)
         if self.base:
             digests, base = [a.digest for a in files], self.base.digest
