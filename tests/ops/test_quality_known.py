@@ -25,7 +25,8 @@ def row(digest: str, kld: float = 0.1, **changes: Any) -> QualityRow:
     is_base = digest == "sha256:base"
     scores = array("f") if is_base else array("f", [kld] * 4)
     chunk = Chunk("words", 0, array("f", [2.0, 1.0, 3.0, 2.0]), scores, array("b", [] if is_base else [1, 1, 0, 1]))
-    return QualityRow(f"org/m:{digest[7:]}", digest, 10, **{"chunks": (chunk,), "is_base": is_base, **changes})
+    values: dict[str, Any] = {"chunks": (chunk,), "is_base": is_base, **changes}
+    return QualityRow(f"org/m:{digest[7:]}", digest, 10, **values)
 
 
 def keep(registry: Registry, *rows: QualityRow, **changes: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slmkit.backends.llamacpp import engine
 from slmkit.core.bench import BenchSpec
-from slmkit.core.pick import Keep, LeftOut, Pick, PickRow
+from slmkit.core.pick import Keep, LeftOut, Pick, PickRow, Removed
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.quant import QUANT_TYPES, QuantType
@@ -79,7 +79,7 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
         n_benched, n_judged = trial.bench(), trial.judge()
         rows = tuple(_rows(trial))
         choice = choose([row.candidate for row in rows if not row.is_base], wish)
-        removed = ()
+        removed: tuple[Removed, ...] = ()
         if order.keep == "best" and choice.best:
             best = next(artifact for artifact in trial.files if artifact.ref == choice.best.ref)
             removed = tuple(remove_losers(trial.files, made, session, best=best))
