@@ -38,7 +38,7 @@ def expected_kld(bpw: float, n_params: int, measured: Sequence[tuple[float, floa
     if known:
         bits, kld = min(known, key=lambda pair: abs(pair[0] - bpw))
         return _curve(bpw) * kld / _curve(bits)
-    return _curve(bpw) * max(1.0, N_PARAMS / n_params) ** SMALLER_MODELS
+    return _curve(bpw) * math.pow(max(1.0, N_PARAMS / n_params), SMALLER_MODELS)
 
 
 def _curve(bpw: float) -> float:

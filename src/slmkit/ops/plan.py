@@ -177,7 +177,7 @@ def _twins(candidates: Sequence[_Candidate]) -> dict[str, str]:
     alike: dict[tuple[str, ...], list[_Candidate]] = {}
     for candidate in candidates:
         alike.setdefault(tuple(entry.type.name for entry in candidate.hollow.entries), []).append(candidate)
-    found = {}
+    found: dict[str, str] = {}
     for group in alike.values():
         truest = min(group, key=lambda candidate: candidate.fallback_share)
         found |= {candidate.variant: truest.variant for candidate in group if candidate is not truest}
