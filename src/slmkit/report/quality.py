@@ -45,7 +45,8 @@ def domains_table(runs: Sequence[QualityRun]) -> Table | None:
         return None
     with_base = any(run.base for run in runs)
     key = "kld" if with_base else "ppl"
-    columns = (Column("ref", "model", right=False), *(Column(f"{key}_{name}", name) for name in domains))
+    title = f"mean {key.upper()} by domain"
+    columns = (Column("ref", title, right=False), *(Column(f"{key}_{name}", name) for name in domains))
     rows = []
     for run in runs:
         for row in run.rows:
@@ -53,7 +54,7 @@ def domains_table(runs: Sequence[QualityRun]) -> Table | None:
                 found = [scores(row, run.base_row, domain) for domain in domains]
                 estimates = [getattr(score, key) if score else None for score in found]
                 rows.append((Cell(row.ref, row.ref), *(_value(e, 2 if key == "ppl" else 4) for e in estimates)))
-    return Table(columns, tuple(rows), f"mean {key.upper()} by domain")
+    return Table(columns, tuple(rows), title)
 
 
 def quality_record(run: QualityRun) -> dict[str, Any]:
