@@ -76,9 +76,9 @@ def read(home: Path, text: str) -> StoredRun:
     return stored
 
 
-def read_any(home: Path, text: str) -> StoredRun | StoredQuality:
-    """The run of either kind that an id names; raises `RegistryError` for a damaged one."""
-    return _read(find(home, text))
+def read_any(home: Path, text: str, *kinds: str) -> StoredRun | StoredQuality:
+    """The run of either kind that an id names; see `find`; raises `RegistryError` for a damaged one."""
+    return _read(find(home, text, *kinds))
 
 
 def find(home: Path, text: str, *kinds: str) -> Path:
