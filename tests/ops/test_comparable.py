@@ -78,7 +78,7 @@ def test_those_terms_count_that_most_have_and_of_equals_the_newest() -> None:
     [
         ({"spec": QualitySpec(n_ctx=128)}, "n_ctx 128"),
         ({"build": {**judged.BUILD, "llama.cpp": "0.6.0"}}, "another build of the engine"),
-        ({"base_precision": "float16"}, "a base kept as float16"),
+        ({"base_precision": "coarse"}, "a saved base"),
     ],
 )
 def test_what_is_not_the_same_is_named(changes: dict[str, Any], said: str) -> None:

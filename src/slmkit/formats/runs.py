@@ -30,9 +30,10 @@ def parse_any(content: bytes) -> list[BenchRun | QualityRun]:
     documents = _documents(content)
     if not any(quality_runs.is_one(document) for document in documents):
         return [*_benches(documents)]
-    found = [quality_runs.read(each) if quality_runs.is_one(each) else _run(each) for each in documents]
-    for run in found:
-        moment(run)
+    found: list[BenchRun | QualityRun] = []
+    for document in documents:
+        found.append(quality_runs.read(document) if quality_runs.is_one(document) else _run(document))
+        moment(found[-1])
     return found
 
 

@@ -123,5 +123,6 @@ def _half(estimate: Estimate | None) -> float | None:
 
 def _terms(run: QualityRun, rows: Collection[QualityRow]) -> str:
     n_chunks = max(len(row.chunks) for row in rows)
-    against = f", beside {run.base_row.ref}" if run.base_row else ""
+    saved = "" if run.base_precision == "exact" else " as it was saved: KLD is a little less than beside the file"
+    against = f", beside {run.base_row.ref}{saved}" if run.base_row else ""
     return f"{n_chunks} chunks of {run.spec.n_ctx} tokens of {run.corpus_name} ({run.corpus[:12]}){against}"

@@ -116,7 +116,7 @@ def _unlike(one: _Found, other: _Found, against: QualityRun | None) -> Iterator[
     if mine.build != theirs.build:
         yield "another build of the engine"
     if mine.base_precision != theirs.base_precision:
-        yield f"a base kept as {mine.base_precision}"
+        yield "the base itself" if mine.base_precision == "exact" else "a saved base"
     if against is not None and one.run.base != against.base:
         base = one.run.base_row
         yield f"another base ({base.ref})" if base else "no base"

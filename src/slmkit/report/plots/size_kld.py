@@ -38,7 +38,8 @@ def fill(axes: Any, comparison: Comparison) -> Filled:
     """Draw points and axes; the texts are placed when all panels are filled."""
     rows = _rows(comparison)
     models = list(dict.fromkeys(row.model for row in rows))
-    texts, lines = [], []
+    texts: list[tuple[float, float, str]] = []
+    lines: list[list[Point]] = []
     for row in rows:
         (x, y), half = _at(row), 1.96 * _error(row)
         word = verdicts.word_of(row.quality)
