@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from slmkit.core.compare import CompareRow, Comparison
@@ -58,8 +59,18 @@ def fill(axes: Any, comparison: Comparison) -> Filled:
     axes.set_xlabel("size, MiB")
     axes.set_ylabel("mean KLD, nats")
     axes.set_title("size against KLD (filled: no other is better in all)", fontsize=11)
-    axes.legend(handles=verdicts.legend({verdicts.word_of(row.quality) for row in rows}), frameon=False, fontsize=9)
+    handles = [*_markers(models), *verdicts.legend({verdicts.word_of(row.quality) for row in rows})]
+    axes.legend(handles=handles, frameon=False, fontsize=9)
     return texts, lines
+
+
+def _markers(models: Sequence[str]) -> list[Any]:
+    """A handle for each model, where there are several."""
+    from matplotlib.lines import Line2D
+
+    look = {"color": verdicts.UNKNOWN, "linestyle": "none"}
+    handles = [Line2D([], [], marker=MARKERS[i % len(MARKERS)], label=m, **look) for i, m in enumerate(models)]
+    return handles if len(models) > 1 else []
 
 
 def _rows(comparison: Comparison) -> list[CompareRow]:
