@@ -14,6 +14,7 @@ from slmkit.core.quality import QualityRow, QualityRun, QualitySpec
 from slmkit.ops.comparable import Chosen, choose
 from tests import judged
 from tests.judged import F16, N_CTX, Q4_0, Q8_0, run
+from tests.measured import BUILD
 
 Q5_1 = judged.row("Q5_1", 0.02)
 
@@ -77,7 +78,7 @@ def test_those_terms_count_that_most_have_and_of_equals_the_newest() -> None:
     ("changes", "said"),
     [
         ({"spec": QualitySpec(n_ctx=128)}, "n_ctx 128"),
-        ({"build": {**judged.BUILD, "llama.cpp": "0.6.0"}}, "another build of the engine"),
+        ({"build": {**BUILD, "llama.cpp": "0.6.0"}}, "another build of the engine"),
         ({"base_precision": "coarse"}, "a saved base"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from slmkit.core import units
@@ -25,7 +26,8 @@ def estimate_cell(estimate: Estimate | None, digits: int, *, percent: bool = Fal
         return Cell(units.DASH, None)
     scale, sign = (100, " %") if percent else (1, "")
     error = "" if estimate.error is None else f" ± {estimate.error * scale:.{digits}f}"
-    return Cell(f"{estimate.value * scale:.{digits}f}{error}{sign}", estimate.value)
+    value = estimate.value if math.isfinite(estimate.value) else None  # JSON has no word for what is not a number
+    return Cell(f"{estimate.value * scale:.{digits}f}{error}{sign}", value)
 
 
 def estimate_cells(estimate: Estimate | None, digits: int, *, percent: bool = False) -> Iterator[Cell]:

@@ -68,9 +68,10 @@ def _markers(models: Sequence[str]) -> list[Any]:
     """A handle for each model, where there are several."""
     from matplotlib.lines import Line2D
 
-    look = {"color": verdicts.UNKNOWN, "linestyle": "none"}
-    handles = [Line2D([], [], marker=MARKERS[i % len(MARKERS)], label=m, **look) for i, m in enumerate(models)]
-    return handles if len(models) > 1 else []
+    return [
+        Line2D([], [], color=verdicts.UNKNOWN, marker=MARKERS[i % len(MARKERS)], linestyle="none", label=model)
+        for i, model in enumerate(models if len(models) > 1 else ())
+    ]
 
 
 def _rows(comparison: Comparison) -> list[CompareRow]:
