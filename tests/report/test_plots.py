@@ -95,6 +95,15 @@ def test_of_a_comparison_with_quality_both_pictures_are_drawn(tmp_path: Path) ->
         assert (tmp_path / "c.svg").read_bytes() == (tmp_path / "d.svg").read_bytes()
 
 
+def test_a_logarithmic_axis_has_plain_numbers(tmp_path: Path) -> None:
+    plots.of_comparison(ONLY_QUALITY, tmp_path / "a.svg")
+    assert {"0.01", "0.05"} <= said(tmp_path / "a.svg")
+    small = replace(row("Q4_0", model="local/tiny"), size_bytes=2 * MIB)
+    plots.pareto(run(row("F16"), small), tmp_path / "b.svg")
+    assert {"10", "100"} <= said(tmp_path / "b.svg")
+    assert not any("mathdefault" in text for name in "ab" for text in said(tmp_path / f"{name}.svg"))
+
+
 def test_what_was_not_judged_has_a_colour_of_its_own(tmp_path: Path) -> None:
     rows = (replace(JUDGED.rows[0], quality=None), *JUDGED.rows[1:])
     plots.pareto(replace(JUDGED, rows=rows), tmp_path / "a.svg")

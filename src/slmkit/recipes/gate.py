@@ -20,6 +20,8 @@ from slmkit.recipes.check import HOW, check
 from slmkit.recipes.verbs import Session
 from slmkit.registry import runs
 
+_SUFFIXES = (".json", ".jsonl")
+"""Of files with runs; an id has a dot in it, too."""
 Run = TypeVar("Run", bound=BenchRun | QualityRun)
 
 
@@ -71,7 +73,7 @@ def read_run(text: str, session: Session, *, kind: str) -> BenchRun | QualityRun
     Raises `UsageError` for neither.
     """
     path = Path(text).expanduser()
-    if not path.exists() and not path.suffix:
+    if not path.exists() and path.suffix.lower() not in _SUFFIXES and path.name == text:
         home = session.registry.home
         return runs.read_any(home, text, *((kind,) if text == runs.LATEST else ())).run
     return _one(text, "--run", documents.parse_any)

@@ -10,7 +10,7 @@ from slmkit.core.compare import CompareRow, Comparison
 from slmkit.core.divergence import THRESHOLDS
 from slmkit.errors import UsageError
 from slmkit.report.plots import labels, verdicts
-from slmkit.report.plots.figure import MARKERS, figure
+from slmkit.report.plots.figure import MARKERS, figure, plain_ticks
 from slmkit.report.plots.labels import Point
 from slmkit.report.plots.size_speed import Filled
 
@@ -51,6 +51,7 @@ def fill(axes: Any, comparison: Comparison) -> Filled:
         lines.append([(x, max(y - half, y * _LEAST_SHARE)), (x, y + half)])
     low, high = min(y for _, y, _ in texts) / 2, 2 * max(y for _, y, _ in texts)
     axes.set_yscale("log")
+    plain_ticks(axes.yaxis)
     axes.set_ylim(low, high)
     axes.set_xlim(0, 1.15 * max(x for x, _, _ in texts))
     for _, limit in THRESHOLDS:
@@ -58,7 +59,7 @@ def fill(axes: Any, comparison: Comparison) -> Filled:
             axes.axhline(limit, color=verdicts.UNKNOWN, linewidth=0.8, linestyle=":")
     axes.set_xlabel("size, MiB")
     axes.set_ylabel("mean KLD, nats")
-    axes.set_title("size against KLD (filled: no other is better in all)", fontsize=11)
+    axes.set_title("size against KLD (filled: ★ in the table)", fontsize=11)
     handles = [*_markers(models), *verdicts.legend({verdicts.word_of(row.quality) for row in rows})]
     axes.legend(handles=handles, frameon=False, fontsize=9)
     return texts, lines

@@ -12,7 +12,7 @@ from slmkit.core.bench import BenchRow, BenchRun
 from slmkit.core.compare import Comparison, Judged
 from slmkit.errors import UsageError
 from slmkit.report.plots import labels
-from slmkit.report.plots.figure import COLOURS, MARKERS, check_plot, figure, save
+from slmkit.report.plots.figure import COLOURS, MARKERS, check_plot, figure, plain_ticks, save
 from slmkit.report.plots.verdicts import UNKNOWN, colour_of, legend, word_of
 from slmkit.report.settings import Entries
 
@@ -94,6 +94,7 @@ def _axes(axes: Any, points: Sequence[Point], test: str, lines: Sequence[Sequenc
     axes.set_xlabel("size, MiB")
     if max(sizes) > _WIDE_RANGE * min(sizes):
         axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
         axes.set_xlim(min(sizes) / 1.3, max(sizes) * 1.6)
     else:
         axes.set_xlim(0, 1.15 * max(sizes))
