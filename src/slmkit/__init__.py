@@ -31,11 +31,13 @@ if TYPE_CHECKING:
         list_models,
         list_runs,
         merge,
+        pick,
         plan,
         pull,
         quality,
         quantize,
         quantize_to_target,
+        recommend,
         rederive,
         rm,
         run_recipe,
@@ -48,9 +50,11 @@ if TYPE_CHECKING:
     from slmkit.core.check import Check, Limits
     from slmkit.core.compare import Comparison
     from slmkit.core.convert import ConvertSpec
+    from slmkit.core.pick import Pick
     from slmkit.core.plan import ModelPlan
     from slmkit.core.quality import QualityRun, QualitySpec
     from slmkit.core.quantize import Override, QuantizeSpec, Rule
+    from slmkit.core.recommend import Recommendation, Wish
     from slmkit.core.refs import ModelRef
     from slmkit.core.target import TargetSpec
     from slmkit.errors import SlmkitError
@@ -66,12 +70,15 @@ __all__ = [
     "ModelPlan",
     "ModelRef",
     "Override",
+    "Pick",
     "QualityRun",
     "QualitySpec",
     "QuantizeSpec",
+    "Recommendation",
     "Rule",
     "SlmkitError",
     "TargetSpec",
+    "Wish",
     "__version__",
     "adopt",
     "bench",
@@ -92,11 +99,13 @@ __all__ = [
     "list_models",
     "list_runs",
     "merge",
+    "pick",
     "plan",
     "pull",
     "quality",
     "quantize",
     "quantize_to_target",
+    "recommend",
     "rederive",
     "rm",
     "run_recipe",
@@ -116,12 +125,15 @@ _HOMES = {
     "ModelPlan": "core.plan",
     "ModelRef": "core.refs",
     "Override": "core.quantize",
+    "Pick": "core.pick",
     "QualityRun": "core.quality",
     "QualitySpec": "core.quality",
     "QuantizeSpec": "core.quantize",
+    "Recommendation": "core.recommend",
     "Rule": "core.quantize",
     "SlmkitError": "errors",
     "TargetSpec": "core.target",
+    "Wish": "core.recommend",
 }
 
 

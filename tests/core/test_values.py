@@ -147,3 +147,14 @@ def test_what_is_no_share(text: str) -> None:
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UsageError, match="not a time"):
         units.parse_time(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5 h", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    assert units.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "0m", "-1s", "10min", "m", "5ms"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="not a time"):
+        units.parse_duration(text)

@@ -95,6 +95,15 @@ def test_rows_that_do_not_divide_are_told(session: Session, tmp_path: Path) -> N
     assert share > 0.9
 
 
+def test_types_that_come_to_the_same_name_the_truest(session: Session, tmp_path: Path) -> None:
+    odd = factories.make_llama(tmp_path / "odd", hidden=96)
+    found = plan(odd, session, "Q4_0,Q8_0,Q6_K,Q5_K_M")
+    assert [row_of(found, name).same_as for name in ("Q4_0", "Q8_0", "Q6_K")] == [None, None, "Q8_0"]
+    assert row_of(found, "Q6_K").size_bytes == row_of(found, "Q8_0").size_bytes
+    alone = plan(odd, session, "Q6_K")
+    assert row_of(alone, "Q6_K").same_as is None
+
+
 def test_the_largest_comes_first_and_what_cannot_be_last(checkpoint: Path, session: Session) -> None:
     sizes = [row.size_bytes for row in plan(checkpoint, session).types]
     known = [size for size in sizes if size is not None]

@@ -4,6 +4,7 @@ A model is a reference as on the command line (text or `ModelRef`). Nothing is p
 Every function raises from the tree in `slmkit.errors`.
 """
 
+from slmkit.api.choosing import pick, recommend
 from slmkit.api.keeping import diff, drop, gc, inspect, lineage, list_models, rederive, rm, show, verify
 from slmkit.api.making import (
     adopt,
@@ -41,11 +42,13 @@ __all__ = [
     "list_models",
     "list_runs",
     "merge",
+    "pick",
     "plan",
     "pull",
     "quality",
     "quantize",
     "quantize_to_target",
+    "recommend",
     "rederive",
     "rm",
     "run_recipe",

@@ -29,11 +29,13 @@ from slmkit.cli import (
     inspect,
     lineage,
     merge,
+    pick,
     plan,
     pull,
     quality,
     quantize,
     recipe,
+    recommend,
     rm,
     runs,
     show,
@@ -132,6 +134,8 @@ app.add_typer(recipe.app, name="recipe", rich_help_panel=_MAKE)
 app.command("plan", rich_help_panel=_MEASURE)(plan.plan)
 app.command("bench", rich_help_panel=_MEASURE)(bench.bench)
 app.command("quality", rich_help_panel=_MEASURE)(quality.quality)
+app.command("pick", rich_help_panel=_MEASURE)(pick.pick)
+app.command("recommend", rich_help_panel=_MEASURE)(recommend.recommend)
 app.command("check", rich_help_panel=_MEASURE)(check.check)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
 app.command("card", rich_help_panel=_MEASURE)(card.card)

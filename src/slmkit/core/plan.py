@@ -80,7 +80,8 @@ class TypePlan:
     """One type. `refusal` says why it cannot be made, and all numbers are `None` then.
 
     `reduction` is the share of F16's size that it saves, `fallback_share` that of the parameters whose type is another
-    one than wanted, because their rows do not divide into its blocks. `read_bytes` are the weights that one token
+    one than wanted, because their rows do not divide into its blocks. `same_as` is another type in which each tensor
+    has the same type as in this one: of such the one that falls back least. `read_bytes` are the weights that one token
     needs, `tg_estimate_tok_per_s` is for an empty context.
     """
 
@@ -90,6 +91,7 @@ class TypePlan:
     bpw: float | None = None
     fallback_share: float | None = None
     needs_imatrix: bool = False
+    same_as: str | None = None
     read_bytes: int | None = None
     tg_estimate_tok_per_s: float | None = None
     contexts: tuple[ContextPlan, ...] = ()

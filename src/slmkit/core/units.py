@@ -13,6 +13,7 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
 _SHARE = re.compile(rf"{_NUMBER} ?(%)?", re.ASCII)
 _TIME = re.compile(rf"{_NUMBER} ?(ms|s)", re.ASCII)
+_DURATION = re.compile(rf"{_NUMBER} ?([smh])", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -47,6 +48,15 @@ def parse_time(text: str) -> int:
     if not elapsed_ns:
         raise UsageError(f"not a time: {text!r}", hint="a number and its unit: `500ms`, `1.5s`")
     return elapsed_ns
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `10m`, `1.5 h`; raises `UsageError` for anything else, and for no time at all."""
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not seconds:
+        raise UsageError(f"not a time: {text!r}", hint="a number and its unit: `90s`, `10m`, `1h`")
+    return seconds
 
 
 def size(size_bytes: int | float | None) -> str:

@@ -51,9 +51,32 @@ def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
 
 def is_measured(artifact: Artifact, spec: BenchSpec, build: Mapping[str, str], registry: Registry) -> bool:
     """Whether this machine and this build of the engine have measured these very bytes under these settings."""
+    return bool(measured([artifact], spec, build, registry))
+
+
+def measured(
+    artifacts: Sequence[Artifact], spec: BenchSpec, build: Mapping[str, str], registry: Registry
+) -> dict[str, BenchRow]:
+    """What this machine and this build of the engine have measured of these very bytes under these settings: the newest
+    rows by digest.
+    """
     wanted = replace(spec, n_threads=spec.n_threads or probe.physical_cores())
-    here = _key(wanted, build, probe.host().document())
-    return any(_conditions(run, row) == here for run, row in _measured({artifact.digest}, registry))
+    return _measured_here(artifacts, registry).get(_key(wanted, build, probe.host().document()), {})
+
+
+def measured_here(artifacts: Sequence[Artifact], registry: Registry) -> dict[str, BenchRow]:
+    """The same under any settings and build, but the same for all: those under which most of them were measured."""
+    return max(_measured_here(artifacts, registry).values(), key=len, default={})
+
+
+def _measured_here(artifacts: Sequence[Artifact], registry: Registry) -> dict[tuple[Any, ...], dict[str, BenchRow]]:
+    """By conditions, the newest first, and in each by digest."""
+    machine = _machine(probe.host().document())
+    groups: dict[tuple[Any, ...], dict[str, BenchRow]] = {}
+    for run, row in _measured({a.digest for a in artifacts}, registry):
+        if _machine(run.host) == machine:
+            groups.setdefault(_conditions(run, row), {}).setdefault(row.digest, row)
+    return groups
 
 
 def _measured(digests: set[str], registry: Registry) -> Iterator[tuple[BenchRun, BenchRow]]:
@@ -69,8 +92,11 @@ def _conditions(run: BenchRun, row: BenchRow) -> tuple[Any, ...]:
 
 
 def _key(spec: BenchSpec, build: Mapping[str, str], host: Mapping[str, Any]) -> tuple[Any, ...]:
-    machine = (host.get(name) for name in ("cpu", "n_cores", "memory_bytes", "system"))
-    return (*sorted(spec.conditions().items()), *sorted(build.items()), *machine)
+    return (*sorted(spec.conditions().items()), *sorted(build.items()), *_machine(host))
+
+
+def _machine(host: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(host.get(name) for name in ("cpu", "n_cores", "memory_bytes", "system"))
 
 
 def _row(artifact: Artifact, bench: BenchRow | None, quality: Judged | None, registry: Registry) -> CompareRow:

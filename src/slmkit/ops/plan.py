@@ -94,6 +94,8 @@ def plan(
         for candidate, answers in zip(candidates, memories, strict=True)
         if candidate.variant in names
     ]
+    twins = _twins([candidate for candidate in candidates if candidate.variant in names])
+    rows = [replace(row, same_as=twins.get(row.variant)) for row in rows]
     rows.sort(key=lambda row: -(row.size_bytes or 0))
     return ModelPlan(
         ref=source.ref,
@@ -168,6 +170,18 @@ def _memories(
         [answer if isinstance(answer, EngineError) else _counted_once(answer, candidate.hollow) for answer in answers]
         for candidate, answers in zip(candidates, found, strict=True)
     ]
+
+
+def _twins(candidates: Sequence[_Candidate]) -> dict[str, str]:
+    """Types that come to the same for this model, each with the one of them that falls back least."""
+    alike: dict[tuple[str, ...], list[_Candidate]] = {}
+    for candidate in candidates:
+        alike.setdefault(tuple(entry.type.name for entry in candidate.hollow.entries), []).append(candidate)
+    found: dict[str, str] = {}
+    for group in alike.values():
+        truest = min(group, key=lambda candidate: candidate.fallback_share)
+        found |= {candidate.variant: truest.variant for candidate in group if candidate is not truest}
+    return found
 
 
 def _counted_once(memory: LoadMemory, hollow: Hollow) -> LoadMemory:

@@ -39,8 +39,9 @@ class Journal:
 
 
 @contextmanager
-def journal(home: Path, key: Any, *, resume: bool) -> Iterator[Journal]:
-    """The journal of `key`; deleted in the end when it is `done`. Without `resume` an old one is begun anew.
+def journal(home: Path, key: Any, *, resume: bool | None) -> Iterator[Journal]:
+    """The journal of `key`; deleted in the end when it is `done`. `resume`: an old one is continued, begun anew
+    (`False`), or continued if there is one (`None`).
 
     Raises `UsageError` when there is nothing to resume, or when another process is measuring the same.
     """
@@ -57,9 +58,9 @@ def journal(home: Path, key: Any, *, resume: bool) -> Iterator[Journal]:
     try:
         if resume and not path.exists():
             raise UsageError("nothing to resume: no interrupted run has these models and settings")
-        if not resume:
+        if resume is False:
             path.unlink(missing_ok=True)
-        made = Journal(path, list(_lines(path)) if resume else [])
+        made = Journal(path, list(_lines(path)) if path.exists() else [])
         yield made
         if made.done:
             path.unlink(missing_ok=True)

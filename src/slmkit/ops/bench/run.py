@@ -32,7 +32,7 @@ def bench(
     progress: Progress,
     effort: Effort = Effort(),  # noqa: B008  it is frozen
     *,
-    resume: bool = False,
+    resume: bool | None = False,
     min_ram: bool = False,
     unreadable: Sequence[BenchRow] = (),
 ) -> BenchRun:
@@ -40,8 +40,8 @@ def bench(
     those that were `unreadable` to begin with.
 
     The rows take turns, so that a machine whose speed drifts is unfair to none. What is finished when it is interrupted
-    is kept: `resume` goes on with it. A row that something disturbed is measured once more in the end. With `min_ram`
-    the least memory in which each runs at speed is searched for.
+    is kept: `resume` goes on with it, `None` does so if there is any. A row that something disturbed is measured once
+    more in the end. With `min_ram` the least memory in which each runs at speed is searched for.
 
     Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure or to resume.
     """
@@ -60,7 +60,8 @@ def bench(
             try:
                 builds += _rounds(cells, effort.in_step, text, kept, task)
             except KeyboardInterrupt:
-                progress.say("what is measured is kept: the same command with `--resume` goes on")
+                how = "the same command" if resume is None else "the same command with `--resume`"
+                progress.say(f"what is measured is kept: {how} goes on")
                 raise
         rows = tuple(cell.settled for cell in cells)
         if min_ram:

@@ -34,15 +34,15 @@ def quality(
     registry: Registry,
     progress: Progress,
     *,
-    resume: bool = False,
+    resume: bool | None = False,
     save_base: Path | None = None,
 ) -> QualityRun:
     """Read the corpus with the base and with each of the others, and save the run. One that fails is a row with its
     reason.
 
     All stay loaded where twice their size is less than half of the memory that is free; else the base and one other
-    are at a time. What is read when it is interrupted is kept: `resume` goes on with it. `save_base` is a file that
-    becomes a baseline, for where the base does not fit beside the others.
+    are at a time. What is read when it is interrupted is kept: `resume` goes on with it, `None` if there is any.
+    `save_base` is a file that becomes a baseline, for where the base does not fit beside the others.
 
     Raises `UsageError` for nothing to measure or to resume, for a text that is too short and a baseline of another,
     `EngineMissingError`, and what goes wrong with the base.
@@ -63,7 +63,8 @@ def quality(
             with progress.task(f"quality {corpus.name}", None, "steps") as task, _saving(save_base) as temporary:
                 reading.read(kept, task, temporary)
         except KeyboardInterrupt:
-            progress.say("what is read is kept: the same command with `--resume` goes on")
+            how = "the same command" if resume is None else "the same command with `--resume`"
+            progress.say(f"what is read is kept: {how} goes on")
             raise
         run = QualityRun(
             created=now(),

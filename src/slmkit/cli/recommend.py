@@ -1,0 +1,105 @@
+"""`slmkit recommend`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slmkit.cli import options
+from slmkit.cli.output import Output, open_output
+from slmkit.errors import VerdictError
+
+if TYPE_CHECKING:
+    from slmkit.core.recommend import Recommendation
+
+_BUDGET = "10m"
+
+
+def recommend(
+    ref: options.Ref,
+    ram: Annotated[
+        str | None,
+        typer.Option("--ram", metavar="SIZE", help="What it has to fit into: 8GiB; by default this machine's memory."),
+    ] = None,
+    n_ctx: Annotated[
+        int | None, typer.Option("--ctx", min=1, help="With so many tokens of context; by default 4096.")
+    ] = None,
+    min_tps: Annotated[float | None, typer.Option("--min-tps", help="Generated tokens per second, at least.")] = None,
+    max_kld: Annotated[float, typer.Option("--max-kld", help="Limit of the mean KLD, in nats.")] = 0.05,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="For another computer, such as raspberry-pi-5-8gb: estimates."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Make and measure first what is missing, the most promising first.")
+    ] = False,
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="TIME", help="With --measure: after that nothing more is begun.")
+    ] = _BUDGET,
+    no_pull: options.NoHub = False,
+    form: options.Format = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Which file of a model to take, from what was measured; where nothing was, from estimates, marked as such.
+
+    The choice is the file with the least size times time for a token among those that keep every limit. An estimate of
+    quality is never taken for good: only where nothing is proven may it be named, as an estimate. Exit code 3 when
+    nothing keeps the limits.
+    """
+    from slmkit.cli.refs import parse, session
+    from slmkit.core.bench import BenchSpec
+    from slmkit.core.quality import QualitySpec
+    from slmkit.core.recommend import Wish
+    from slmkit.core.units import parse_duration, parse_size
+    from slmkit.host import devices
+    from slmkit.ops import corpora
+    from slmkit.recipes.pick import N_CHUNKS, REPETITIONS
+    from slmkit.recipes.recommend import Measuring
+    from slmkit.recipes.recommend import recommend as run
+
+    output = open_output(as_json=as_json, quiet=quiet, form=form)
+    wish = Wish(max_kld, min_tps, parse_size(ram) if ram else None, n_ctx)
+    budget_s = parse_duration(budget)
+    measuring = (
+        Measuring(BenchSpec(repetitions=REPETITIONS), QualitySpec(n_chunks=N_CHUNKS), corpora.evaluation(), budget_s)
+        if measure
+        else None
+    )
+    other = devices.device(device) if device else None
+    here = session(output, may_pull=not no_pull)
+    found = run(parse(ref), wish, here, device=other, measuring=measuring)
+    _show(found, output)
+    if found.choice.best is None:
+        _refuse(found)
+    _hint(found, output, ref)
+
+
+def _show(found: Recommendation, output: Output) -> None:
+    from slmkit.report.choice import sentences
+    from slmkit.report.recommend import recommend_table
+
+    if output.as_json:
+        output.record({**found.document(), "sentences": list(sentences(found.choice))}, "")
+    else:
+        output.table(recommend_table(found))
+
+
+def _refuse(found: Recommendation) -> None:
+    """The answer is no."""
+    from slmkit.report.choice import headline
+
+    nearest = found.choice.nearest
+    hint = f"the nearest is {nearest.candidate.name}: {nearest.reason}" if nearest else "the table says why"
+    raise VerdictError(headline(found.choice), hint=hint)
+
+
+def _hint(found: Recommendation, output: Output, ref: str) -> None:
+    best = found.choice.best
+    if found.choice.is_estimate:
+        output.hint(f"slmkit recommend {ref} --measure")
+    elif best and not best.here:
+        output.hint(f"slmkit quantize {ref} -t {best.name}")
+    elif best:
+        output.hint(f"slmkit show {best.ref}")

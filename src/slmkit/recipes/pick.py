@@ -1,0 +1,144 @@
+"""`pick`: from a model's name to the file to take. What is missing is pulled, made, benched and judged, then one is
+chosen; what is known already is not done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slmkit.backends.llamacpp import engine
+from slmkit.core.bench import BenchSpec
+from slmkit.core.pick import Keep, LeftOut, Pick, PickRow, Removed
+from slmkit.core.plan import ModelPlan
+from slmkit.core.quality import Corpus, QualitySpec
+from slmkit.core.quant import QUANT_TYPES, QuantType
+from slmkit.core.recommend import Wish, choose
+from slmkit.core.refs import ModelRef
+from slmkit.errors import UsageError
+from slmkit.ops import locate
+from slmkit.recipes import foresight
+from slmkit.recipes.disk import check_disk
+from slmkit.recipes.losers import remove_losers
+from slmkit.recipes.trial import Trial
+from slmkit.recipes.verbs import DEFAULT_FLOAT, Session
+from slmkit.registry.journals import journal
+
+REPETITIONS = 6
+"""Of each test: two processes of three."""
+N_CHUNKS = 32
+"""Of 512 tokens: a mean KLD is then known to some percent."""
+
+
+@dataclass(frozen=True)
+class PickOrder:
+    """What is tried, how it is measured, which limits it has to keep, and whether the losers' files stay."""
+
+    types: tuple[QuantType, ...]
+    wish: Wish
+    bench: BenchSpec
+    quality: QualitySpec
+    corpus: Corpus
+    keep: Keep = "all"
+
+
+def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
+    """Try every type of `order` on a model, and choose. A type that fails is a row with its reason.
+
+    Interrupted, it goes on where it was when it is called again: with what is made and measured, and with knowing what
+    it made itself, which is all that `keep` "best" removes.
+
+    Raises `UsageError` for nothing to try, `DiskFullError` before anything is made, and what goes wrong with the float
+    file.
+    """
+    started = time.monotonic()
+    ref = locate.expand(ref)
+    build = engine.build()  # first: without an engine nothing is asked of the Hub
+    floats = () if ref.variant else (QUANT_TYPES[DEFAULT_FLOAT],)
+    planned = foresight.plan(
+        ref,
+        session,
+        types=tuple(dict.fromkeys((*order.types, *floats))),
+        n_ctx=[order.wish.n_ctx] if order.wish.n_ctx else (),
+        ram_bytes=order.wish.ram_bytes,
+    )
+    types, left_out = to_try(planned, order.types)
+    if not types:
+        reasons = "; ".join(dict.fromkeys(each.reason for each in left_out))
+        raise UsageError(f"no type can be tried: {reasons}", hint="name others: `--types Q4_K_M,Q8_0`")
+    wish = replace(order.wish, n_ctx=planned.contexts[0].n_ctx)
+    trial = Trial(ref, types, planned, build, order.bench, order.corpus, order.quality, session)
+    with journal(session.registry.home, {"pick": trial.model}, resume=None) as kept:
+        made = {record["made"] for record in kept.records}
+        check_disk(_need_bytes(trial, ref), f"trying {len(types)} types", session.progress, hint="fewer: `--types`")
+        for artifact in trial.make():
+            made.add(artifact.digest)
+            kept.add({"made": artifact.digest})
+        n_benched, n_judged = trial.bench(), trial.judge()
+        rows = tuple(_rows(trial))
+        choice = choose([row.candidate for row in rows if not row.is_base], wish)
+        removed: tuple[Removed, ...] = ()
+        if order.keep == "best" and choice.best:
+            best = next(artifact for artifact in trial.files if artifact.ref == choice.best.ref)
+            removed = tuple(remove_losers(trial.files, made, session, best=best))
+        kept.done = choice.best is not None
+    return Pick(
+        model=trial.model,
+        rows=rows,
+        choice=choice,
+        corpus_name=order.corpus.name,
+        n_chunks=order.quality.n_chunks,
+        left_out=tuple(left_out),
+        fresh=tuple(artifact.ref for artifact in trial.fresh),
+        n_benched=n_benched,
+        n_judged=n_judged,
+        removed=removed,
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def to_try(planned: ModelPlan, wanted: Sequence[QuantType]) -> tuple[list[QuantType], list[LeftOut]]:
+    """Of the wanted types those that come to something of their own for this model, and the others with the reason."""
+    rows = {row.variant: row for row in planned.types}
+    names = {quant.name for quant in wanted if (row := rows.get(quant.name)) and not row.needs_imatrix}
+    found, left_out = [], []
+    for quant in wanted:
+        row = rows.get(quant.name)
+        if row is None or row.refusal:
+            left_out.append(LeftOut(quant.name, row.refusal if row and row.refusal else "it cannot be planned"))
+        elif row.needs_imatrix:
+            left_out.append(LeftOut(quant.name, "it needs an importance matrix: `slmkit quantize --imatrix auto`"))
+        elif row.same_as in names:
+            left_out.append(LeftOut(quant.name, f"it would be the same as {row.same_as}: this model's rows do not fit"))
+        else:
+            found.append(quant)
+    return found, left_out
+
+
+def _rows(trial: Trial) -> Iterator[PickRow]:
+    """The float file first, unless it is among those that are tried."""
+    if trial.base and trial.base.variant not in {quant.name for quant in trial.types}:
+        yield trial.row(trial.base, is_base=True)
+    for quant in trial.types:
+        yield trial.row_of(quant)
+
+
+def _need_bytes(trial: Trial, ref: ModelRef) -> Mapping[Path, int]:
+    """What is to be written, by folder: the types that are missing, the float file that they are made from, the
+    checkpoint (about as large as that, because most are published in 16 bits).
+    """
+    registry, progress = trial.session.registry, trial.session.progress
+    sizes = {row.variant: row.size_bytes or 0 for row in trial.planned.types}
+    need = {registry.home: sum(sizes[quant.name] for quant in trial.missing if not quant.is_float)}
+    if trial.is_base_here or not (trial.missing or trial.unjudged):
+        return need
+    float_bytes = trial.base.size_bytes if trial.base else sizes.get(DEFAULT_FLOAT, 0)
+    need[registry.home] += float_bytes
+    if ref.kind == "hub" and locate.checkpoint(ref, registry, progress) is None:
+        from slmkit.hub import reach  # loads huggingface_hub
+
+        folder = reach.cache_dir()
+        need[folder] = need.get(folder, 0) + float_bytes
+    return need

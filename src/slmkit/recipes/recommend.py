@@ -1,0 +1,196 @@
+"""`recommend`: which file of a model to take, by what is known of it; on request what is missing is measured first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from slmkit.backends.llamacpp import engine
+from slmkit.core.artifact import Artifact
+from slmkit.core.bench import BenchSpec
+from slmkit.core.pick import LADDER
+from slmkit.core.plan import ModelPlan
+from slmkit.core.quality import Corpus, QualitySpec
+from slmkit.core.quant import FLOATS, QUANT_TYPES
+from slmkit.core.recommend import Candidate, Recommendation, Wish, choose, worth_measuring
+from slmkit.core.refs import ModelRef
+from slmkit.core.units import size
+from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
+from slmkit.host import memory
+from slmkit.host.devices import ATTAINABLE_SHARE, Device
+from slmkit.ops import compare, locate
+from slmkit.ops.quality import known
+from slmkit.recipes import candidates, foresight
+from slmkit.recipes.candidates import Option, estimated
+from slmkit.recipes.pick import to_try
+from slmkit.recipes.trial import Trial
+from slmkit.recipes.verbs import Session
+from slmkit.registry.store import is_whole
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How what is missing is measured: until `budget_s` is over; what is begun then ends."""
+
+    bench: BenchSpec
+    quality: QualitySpec
+    corpus: Corpus
+    budget_s: float
+
+
+def recommend(
+    ref: ModelRef, wish: Wish, session: Session, *, device: Device | None = None, measuring: Measuring | None = None
+) -> Recommendation:
+    """Choose among the usual types and all that is here of a model. What was measured counts, under the same conditions
+    for all; where nothing was, the plan stands in and is marked as an estimate.
+
+    Without a limit of memory it is that of `device`, or this machine's. For another device speed is always an estimate.
+
+    Raises `UsageError` for a single file, `EngineMissingError`, and what `plan` raises.
+    """
+    ref = locate.expand(ref)
+    if ref.variant is not None:
+        raise UsageError(f"{ref} is one file", hint=f"name the model: `slmkit recommend {ref.model}`")
+    ram_bytes = wish.ram_bytes or (device.ram_bytes if device else memory.total_bytes())
+    files = _files(ref, session)
+    planned = _plan(ref, files, wish, ram_bytes, session)
+    model = candidates.model_of(ref, session)
+    options = list(_options(planned, files, session))
+    wish = replace(wish, ram_bytes=ram_bytes, n_ctx=planned.contexts[0].n_ctx)
+    notes = [*planned.notes, *_device_notes(device)]
+    if measuring is None:
+        benched = compare.measured_here(files, session.registry)
+        judged = known.judged_alike(files, session.registry)
+        choice = choose(estimated(options, benched, judged, planned, model, device), wish)
+        corpora = {each.corpus_name for each in judged.values()}
+        return Recommendation(model, choice, _title(device), next(iter(corpora), None), notes=tuple(notes))
+    measurer = _Measurer(ref, options, planned, measuring, device, session)
+    left = measurer.run(wish)
+    return Recommendation(
+        model,
+        choose(measurer.candidates, wish),
+        _title(device),
+        measuring.corpus.name,
+        measured=tuple(measurer.measured),
+        open=tuple(left),
+        notes=tuple(notes),
+    )
+
+
+class _Measurer:
+    """Measures what may still win, the most promising first."""
+
+    def __init__(
+        self,
+        ref: ModelRef,
+        options: Sequence[Option],
+        planned: ModelPlan,
+        measuring: Measuring,
+        device: Device | None,
+        session: Session,
+    ) -> None:
+        types = [QUANT_TYPES[option.plan.variant] for option in options if option.plan.variant in QUANT_TYPES]
+        self._options, self._planned, self._device, self._how = options, planned, device, measuring
+        self._failures: dict[str, str] = {}
+        self._session = session
+        self.measured: list[str] = []
+        build = engine.build()
+        self._trial = Trial(ref, types, planned, build, measuring.bench, measuring.corpus, measuring.quality, session)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """As they stand now."""
+        made, trial = self._trial.artifacts, self._trial
+        options = [Option(o.plan, made.get(o.plan.variant, o.artifact)) for o in self._options]
+        found = estimated(options, trial.benched, trial.judged, self._planned, trial.model, self._device)
+        return [replace(c, failure=self._failures.get(c.name)) for c in found]
+
+    def run(self, wish: Wish) -> list[str]:
+        """Until nothing can win any more, or the time is over; the names of what was not measured for that reason."""
+        until = time.monotonic() + self._how.budget_s
+        tried: set[str] = set()
+        while True:
+            every = self.candidates
+            unmeasured = [c for c in every if c.name in QUANT_TYPES and c.name not in tried and self._lacks(c)]
+            best = worth_measuring(unmeasured, every, wish)
+            if best is None:
+                return []
+            if time.monotonic() >= until:
+                return [c.name for c in unmeasured]
+            tried.add(best.name)
+            self._measure(best)
+
+    def _lacks(self, candidate: Candidate) -> bool:
+        """Whether there is anything to measure here: not the speed of another device."""
+        return not (candidate.is_proven if self._device else candidate.is_measured)
+
+    def _measure(self, candidate: Candidate) -> None:
+        quant = QUANT_TYPES[candidate.name]
+        try:
+            for artifact in self._trial.make([quant]):
+                self._session.progress.say(f"{artifact.ref} is made: {size(artifact.size_bytes)}")
+            self._trial.judge(quant.name)
+            if self._device is None:
+                self._trial.bench(quant.name)
+        except EngineMissingError:
+            raise
+        except SlmkitError as error:
+            self._failures[candidate.name] = error.message
+            return
+        if failure := self._trial.row_of(quant).candidate.failure:
+            self._failures[candidate.name] = failure
+        else:
+            self.measured.append(candidate.ref)
+
+
+def _files(ref: ModelRef, session: Session) -> list[Artifact]:
+    """What is here of a model, but for float files and the checkpoint."""
+    try:
+        found = locate.ggufs(ref, session.registry, session.progress)
+    except NotInRegistryError:
+        return []
+    return [a for a in found if a.variant not in FLOATS and is_whole(a)]
+
+
+def _plan(ref: ModelRef, files: Sequence[Artifact], wish: Wish, ram_bytes: int, session: Session) -> ModelPlan:
+    """Of the usual types and those of the files. A model of which only quantized files are here is planned by one."""
+    names = [a.variant for a in files if a.variant in QUANT_TYPES]
+    types = [QUANT_TYPES[name] for name in dict.fromkeys((*LADDER, *names)) if name]
+    n_ctx = [wish.n_ctx] if wish.n_ctx else ()
+    try:
+        return foresight.plan(ref, session, types=types, n_ctx=n_ctx, ram_bytes=ram_bytes)
+    except NotInRegistryError:
+        if not files:
+            raise
+        return foresight.plan(ModelRef.parse(files[0].ref), session, n_ctx=n_ctx, ram_bytes=ram_bytes)
+
+
+def _options(planned: ModelPlan, files: Sequence[Artifact], session: Session) -> Iterator[Option]:
+    """The files, whatever they are called, and those types of the plan that come to something of their own."""
+    by_name = {a.variant: a for a in files}
+    types = [QUANT_TYPES[row.variant] for row in planned.types if row.variant in QUANT_TYPES]
+    wanted = {quant.name for quant in to_try(planned, types)[0]}
+    rows = {row.variant: row for row in planned.types if row.size_bytes}
+    for name, row in rows.items():
+        if name in by_name or (name in wanted and name not in FLOATS):
+            yield Option(row, by_name.get(name))
+    n_ctx = [planned.contexts[0].n_ctx]
+    for artifact in files:
+        if artifact.variant not in rows:
+            ref = ModelRef.parse(artifact.ref)
+            plan = foresight.plan(ref, session, n_ctx=n_ctx, ram_bytes=planned.ram_bytes)
+            yield Option(plan.types[0], artifact)
+
+
+def _title(device: Device | None) -> str | None:
+    return device.title if device else None
+
+
+def _device_notes(device: Device | None) -> Iterator[str]:
+    if device:
+        more = f" ({device.note})" if device.note else ""
+        yield (
+            f"{device.title}: {device.bandwidth_bytes_per_s / 1e9:.1f} GB/s{more}, of which a program gets about "
+            f"{ATTAINABLE_SHARE:.0%}; {device.source}"
+        )

@@ -1,0 +1,68 @@
+"""The table of `recommend`: what may be taken, what is known of it, and why it was not chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from slmkit.core import units
+from slmkit.core.recommend import ESTIMATED, Candidate, Recommendation
+from slmkit.report.cells import size_cell
+from slmkit.report.choice import BEST, kld, rate, sentences
+from slmkit.report.table import Cell, Column, Table
+
+
+def recommend_table(found: Recommendation) -> Table:
+    """The choice first, then the runners-up, each with the one reason why it was not chosen."""
+    n_ctx = found.choice.wish.n_ctx
+    columns = (
+        Column("is_best", "", right=False),
+        Column("variant", "type", right=False),
+        Column("ref", "ref", shown=False),
+        Column("size_bytes", "size"),
+        Column("bpw", "bpw"),
+        Column("memory_bytes", f"RAM @ {n_ctx:,}" if n_ctx else "RAM"),
+        Column("tg_tok_per_s", "tg tok/s"),
+        Column("speed", "speed", shown=False),
+        Column("kld", "mean KLD"),
+        Column("quality", "quality", shown=False),
+        Column("verdict", "verdict", right=False),
+        Column("here", "file", right=False, shown=False),
+        Column("reason", "why not", right=False),
+    )
+    rows = [] if found.choice.best is None else [tuple(_cells(found.choice.best, ""))]
+    rows += [tuple(_cells(loser.candidate, loser.reason)) for loser in found.choice.losers]
+    return Table(columns, tuple(rows), found.model, tuple(_notes(found)))
+
+
+def _cells(c: Candidate, reason: str) -> Iterator[Cell]:
+    yield Cell("" if reason else BEST, not reason)
+    yield Cell(c.name, c.name)
+    yield Cell(c.ref, c.ref)
+    yield size_cell(c.size_bytes)
+    yield Cell(units.number(c.bpw), c.bpw)
+    yield size_cell(c.memory_bytes)
+    yield Cell(rate(c), c.tok_per_s)
+    yield Cell(c.speed, c.speed if c.tok_per_s is not None else None)
+    yield Cell(kld(c), c.kld)
+    yield Cell(c.quality, c.quality if c.kld is not None else None)
+    word = c.verdict or ("estimate" if c.quality == ESTIMATED and c.kld is not None else None)
+    yield Cell(word or units.DASH, c.verdict)
+    yield Cell("here" if c.here else "not made", c.here)
+    yield Cell(reason, reason or None)
+
+
+def _notes(found: Recommendation) -> Iterator[str]:
+    yield " ".join(sentences(found.choice))
+    everything = [
+        *([found.choice.best] if found.choice.best else []),
+        *(each.candidate for each in found.choice.losers),
+    ]
+    if found.measured:
+        yield f"measured now: {', '.join(found.measured)}"
+    if found.open:
+        yield f"the time was over before these were measured: {', '.join(found.open)}"
+    if any(c.is_proven for c in everything) and found.corpus_name:
+        yield f"KLD on {found.corpus_name}"
+    if any(c.quality == ESTIMATED or c.speed == ESTIMATED for c in everything):
+        yield "~: an estimate: of quality by bits per weight, of speed by the bandwidth of the memory"
+    yield from found.notes

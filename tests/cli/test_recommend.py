@@ -1,0 +1,160 @@
+"""`slmkit recommend`: from estimates, from what was measured, and measuring what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmkit.core.bench import BenchSpec
+from slmkit.core.pick import LADDER
+from slmkit.core.quality import Corpus, QualitySpec, Text
+from slmkit.core.recommend import ESTIMATED, MEASURED, Wish
+from slmkit.core.refs import ModelRef
+from slmkit.recipes.recommend import Measuring, recommend
+from slmkit.recipes.verbs import Session
+from slmkit.registry.store import Registry
+from tests.cli.conftest import MODEL
+from tests.cli.test_pick import QUICK, WORDS
+from tests.conftest import Run
+
+CORPUS = Corpus("words", (Text("words", " ".join(WORDS) * 60),))
+
+
+@pytest.fixture
+def ask(slmkit: Run) -> Callable[..., Any]:
+    """The document that it prints."""
+
+    def run(*arguments: str | Path, code: int = 0) -> Any:
+        done = slmkit("recommend", *arguments, "--json")
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def everything(document: Any) -> dict[str, Any]:
+    choice = document["choice"]
+    found = [loser["candidate"] for loser in choice["losers"]] + ([choice["best"]] if choice["best"] else [])
+    return {each["name"]: each for each in found}
+
+
+def measuring(budget_s: float) -> Measuring:
+    bench = BenchSpec(n_prompt=16, n_gen=4, repetitions=2, n_threads=1)
+    return Measuring(bench, QualitySpec(n_ctx=64, n_chunks=2, n_threads=1), CORPUS, budget_s)
+
+
+def test_where_nothing_is_measured_all_is_an_estimate(ask: Callable[..., Any], checkpoint: Path) -> None:
+    document = ask(checkpoint, "--max-kld", "100")
+    assert document["choice"]["is_estimate"] is True
+    found = everything(document)
+    assert set(found) <= set(LADDER)
+    assert {(each["quality"], each["speed"]) for each in found.values()} == {(ESTIMATED, ESTIMATED)}
+    assert not any(each["here"] for each in found.values())
+    assert all(each["memory_bytes"] > each["size_bytes"] / 2 for each in found.values())
+    assert "estimate" in document["sentences"][2]
+    assert len(document["sentences"]) == 3
+
+
+def test_what_was_measured_counts(slmkit: Run, ask: Callable[..., Any], furnished: Registry, tmp_path: Path) -> None:
+    text = tmp_path / "words.txt"
+    text.write_text(CORPUS.texts[0].text, encoding="utf-8")
+    assert slmkit("pick", MODEL, "--types", "Q8_0,Q4_0", "--corpus", text, *QUICK).returncode == 0
+    document = ask(MODEL, "--max-kld", "5")
+    choice = document["choice"]
+    assert choice["best"]["name"] in ("Q8_0", "Q4_0")
+    assert (choice["is_estimate"], choice["best"]["quality"], choice["best"]["speed"]) == (False, MEASURED, MEASURED)
+    assert document["corpus_name"] == "words.txt"
+    found = everything(document)
+    assert "F16" not in found
+    assert found["Q6_K"]["quality"] == ESTIMATED
+
+
+def test_the_table_and_the_next_command(slmkit: Run, checkpoint: Path) -> None:
+    done = slmkit("recommend", checkpoint, "--max-kld", "100", "--ctx", "256")
+    assert done.returncode == 0, done.stderr
+    titles = " ".join(done.stdout.splitlines()[0].split())
+    assert titles == "type size bpw RAM @ 256 tg tok/s mean KLD verdict why not"
+    assert done.stdout.splitlines()[1].startswith("★")
+    assert "~" in done.stdout.splitlines()[1]
+    assert "--measure" in done.stderr
+
+
+@pytest.mark.parametrize("limit", [("--ram", "1MiB"), ("--min-tps", "1e12"), ("--max-kld", "1e-12")])
+def test_nothing_fits(slmkit: Run, checkpoint: Path, limit: tuple[str, str]) -> None:
+    done = slmkit("recommend", checkpoint, *limit)
+    assert done.returncode == 3, done.stdout
+    assert "nothing keeps every limit" in done.stderr
+    assert "the nearest is" in done.stderr
+
+
+def test_for_another_computer(ask: Callable[..., Any], checkpoint: Path) -> None:
+    slow = everything(ask(checkpoint, "--max-kld", "100", "--device", "raspberry-pi-4-4gb"))
+    fast = everything(ask(checkpoint, "--max-kld", "100", "--device", "steam-deck"))
+    for name, one in slow.items():
+        assert one["speed"] == ESTIMATED
+        assert fast[name]["tok_per_s"] == pytest.approx(one["tok_per_s"] * 11)
+    document = ask(checkpoint, "--max-kld", "100", "--device", "raspberry-pi-5-8gb")
+    assert document["device"] == "Raspberry Pi 5, 8 GB"
+    assert document["choice"]["wish"]["ram_bytes"] == 8 << 30
+    assert any("GB/s" in note for note in document["notes"])
+
+
+def test_a_model_of_which_only_a_quant_is_here(ask: Callable[..., Any], slmkit: Run, furnished: Registry) -> None:
+    found = furnished.find(MODEL, "Q4_0")
+    assert found is not None
+    stray = furnished.home / "stray-Q4_0.gguf"
+    stray.write_bytes(found.path.read_bytes())
+    assert slmkit("adopt", stray).returncode == 0
+    document = ask("local/stray", "--max-kld", "100")
+    assert list(everything(document)) == ["Q4_0"]
+
+
+def test_files_with_a_label_count_too(ask: Callable[..., Any], slmkit: Run, furnished: Registry) -> None:
+    assert slmkit("quantize", MODEL, "-t", "Q4_0", "--pure").returncode == 0
+    assert "Q4_0-pure" in everything(ask(MODEL, "--max-kld", "100"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["FOLDER", "--device", "toaster"], 2, "usage"),
+        (["FOLDER", "--budget", "10 apples"], 2, "usage"),
+        (["FOLDER", "--ctx", "0"], 2, "usage"),
+        (["org/name:Q4_0"], 2, "usage"),
+        (["org/name", "--no-pull"], 1, "registry.not-found"),
+    ],
+)
+def test_what_goes_wrong_is_told(slmkit: Run, checkpoint: Path, arguments: list[str], code: int, error: str) -> None:
+    done = slmkit("recommend", *(str(checkpoint) if a == "FOLDER" else a for a in arguments), "--json")
+    assert (done.returncode, json.loads(done.stderr.splitlines()[-1])["error"]) == (code, error), done.stderr
+
+
+# ------------------------------------------------------------------ measuring
+
+
+def test_what_may_win_is_made_and_measured(checkpoint: Path, session: Session, registry: Registry) -> None:
+    ref = ModelRef("path", str(checkpoint))
+    found = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
+    assert found.measured
+    assert found.open == ()
+    assert found.choice.best is not None
+    assert found.choice.best.is_measured
+    assert not found.choice.is_estimate
+    made = {a.variant for a in registry.artifacts(MODEL)}
+    assert found.choice.best.name in made
+
+    again = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
+    assert again.measured == ()
+    assert again.choice.best == found.choice.best
+
+
+def test_without_time_nothing_is_begun(checkpoint: Path, session: Session, registry: Registry) -> None:
+    found = recommend(ModelRef("path", str(checkpoint)), Wish(max_kld=5), session, measuring=measuring(0.0))
+    assert found.measured == ()
+    assert found.open
+    assert found.choice.is_estimate
+    assert registry.artifacts(MODEL) == []
