@@ -1,0 +1,1 @@
+"""`quality`: what a quant costs, in what the model predicts, does and knows."""
