@@ -43,12 +43,6 @@ class TaskSpec:
     sha256: str
     questions: tuple[Question, ...]
 
-    @property
-    def chance(self) -> float | None:
-        """The share that guessing gets right; `None` of nothing."""
-        shares = [1 / len(question.choices) for question in self.questions]
-        return sum(shares) / len(shares) if shares else None
-
 
 @dataclass(frozen=True)
 class Scored:

@@ -17,8 +17,10 @@ from slmkit.core.tasks import Form, Question, TaskSpec
 from slmkit.errors import FormatError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-EXPECTED = "expected the keys of MMLU (question, choices, answer), ARC (question, choices, answerKey) or HellaSwag "
-EXPECTED += "(ctx, endings, label)"
+EXPECTED = (
+    "expected the keys of MMLU (question, choices, answer), ARC (question, choices, answerKey) or HellaSwag (ctx, "
+    "endings, label)"
+)
 
 _BRACKETS = re.compile(r"\[.*?\]")
 

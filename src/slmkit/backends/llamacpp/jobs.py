@@ -19,6 +19,8 @@ _MODULES = {
     "distortion": "distortion_job",
     "smoke": "smoke_job",
     "speed": "speed_job",
+    "choices": "choices_job",
+    "greedy": "greedy_job",
 }
 
 
