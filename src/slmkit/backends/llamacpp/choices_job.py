@@ -87,7 +87,7 @@ def _tokens(texts: Sequences, context: str, choices: Iterable[str]) -> _Asked:
     before = texts.tokenize(bare)
     found = []
     for choice in choices:
-        after = texts.tokenize(bare + context[len(bare) :] + choice)[len(before) :]
+        after = texts.tokenize(context + choice)[len(before) :]
         if not len(after):
             raise bindings.NativeError(f"the choice {choice!r} has no token of its own after {bare[-40:]!r}")
         found.append(after)
