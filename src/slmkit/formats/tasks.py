@@ -1,8 +1,8 @@
 """Multiple-choice questions as JSON lines, in the forms in which MMLU, ARC and HellaSwag are published.
 
-What is asked of the model is what lm-evaluation-harness asks with no examples before (zero-shot): the files below
-https://github.com/EleutherAI/lm-evaluation-harness/tree/44406dc3a40ef3f74cb82e967fa31cd1880ed525/lm_eval/tasks
-(`mmlu/default/_default_template_yaml`, `arc/arc_easy.yaml`, `hellaswag/utils.py`).
+What is asked of the model is what lm-evaluation-harness asks with no examples before (zero-shot): in lm_eval/tasks of
+https://github.com/EleutherAI/lm-evaluation-harness the files `mmlu/default/_default_template_yaml` (at 00859825),
+`arc/arc_easy.yaml` (at 0671c9cc) and `hellaswag/utils.py` (at 0a9cc282).
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def _mmlu(record: Mapping[str, Any], place: str) -> Question:
     choices = _texts(record["choices"], "choices")
     letters = tuple(LETTERS[: len(choices)])
     domain = _optional(record, "subject")
-    before = f"The following are multiple choice questions (with answers) about {_spaced(domain)}.\n\n" if domain else ""
+    about = f"The following are multiple choice questions (with answers) about {_spaced(domain)}.\n\n" if domain else ""
     listed = "".join(f"{letter}. {choice}\n" for letter, choice in zip(letters, choices, strict=True))
-    context = f"{before}{_string(record, 'question').strip()}\n{listed}Answer:"
+    context = f"{about}{_string(record, 'question').strip()}\n{listed}Answer:"
     return Question(context, letters, _index(record["answer"], letters, "answer"), _name(record, place), domain)
 
 

@@ -1,9 +1,9 @@
 """The child's side of answering multiple-choice questions. Imported in child processes only.
 
 Where a choice begins is decided as lm-evaluation-harness does (`TemplateLM._encode_pair`,
-https://github.com/EleutherAI/lm-evaluation-harness/blob/44406dc3a40ef3f74cb82e967fa31cd1880ed525/lm_eval/api/model.py):
+https://github.com/EleutherAI/lm-evaluation-harness/blob/04e74420b0000ea417f1d44b23c6e298b04b7977/lm_eval/api/model.py):
 spaces at the end of the question count to the choice, the two are tokenized together, and what goes beyond as many
-tokens as the question alone has is the choice. BOS is there where the vocabulary wants it, as llama.cpp's server has it.
+tokens as the question alone has is the choice. BOS is there where the vocabulary wants it, as with llama.cpp's server.
 """
 
 from __future__ import annotations

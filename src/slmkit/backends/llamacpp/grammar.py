@@ -13,7 +13,7 @@ from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.native import ll
 
 _SOME = 256
-"""Candidates that are looked at before all are: to ask the grammar about a whole vocabulary takes a tenth of a second."""
+"""Candidates that are looked at before all are: it takes long to ask the grammar about a whole vocabulary."""
 _CANDIDATE = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
 """struct llama_token_data, include/llama.h at 0c1e57098."""
 

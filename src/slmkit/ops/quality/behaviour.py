@@ -43,7 +43,8 @@ def behaviour(
     """
     for artifact in (reference, *artifacts):
         if artifact.is_checkpoint:
-            raise UsageError(f"{artifact.ref} is a checkpoint: a GGUF is wanted", hint=f"`slmkit convert {artifact.ref}`")
+            hint = f"`slmkit convert {artifact.ref}`"
+            raise UsageError(f"{artifact.ref} is a checkpoint: a GGUF is wanted", hint=hint)
     if n_gen < 1:
         raise UsageError(f"n_gen is {n_gen}: it must be at least 1")
     child.require_engine()

@@ -46,7 +46,8 @@ def answer(
     """
     for artifact in artifacts:
         if artifact.is_checkpoint:
-            raise UsageError(f"{artifact.ref} is a checkpoint: a GGUF is wanted", hint=f"`slmkit convert {artifact.ref}`")
+            hint = f"`slmkit convert {artifact.ref}`"
+            raise UsageError(f"{artifact.ref} is a checkpoint: a GGUF is wanted", hint=hint)
     child.require_engine()
     threads = n_threads or physical_cores()
     with progress.task(f"questions {task.name}", len(artifacts) * len(task.questions), "steps") as shown:
