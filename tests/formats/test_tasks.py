@@ -64,7 +64,7 @@ def test_arc_scores_the_texts() -> None:
 def test_hellaswag_is_cleaned_as_the_harness_does() -> None:
     asked = only(HELLASWAG)
     assert asked.context == "Roof shingle removal: A man is on a roof. He and ann"
-    assert asked.choices == (" sit down.", "go up.  Up they go".replace("  ", " "))
+    assert asked.choices == (" sit down.", "go up. Up they go")
     assert (asked.answer, asked.name, asked.domain) == (1, "24", "Roof shingle removal")
     whole = {key: value for key, value in HELLASWAG.items() if key not in ("ctx_a", "ctx_b", "activity_label")}
     assert only({**whole, "label": 0}).context == "A man is on a roof. he and Ann"
