@@ -55,7 +55,9 @@ print(json.dumps(found))
 QUESTIONS = (
     Question("Question: which one is the other\nAnswer:", ("a", "the one that was said", "her", "no other 42"), 0, "1"),
     Question("of", ("the", "it"), 1, "2"),
-    Question("they were all there and who has not been there  ", ("x", "y", "and", "and then some more of that"), 2, "3"),
+    Question(
+        "they were all there and who has not been there  ", ("x", "y", "and", "and then some more of that"), 2, "3"
+    ),
     Question("in that time " * 12, ("he said", "she said so"), 0, "4"),
 )
 
@@ -88,7 +90,9 @@ def test_they_are_what_the_logits_say(f16: Path) -> None:
     assert_as_slowly(f16)
 
 
-@pytest.mark.parametrize("name", ["tiny-mamba", "tiny-lfm2", "falcon-h1", "tiny-gemma3", "tiny-qwen3moe", "tiny-gemma2"])
+@pytest.mark.parametrize(
+    "name", ["tiny-mamba", "tiny-lfm2", "tiny-falcon-h1", "tiny-gemma3", "tiny-qwen3moe", "tiny-gemma2"]
+)
 def test_of_all_kinds_of_memory(name: str, make_case: Callable[[str], Path], tmp_path: Path) -> None:  # noqa: F811
     """A state instead of a cache, both, windows, experts."""
     assert_as_slowly(converted(make_case(name), tmp_path), QUESTIONS[:3])

@@ -28,7 +28,8 @@ PROMPTS = (
     Prompt("d", "json", "they have been there", keys=("x", "y")),
 )
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -63,7 +64,9 @@ def test_each_token_is_the_likeliest(f16: Path) -> None:
     written = write(f16)
     assert not written.is_chat  # llama.cpp does not know the tiny model's template
     texts = json.dumps([prompt.text for prompt in PROMPTS])
-    done = subprocess.run([sys.executable, "-c", _SLOWLY, f16, texts, "24"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _SLOWLY, f16, texts, "24"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     compared = 0
     for answer, steps in zip(written.answers, json.loads(done.stdout), strict=True):

@@ -83,7 +83,7 @@ def test_what_cannot_be_compared_says_so() -> None:
         ('{"a": 1}', {"a": 1}),
         (' \n{"a": [1, {}]} and more', {"a": [1, {}]}),
         ('```json\n{"a": null}\n```', {"a": None}),
-        ('```\n{}', {}),
+        ("```\n{}", {}),
         ('{"a": 1', None),
         ('Here it is: {"a": 1}', None),
         ("[1, 2]", None),

@@ -13,7 +13,9 @@ from slmkit.core.tasks import Scored, TaskResult
 from slmkit.errors import UsageError
 
 
-def scored(name: str, answer: int, logs: tuple[float, ...], n_chars: tuple[int, ...], domain: str | None = None) -> Scored:
+def scored(
+    name: str, answer: int, logs: tuple[float, ...], n_chars: tuple[int, ...], domain: str | None = None
+) -> Scored:
     return Scored(name, domain, answer, logs, n_chars, n_chars, n_tokens=(1,) * len(logs))
 
 
@@ -41,7 +43,9 @@ def test_a_pick_is_the_likeliest_or_the_likeliest_by_characters_and_of_equals_th
 
 def test_two_are_compared_question_by_question() -> None:
     base = result("base", LONG, SHORT, EVEN, SHORT)
-    other = result("quant", LONG, replace(SHORT, logs=(-3.0, -1.0, -4.0, -5.0)), replace(EVEN, logs=(-3.0, -2.0)), SHORT)
+    other = result(
+        "quant", LONG, replace(SHORT, logs=(-3.0, -1.0, -4.0, -5.0)), replace(EVEN, logs=(-3.0, -2.0)), SHORT
+    )
     assert other.against(base) == Paired(n_both=2, n_only_first=1, n_only_second=1, n_neither=0)
     assert other.n_changed(base) == 2
     assert other.n_changed(other) == 0

@@ -12,7 +12,7 @@ from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
 from slmkit.ops import adopt
-from slmkit.ops.describe import describe
+from slmkit.ops.adopt import describe
 from slmkit.ops.quality.behaviour import behaviour, bundled
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session

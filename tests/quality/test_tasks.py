@@ -16,7 +16,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.core.tasks import TaskResult
 from slmkit.errors import FormatError, UsageError
 from slmkit.ops import adopt
-from slmkit.ops.describe import describe
+from slmkit.ops.adopt import describe
 from slmkit.ops.quality import tasks
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
