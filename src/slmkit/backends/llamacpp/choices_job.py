@@ -62,7 +62,7 @@ def choices(channel: Channel, path: str, questions: Sequence[Mapping[str, Any]],
         logs: list[list[float]] = []
         with bindings.context(
             model,
-            n_ctx=max((sum(each.n_cells for each in group) for group in together), default=1),
+            n_ctx=max([N_BATCH, *(sum(each.n_cells for each in group) for group in together)]),
             n_batch=N_BATCH,
             n_ubatch=N_BATCH,
             n_threads=n_threads,
