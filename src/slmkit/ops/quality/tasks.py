@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -55,15 +56,14 @@ def answer(
 
 
 def _ask(artifact: Artifact, task: TaskSpec, shown: Task, n_threads: int) -> TaskResult:
-    named = {"ref": artifact.ref, "digest": artifact.digest, "task": task.name}
+    plain = TaskResult(artifact.ref, artifact.digest, task.name, task.form, task.sha256)
     shown.describe(f"questions {task.name}: {artifact.ref}")
     try:
         found = choices(artifact.path, task.questions, n_threads=n_threads, on_answered=shown.advance)
     except EngineMissingError:
         raise
     except EngineError as error:
-        failure = Failure(error.code, error.message, error.hint, error.log)
-        return TaskResult(**named, form=task.form, task_sha256=task.sha256, failure=failure)
+        return replace(plain, failure=Failure(error.code, error.message, error.hint, error.log))
     scored = tuple(
         Scored(
             name=question.name,
@@ -76,6 +76,4 @@ def _ask(artifact: Artifact, task: TaskSpec, shown: Task, n_threads: int) -> Tas
         )
         for question, logs, n_tokens in zip(task.questions, found.logs, found.n_tokens, strict=True)
     )
-    return TaskResult(
-        **named, form=task.form, task_sha256=task.sha256, scored=scored, n_cut=found.n_cut, build=found.build
-    )
+    return replace(plain, scored=scored, n_cut=found.n_cut, build=found.build)
