@@ -20,6 +20,8 @@ _MODULES = {
     "quality": "quality_job",
     "smoke": "smoke_job",
     "speed": "speed_job",
+    "choices": "choices_job",
+    "greedy": "greedy_job",
 }
 
 
