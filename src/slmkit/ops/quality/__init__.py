@@ -1,5 +1,6 @@
 """`quality`: what a quant costs beside its float file, in perplexity and KL divergence."""
 
+from slmkit.ops.quality.damage import damage
 from slmkit.ops.quality.run import quality
 
-__all__ = ["quality"]
+__all__ = ["damage", "quality"]
