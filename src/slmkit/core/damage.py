@@ -27,7 +27,7 @@ BEFORE_CHARACTERS = 60
 """Of the text before a token, as much is shown."""
 BEFORE_PIECES = 64
 """Tokens before one that its class can depend on."""
-_BEGINNERS = ".!?:;…\n。！？؟।\"“”„«»"
+_BEGINNERS = '.!?:;…\n。！？؟।"“”„«»'
 """After one of these a sentence begins."""
 _BETWEEN = " \t'‘’‚‹›([{*-–—"
 """What may stand between it and the first letter."""
@@ -107,9 +107,9 @@ def token_class(before: str, piece: bytes) -> str:
     """The one class of a token whose bytes are `piece`, after the text `before`; the first rule that fits decides.
 
     `bytes`: it is a part of a character. `whitespace`: nothing else is in it. Then its first letter or digit: `digits`;
-    `non-Latin script`; `names`, where the word that the letter is in begins with a capital and no sentence, line or
-    quotation ("I" is none, every noun of a German text is one); else `Latin words`. Without any: `punctuation` for marks and
-    symbols, and `bytes` for the rest, such as control characters.
+    `non-Latin script`; `names`, where the word that the letter is in begins with a capital but no sentence, line or
+    quotation ("I" is none, every noun of a German text is one); else `Latin words`. Without any: `punctuation` for
+    marks and symbols, and `bytes` for the rest, such as control characters.
     """
     try:
         text = piece.decode()

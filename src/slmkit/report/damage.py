@@ -27,15 +27,16 @@ def worst_text(damage: Damage) -> str:
     return "\n".join([f"worst contexts of {label}", *paragraphs])
 
 
-def damage_records(damages: Sequence[Damage]) -> dict[str, dict[str, Any]]:
-    """As JSON, by the digest of the file."""
-    return {damage.digest: damage.document() for damage in damages}
+def with_damage(record: dict[str, Any], damages: Sequence[Damage]) -> dict[str, Any]:
+    """The record of a run, in which each row that has one gets its `damage`."""
+    known = {damage.digest: damage.document() for damage in damages}
+    rows = [{**row, "damage": known[row["digest"]]} if row["digest"] in known else row for row in record["rows"]]
+    return {**record, "rows": rows}
 
 
 def _table(damages: Sequence[Damage], kind: Kind) -> Table:
     columns = [Column("name", _TITLES[kind], right=False), Column("n_tokens", "tokens"), Column("token_share", "share")]
-    for damage in damages:
-        label = label_of(damage.ref)
+    for label in _labels(damages):
         columns += [
             Column(f"kld_{label}", f"{label} KLD"),
             Column(f"kld_error_{label}", f"{label} KLD error", shown=False),
@@ -45,6 +46,15 @@ def _table(damages: Sequence[Damage], kind: Kind) -> Table:
     names = list(dict.fromkeys(name for groups in by_name for name in groups))
     rows = tuple(tuple(_cells(name, [groups.get(name) for groups in by_name])) for name in names)
     return Table(tuple(columns), rows, _TITLE_OF_TABLE.format(_TITLES[kind]))
+
+
+def _labels(damages: Sequence[Damage]) -> list[str]:
+    """What tells the files apart: of one model their types."""
+    parts = [damage.ref.rpartition(":") for damage in damages]
+    one_model = all(colon for _, colon, _ in parts) and len({model for model, _, _ in parts}) == 1
+    return [
+        variant if one_model else label_of(damage.ref) for damage, (_, _, variant) in zip(damages, parts, strict=True)
+    ]
 
 
 def _cells(name: str, groups: Sequence[Group | None]) -> Iterator[Cell]:

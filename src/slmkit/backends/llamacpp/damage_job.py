@@ -41,9 +41,7 @@ def damage(
     tokens = _tokens(channel, base, texts, n_ctx, chunks)
     paths = {BASE: base, **dict(enumerate(models))}
     places = {BASE: sorted({tuple(place) for each in wanted for place in each}), **dict(enumerate(wanted))}
-    with Readers(
-        paths, frozenset(), n_ctx=n_ctx, n_seqs=1, n_threads=n_threads, n_gpu_layers=n_gpu_layers
-    ) as readers:
+    with Readers(paths, frozenset(), n_ctx=n_ctx, n_seqs=1, n_threads=n_threads, n_gpu_layers=n_gpu_layers) as readers:
         for number in (number for number in paths if places[number]):
             by_chunk: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
             for domain, chunk, index in places[number]:
