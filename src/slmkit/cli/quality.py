@@ -100,7 +100,8 @@ def quality(
     read = corpora.evaluation(corpus or ())
     here = session(output)
     if sensitivity is not None:
-        clash = [name for name, given in (("--base", base), ("--until", until), ("--damage", damage)) if given]
+        given = {"--base": base, "--until": until, "--max-kld": max_kld, "--max-ppl-ratio": max_ppl_ratio}
+        clash = [name for name, value in {**given, "--damage": damage or None}.items() if value is not None]
         sensitivity_command.show(
             parse_all(refs), sensitivity, read, spec, here, output, recipe_file, plot, resume=resume, clash=clash
         )
