@@ -101,22 +101,22 @@ def chunk(klds: list[float], domain: str = "prose", number: int = 0) -> Chunk:
 
 
 floats = st.floats(0, 50, width=32)
-words = st.sampled_from([b" the", b" Paris", b" 12", b".", b"\n", "中".encode(), b"\xe4"])
+names = st.sampled_from(CLASSES)
+Made = tuple[QualityRow, dict[tuple[str, int], list[str]], int]
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> tuple[QualityRow, dict[tuple[str, int], list[bytes]]]:
-    n_scored, n_before = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+def rows(draw: st.DrawFn) -> Made:
+    n, n_before = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     keys = draw(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 3)), min_size=1, unique=True))
-    chunks = [chunk(draw(st.lists(floats, min_size=n_scored, max_size=n_scored)), *key) for key in keys]
-    n = n_scored + n_before
-    return row(*chunks), {key: draw(st.lists(words, min_size=n, max_size=n)) for key in keys}
+    chunks = [chunk(draw(st.lists(floats, min_size=n, max_size=n)), *key) for key in keys]
+    return row(*chunks), {key: draw(st.lists(names, min_size=n, max_size=n)) for key in keys}, n_before + n
 
 
 @given(rows())
-def test_each_kind_of_groups_has_every_token_once(made: tuple[QualityRow, dict[tuple[str, int], list[bytes]]]) -> None:
-    measured, pieces = made
-    found = list(groups(measured, pieces))
+def test_each_kind_of_groups_has_every_token_once(made: Made) -> None:
+    measured, known, n_ctx = made
+    found = list(groups(measured, known, n_ctx))
     klds = [kld for part in measured.chunks for kld in part.kld]
     for kind in KINDS:
         of_kind = [group for group in found if group.kind == kind]
@@ -132,8 +132,8 @@ def test_each_kind_of_groups_has_every_token_once(made: tuple[QualityRow, dict[t
 
 
 @given(rows())
-def test_no_token_is_worse_than_the_worst(made: tuple[QualityRow, dict[tuple[str, int], list[bytes]]]) -> None:
-    measured, _ = made
+def test_no_token_is_worse_than_the_worst(made: Made) -> None:
+    measured, *_ = made
     klds = sorted((kld for part in measured.chunks for kld in part.kld), reverse=True)
     found = worst(measured)
     assert [place.kld for place in found] == klds[: damage.N_WORST]
@@ -142,7 +142,8 @@ def test_no_token_is_worse_than_the_worst(made: tuple[QualityRow, dict[tuple[str
 
 
 def test_places_are_named_by_the_tokens_before() -> None:
-    found = [group for group in groups(row(chunk([0.1] * 255)), {("prose", 0): [b"a"] * 512}) if group.kind == "place"]
+    every = groups(row(chunk([0.1] * 255)), {("prose", 0): [WORDS] * 255}, 512)
+    found = [group for group in every if group.kind == "place"]
     assert len(found) == 8
     assert (found[0].name, found[-1].name) == ("257 to 288", "481 to 511")
     assert [group.n_tokens for group in found] == [32, 32, 32, 32, 32, 32, 32, 31]
@@ -151,5 +152,5 @@ def test_places_are_named_by_the_tokens_before() -> None:
 def test_what_is_no_number_is_the_worst_and_shares_are_unknown() -> None:
     broken = row(chunk([0.5, math.nan, 9.0, math.inf]))
     assert [place.index for place in worst(broken, 2)] == [1, 3]
-    found = list(groups(broken, {("prose", 0): [b" a"] * 8}))
+    found = list(groups(broken, {("prose", 0): [WORDS] * 4}, 8))
     assert {group.kld_share for group in found} == {None}

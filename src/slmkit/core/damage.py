@@ -33,8 +33,8 @@ _BETWEEN = " \t'‘’‚‹›([{*-–—"
 """What may stand between it and the first letter."""
 
 Kind = Literal["class", "domain", "place"]
-Pieces = Mapping[tuple[str, int], Sequence[bytes]]
-"""The bytes of each token of a chunk, by its domain and number: all `n_ctx` of them."""
+Classes = Mapping[tuple[str, int], Sequence[str]]
+"""The class of each scored token of a chunk, by its domain and number."""
 
 
 @dataclass(frozen=True)
@@ -129,19 +129,18 @@ def token_class(before: str, piece: bytes) -> str:
 
 
 def classes(pieces: Sequence[bytes], n_scored: int) -> list[str]:
-    """Those of the last `n_scored` tokens of a chunk."""
+    """Those of the last `n_scored` tokens of a chunk, of which all `n_ctx` are given."""
     first = len(pieces) - n_scored
     return [token_class(_text(pieces[max(0, i - BEFORE_PIECES) : i]), pieces[i]) for i in range(first, len(pieces))]
 
 
-def groups(row: QualityRow, pieces: Pieces) -> Iterator[Group]:
+def groups(row: QualityRow, known: Classes, n_ctx: int) -> Iterator[Group]:
     """The groups of a row that has been held against a base; each kind of them has every scored token once."""
     members: defaultdict[tuple[Kind, str], list[tuple[float, int]]] = defaultdict(list)
     for chunk in row.chunks:
-        own = pieces[chunk.domain, chunk.number]
-        n = len(chunk.kld)
-        for i, (kld, same, name) in enumerate(zip(chunk.kld, chunk.same_top, classes(own, n), strict=True)):
-            for key in _keys(name, chunk.domain, i, n, len(own)):
+        n, names = len(chunk.kld), known[chunk.domain, chunk.number]
+        for i, (kld, same, name) in enumerate(zip(chunk.kld, chunk.same_top, names, strict=True)):
+            for key in _keys(name, chunk.domain, i, n, n_ctx):
                 members[key].append((kld, same))
     n_tokens = sum(len(chunk.kld) for chunk in row.chunks)
     total = math.fsum(kld for chunk in row.chunks for kld in chunk.kld)

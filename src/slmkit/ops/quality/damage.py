@@ -8,7 +8,7 @@ from math import exp
 from slmkit.backends.llamacpp import damage as engine
 from slmkit.backends.llamacpp.damage import BASE, Found
 from slmkit.core.artifact import Artifact
-from slmkit.core.damage import Context, Damage, Place, context, groups, worst
+from slmkit.core.damage import Context, Damage, Place, classes, context, groups, worst
 from slmkit.core.progress import Progress
 from slmkit.core.quality import Chunk, Corpus, QualityRow, QualityRun
 from slmkit.errors import UsageError
@@ -37,11 +37,13 @@ def damage(run: QualityRun, files: Mapping[str, Artifact], corpus: Corpus, progr
             chunks=list(dict.fromkeys((chunk.domain, chunk.number) for row in rows for chunk in row.chunks)),
             wanted=places,
         )
+    n_scored = len(rows[0].chunks[0].kld)
+    known = {chunk: classes(pieces, n_scored) for chunk, pieces in found.pieces.items()}
     return [
         Damage(
             ref=row.ref,
             digest=row.digest,
-            groups=tuple(groups(row, found.pieces)),
+            groups=tuple(groups(row, known, run.spec.n_ctx)),
             worst=tuple(_context(number, row, base, place, found) for place in places[number]),
         )
         for number, row in enumerate(rows)
