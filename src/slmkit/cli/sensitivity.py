@@ -42,17 +42,16 @@ def show(
     if plot:
         plots.check_plot(plot)
     found = sensitivity(refs[0], quant_type(kind), corpus, spec, session, keep_costly=recipe is not None, resume=resume)
-    if recipe:  # first: what cannot be written is said before anything is printed
-        write_recipe(found, recipe)
-    if plot:
-        plots.sensitivity_bars(found, plot)
     if output.as_json:
         output.record(sensitivity_record(found), "")
     else:
         output.table(sensitivity_table(found))
-    for path in (recipe, plot):
-        if path:
-            output.say(f"written: {path}")
+    if recipe:
+        write_recipe(found, recipe)
+        output.say(f"written: {recipe}")
+    if plot:
+        plots.sensitivity_bars(found, plot)
+        output.say(f"drawn: {plot}")
     if failed := [cost.group.name for cost in found.costs if cost.failure]:
         raise SomeFailedError(f"{len(failed)} of {len(found.costs)} groups could not be measured: {', '.join(failed)}")
     if recipe and recipe.suffix.lower() == ".toml":

@@ -34,13 +34,14 @@ def damage(
     """Say what the tokens of `chunks` (domain and number) are, and for each of `models` what it expects at the tokens
     `wanted` of it (domain, number of the chunk, scored token), and what the base does.
 
-    Events: `pieces`, of a chunk; `top`, of a token: the `N_TOP` most likely ones with their probabilities. Bytes are
-    sent as Latin-1. One file is loaded at a time, and reads only chunks that have such a token.
+    Events: `pieces`, of a chunk (nothing for BOS, which is none of the text's); `top`, of a token: the `N_TOP` most
+    likely ones with their probabilities. Bytes are sent as Latin-1. One file is loaded at a time, and reads only chunks that have such a token.
     """
     bindings.forward_log(channel)
     tokens = _tokens(channel, base, texts, n_ctx, chunks)
     paths = {BASE: base, **dict(enumerate(models))}
-    places = {BASE: sorted({tuple(place) for each in wanted for place in each}), **dict(enumerate(wanted))}
+    every = sorted({(domain, chunk, index) for each in wanted for domain, chunk, index in each})
+    places: dict[int, Sequence[tuple[str, int, int]]] = {BASE: every, **dict(enumerate(wanted))}
     with Readers(paths, frozenset(), n_ctx=n_ctx, n_seqs=1, n_threads=n_threads, n_gpu_layers=n_gpu_layers) as readers:
         for number in (number for number in paths if places[number]):
             by_chunk: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
@@ -64,7 +65,8 @@ def _tokens(
         ids = {domain: vocabulary.tokenize(text.removesuffix("\n")) for domain, text in texts}
         found = {(domain, n): ids[domain][n * n_ctx : (n + 1) * n_ctx] for domain, n in chunks}
         for (domain, n), part in found.items():
-            pieces = [vocabulary.piece(int(token)).decode("latin-1") for token in part]
+            bytes_of = (b"" if token == vocabulary.bos else vocabulary.piece(int(token)) for token in part)
+            pieces = [piece.decode("latin-1") for piece in bytes_of]
             channel.send("pieces", chunk=(domain, n), pieces=pieces)
     return found
 
@@ -73,6 +75,6 @@ def _top(logits: Floats, vocabulary: Vocabulary) -> Iterator[tuple[str, float]]:
     """The most likely tokens, most likely first."""
     row = logits.astype(np.float64)
     row -= row.max()
-    weights = np.exp(row)
+    shares = np.exp(row) / np.exp(row).sum()
     for token in np.argsort(-row, kind="stable")[:N_TOP]:
-        yield vocabulary.piece(int(token)).decode("latin-1"), float(weights[token] / weights.sum())
+        yield vocabulary.piece(int(token)).decode("latin-1"), float(shares[token])
