@@ -35,7 +35,8 @@ def damage(
     `wanted` of it (domain, number of the chunk, scored token), and what the base does.
 
     Events: `pieces`, of a chunk (nothing for BOS, which is none of the text's); `top`, of a token: the `N_TOP` most
-    likely ones with their probabilities. Bytes are sent as Latin-1. One file is loaded at a time, and reads only chunks that have such a token.
+    likely ones with their probabilities. Bytes are sent as Latin-1. One file is loaded at a time, and reads only chunks
+    that have such a token.
     """
     bindings.forward_log(channel)
     tokens = _tokens(channel, base, texts, n_ctx, chunks)
