@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         merge,
         plan,
         pull,
+        quality,
         quantize,
         quantize_to_target,
         rederive,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from slmkit.core.compare import Comparison
     from slmkit.core.convert import ConvertSpec
     from slmkit.core.plan import ModelPlan
+    from slmkit.core.quality import QualityRun, QualitySpec
     from slmkit.core.quantize import Override, QuantizeSpec, Rule
     from slmkit.core.refs import ModelRef
     from slmkit.core.target import TargetSpec
@@ -63,6 +65,8 @@ __all__ = [
     "ModelPlan",
     "ModelRef",
     "Override",
+    "QualityRun",
+    "QualitySpec",
     "QuantizeSpec",
     "Rule",
     "SlmkitError",
@@ -88,6 +92,7 @@ __all__ = [
     "merge",
     "plan",
     "pull",
+    "quality",
     "quantize",
     "quantize_to_target",
     "rederive",
@@ -109,6 +114,8 @@ _HOMES = {
     "ModelPlan": "core.plan",
     "ModelRef": "core.refs",
     "Override": "core.quantize",
+    "QualityRun": "core.quality",
+    "QualitySpec": "core.quality",
     "QuantizeSpec": "core.quantize",
     "Rule": "core.quantize",
     "SlmkitError": "errors",

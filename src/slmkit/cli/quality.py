@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def quality(
     refs: options.Refs,
     base: Annotated[
-        str | None, typer.Option("--base", metavar="REF", help="Hold against this file instead of the model's F16.")
+        str | None,
+        typer.Option("--base", metavar="REF", help="Hold against this, or what `--save-base` wrote."),
     ] = None,
     corpus: Annotated[
         list[str] | None,
@@ -38,6 +39,10 @@ def quality(
     max_kld: Annotated[float | None, typer.Option("--max-kld", help="Limit of the mean KLD, in nats: 0.05.")] = None,
     max_ppl_ratio: Annotated[
         float | None, typer.Option("--max-ppl-ratio", help="Limit of the perplexity over the base's: 1.02.")
+    ] = None,
+    save_base: Annotated[
+        Path | None,
+        typer.Option("--save-base", metavar="FILE", help="Write what matters of the base, for where it is too large."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All columns: median, maximum, RMS Δp, PPL ratio.")] = False,
@@ -82,6 +87,7 @@ def quality(
     from slmkit.core.quality import QualitySpec
     from slmkit.ops import corpora
     from slmkit.recipes import quality as recipe
+    from slmkit.recipes.damage import check_base
     from slmkit.recipes.damage import damage as damage_of
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
@@ -100,15 +106,24 @@ def quality(
     read = corpora.evaluation(corpus or ())
     here = session(output)
     if sensitivity is not None:
-        given = {"--base": base, "--until": until, "--max-kld": max_kld, "--max-ppl-ratio": max_ppl_ratio}
-        clash = [name for name, value in {**given, "--damage": damage or None}.items() if value is not None]
+        given: dict[str, object] = {
+            "--base": base,
+            "--until": until,
+            "--max-kld": max_kld,
+            "--max-ppl-ratio": max_ppl_ratio,
+        }
+        given |= {"--save-base": save_base, "--damage": damage or None}
+        clash = [name for name, value in given.items() if value is not None]
         sensitivity_command.show(
             parse_all(refs), sensitivity, read, spec, here, output, recipe_file, plot, resume=resume, clash=clash
         )
         return
     if recipe_file or plot:
         raise UsageError("`--recipe` and `--plot` go with `--sensitivity`", hint="`--sensitivity Q4_0`")
-    runs = recipe.quality(parse_all(refs), read, spec, here, base=parse(base) if base else None, resume=resume)
+    against = parse(base) if base else None
+    if damage:
+        check_base(against)
+    runs = recipe.quality(parse_all(refs), read, spec, here, base=against, resume=resume, save_base=save_base)
     damages = [found for run in runs for found in damage_of(run, read, here)] if damage else []
     _show(runs, output, wide=wide, damages=damages)
     _judge(runs, spec)

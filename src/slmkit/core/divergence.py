@@ -24,7 +24,7 @@ ALPHA = 0.05
 """How often a decision may be wrong."""
 TUNED_FOR = 20
 """Chunks at which the confidence sequence is narrowest."""
-LEAST_CHUNKS = 8
+LEAST_CHUNKS = 10
 """Before that the spread of chunks is not known well enough to decide anything."""
 
 

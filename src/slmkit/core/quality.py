@@ -8,6 +8,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from slmkit.core.bench import Failure
@@ -85,6 +86,18 @@ class QualitySpec:
     def conditions(self) -> dict[str, Any]:
         """What two measurements must share to stand in one table, beside corpus and base."""
         return {"n_ctx": self.n_ctx, "n_chunks": self.n_chunks, "until_decided": self.until_decided}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is saved of a base, at `path`: of which file, read from which corpus in chunks of how many tokens."""
+
+    path: Path
+    ref: str
+    digest: str
+    size_bytes: int
+    corpus: str
+    n_ctx: int
 
 
 @dataclass(frozen=True)

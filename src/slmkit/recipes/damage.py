@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from slmkit.core.artifact import Artifact
 from slmkit.core.damage import Damage
 from slmkit.core.quality import Corpus, QualityRow, QualityRun
 from slmkit.core.refs import ModelRef
-from slmkit.errors import ChangedError
+from slmkit.errors import ChangedError, UsageError
+from slmkit.formats.base_file import is_base_file
 from slmkit.ops import locate
 from slmkit.ops.quality import damage as op
 from slmkit.recipes.verbs import Session
+
+
+def check_base(base: ModelRef | None) -> None:
+    """Raise `UsageError` for a saved base, before anything is measured."""
+    if base and base.kind == "path" and is_base_file(Path(base.name)):
+        raise UsageError(f"{base} has no model in it: the worst contexts are read again", hint="`--base REF:F16`")
 
 
 def damage(run: QualityRun, corpus: Corpus, session: Session) -> list[Damage]:

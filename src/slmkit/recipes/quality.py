@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.quality import Corpus, QualityRun, QualitySpec
 from slmkit.core.quant import FLOATS
 from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
+from slmkit.formats.base_file import is_base_file
 from slmkit.ops import locate
+from slmkit.ops.quality import open_baseline
 from slmkit.ops.quality import quality as op
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
@@ -24,24 +27,39 @@ def quality(
     *,
     base: ModelRef | None = None,
     resume: bool = False,
+    save_base: Path | None = None,
 ) -> list[QualityRun]:
-    """One run for each model. Without `base` each model's most exact float file is held against, an F16 that is made
-    first where there is none and there is a checkpoint; with nothing to hold against there is perplexity alone.
+    """One run for each model. `base` is a file that all are held against, or what was saved of one. Without it that is
+    each model's most exact float file, an F16 that is made first where there is none and there is a checkpoint; with
+    nothing to hold against there is perplexity alone.
     """
     found = verbs.artifacts(refs, session)
     if not found:
         raise UsageError("no model given", hint="`slmkit quality smollm2-135m`")
     registry, progress = session.registry, session.progress
+    if base is not None and base.kind == "path" and is_base_file(Path(base.name)):
+        return [op(open_baseline(Path(base.name)), found, corpus, spec, registry, progress, resume=resume)]
     if base is not None:
         against = locate.ggufs(base, registry, progress)
         if len(against) > 1:
             raise UsageError(f"{base} is several files", hint=f"name one: {', '.join(a.ref for a in against)}")
-        return [op(against[0], found, corpus, spec, registry, progress, resume=resume)]
+        return [op(against[0], found, corpus, spec, registry, progress, resume=resume, save_base=save_base)]
     by_model = groupby(sorted(found, key=lambda artifact: artifact.model), key=lambda artifact: artifact.model)
     order = list(dict.fromkeys(artifact.model for artifact in found))
     groups = {model: list(group) for model, group in by_model}
+    if save_base and len(order) > 1:
+        raise UsageError(f"a baseline is of one model: {', '.join(order)} are several")
     return [
-        op(base_of(groups[model], session), groups[model], corpus, spec, registry, progress, resume=resume)
+        op(
+            base_of(groups[model], session),
+            groups[model],
+            corpus,
+            spec,
+            registry,
+            progress,
+            resume=resume,
+            save_base=save_base,
+        )
         for model in order
     ]
 

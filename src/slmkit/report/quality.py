@@ -10,7 +10,7 @@ from slmkit.core import units
 from slmkit.core.divergence import PERCENTILES, Estimate, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun
-from slmkit.report.cells import size_cell
+from slmkit.report.cells import finite, size_cell
 from slmkit.report.table import Cell, Column, Table
 
 FAILED = "failed"
@@ -107,6 +107,8 @@ def _notes(run: QualityRun) -> Iterator[str]:
             yield f"{label_of(row.ref)} {answer} the limit: decided after {len(row.chunks)} chunks"
         elif run.spec.until_decided and not row.is_base:
             yield f"{label_of(row.ref)}: not decided after {len(row.chunks)} chunks: the whole text was read"
+    if run.base_precision != "exact":
+        yield "beside a saved base, which takes the unlikely tokens for one: KLD is a little less than beside the file"
     n_chunks = max((len(row.chunks) for row in run.rows), default=0)
     against = f", beside {label_of(run.base_row.ref)}" if run.base_row else ""
     yield (
@@ -138,4 +140,5 @@ def _value(estimate: Estimate | None, digits: int, *, percent: bool = False) -> 
 
 
 def _plain(found: Scores | None) -> dict[str, Any] | None:
-    return None if found is None else asdict(found)
+    """As JSON, which has no word for what is not a number."""
+    return None if found is None else {name: finite(value) for name, value in asdict(found).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,17 @@ from slmkit.core.quality import Chunk, Corpus, QualitySpec
 
 BASE = -1
 """The number of the base; the models have 0 and up."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """A baseline that is to be written to `path`, and what its header says of its base and corpus."""
+
+    path: Path
+    ref: str
+    digest: str
+    size_bytes: int
+    corpus: str
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,13 @@ def quality(
     done: Mapping[int, Sequence[Chunk]],
     together: bool,
     listening: Listening,
+    saved: Path | None = None,
+    save: Save | None = None,
 ) -> Mapping[str, str]:
     """Read the corpus with all files; `done` are the chunks that have been read before. Returns the engine's build.
 
-    Raises the engine's errors; what `listening` was told before stays true.
+    `saved` is a baseline instead of a base, `save` writes one. Raises the engine's errors, and
+    `OSError` when a baseline cannot be written; what `listening` was told before stays true.
     """
 
     def listen(event: Event, pid: int) -> None:
@@ -65,6 +80,10 @@ def quality(
         "spec": asdict(spec),
         "done": {str(number): [chunk.document() for chunk in chunks] for number, chunks in done.items()},
         "together": together,
+        "saved": None if saved is None else str(saved),
+        "save": None if save is None else {**asdict(save), "path": str(save.path)},
     }
     result = run("quality", arguments, listen=listen, timeout_s=spec.timeout_s)
+    if "errno" in result:
+        raise OSError(result["errno"], os.strerror(result["errno"]))
     return dict(result["build"])

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,12 @@ from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.decoder import Tokens, Vocabulary
 from slmkit.backends.llamacpp.reader import Readers
-from slmkit.backends.llamacpp.scoring import Scored, Scorer
+from slmkit.backends.llamacpp.scoring import Base, Coarse, Scored, Scorer
 from slmkit.core.divergence import decide
 from slmkit.core.quality import Chunk, QualitySpec, in_turn
+from slmkit.errors import FormatError
+from slmkit.formats import base_file
+from slmkit.formats.base_file import BaseFile, Header, Kept
 
 N_BATCH = 2048
 """Tokens of as many chunks as fit are decoded together: llama-perplexity's default."""
@@ -33,7 +38,17 @@ Texts = Sequence[Sequence[str]]
 Order = Sequence[tuple[str, int]]
 
 
-def quality(
+def quality(channel: Channel, **request: Any) -> dict[str, Any]:
+    """See `_quality`; the result has `errno` alone when a baseline cannot be written."""
+    try:
+        return _quality(channel, **request)
+    except OSError as error:
+        return {"errno": error.errno}
+    except FormatError as error:
+        raise NativeError(error.message) from error
+
+
+def _quality(
     channel: Channel,
     base: str | None,
     models: Sequence[str],
@@ -41,57 +56,99 @@ def quality(
     spec: Mapping[str, Any],
     done: Mapping[str, Sequence[Mapping[str, Any]]],
     together: bool,
+    saved: str | None,
+    save: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Read `texts`, pairs of domain and text, with the file `base` and with each of `models`.
+    """Read `texts`, pairs of domain and text, with the file `base` (or what is `saved` of one) and each of `models`.
 
     `done` has the chunks that each (by its number) has read before. With `together` all models stay loaded, else each
-    is loaded for every batch of chunks; the base always stays. Events: `text` (tokens of each domain and how many
-    chunks are read), `at` (whose turn it is), `vocabulary`, `failed`, `batch` (its chunks) and `decided`.
+    is loaded for every batch of chunks; the base always stays. `save` has the `path` of a baseline that is written, and
+    the facts of its header. Events: `text` (tokens of each domain and how many chunks are read), `at` (whose turn it
+    is), `vocabulary`, `failed`, `batch` (its chunks) and `decided`.
     """
     bindings.forward_log(channel)
     settings = QualitySpec(**spec)
     assert settings.n_threads is not None
     paths = {**({} if base is None else {BASE: base}), **dict(enumerate(models))}
-    tokens, n_vocab, usable = _tokenized(channel, paths, texts)
-    n_ctx = settings.n_ctx
-    order = in_turn({domain: len(ids) // n_ctx for domain, ids in tokens.items()}, settings.n_chunks)
-    channel.send("text", n_tokens={domain: len(ids) for domain, ids in tokens.items()}, n_chunks=len(order))
-    if order:
-        n_seqs = max(1, min(N_BATCH // n_ctx, LOGITS_BYTES // (n_vocab * 4 * (n_ctx - n_ctx // 2)), len(order)))
-        kept = frozenset(paths) if together else frozenset({BASE})
-        n_threads, n_gpu_layers = settings.n_threads, settings.n_gpu_layers
-        with Readers(
-            paths, kept, n_ctx=n_ctx, n_seqs=n_seqs, n_threads=n_threads, n_gpu_layers=n_gpu_layers
-        ) as readers:
-            chunks = {number: [Chunk.from_document(each) for each in done.get(str(number), ())] for number in paths}
-            _Reading(channel, settings, readers, Scorer(n_vocab, n_threads), chunks, usable).run(order, n_seqs, tokens)
+    with ExitStack() as stack:
+        baseline = stack.enter_context(base_file.reading(Path(saved))) if saved else None
+        book = _Book(channel, paths, texts, settings, baseline)
+        if book.order:
+            n_seqs = book.n_seqs
+            readers = stack.enter_context(
+                Readers(
+                    paths,
+                    frozenset(paths) if together else frozenset({BASE}),
+                    n_ctx=settings.n_ctx,
+                    n_seqs=n_seqs,
+                    n_threads=settings.n_threads,
+                    n_gpu_layers=settings.n_gpu_layers,
+                )
+            )
+            writer = stack.enter_context(base_file.writing(Path(save["path"]))) if save else None
+            has_base = base is not None or saved is not None
+            numbers = {*paths, *({BASE} if has_base else ())}
+            chunks = {number: [Chunk.from_document(each) for each in done.get(str(number), ())] for number in numbers}
+            reading = _Reading(
+                channel, settings, readers, Scorer(book.n_vocab, settings.n_threads), chunks, book.usable
+            )
+            reading.baseline, reading.writer = baseline, writer
+            reading.run(book, n_seqs)
+            if writer and save:
+                facts = {name: value for name, value in save.items() if name != "path"}
+                order, n_vocab = tuple(book.order), book.n_vocab
+                writer.finish(
+                    Header(**facts, n_ctx=settings.n_ctx, n_vocab=n_vocab, order=order, build=bindings.build())
+                )
     return {"build": bindings.build()}
 
 
-def _tokenized(channel: Channel, paths: Mapping[int, str], texts: Texts) -> tuple[dict[str, Tokens], int, set[int]]:
-    """The tokens of each text and the size of the vocabulary, as the base has them, or else the first model; and which
-    files can be held against it. Only vocabularies are loaded.
+class _Book:
+    """The chunks that are read: `order` has their domains and numbers, `pages` their tokens, as the base's vocabulary
+    has them, or else the first model's. `usable` are the files whose vocabulary is as large. Only vocabularies are
+    loaded.
     """
-    tokens: dict[str, Tokens] = {}
-    n_vocab, usable = 0, set()
-    for number, path in paths.items():
-        channel.send("at", model=number)
-        try:
-            with bindings.model(path, vocab_only=True) as loaded:
-                own = Vocabulary(loaded)
-                found = {domain: own.tokenize(text.removesuffix("\n")) for domain, text in texts}
-        except NativeError as error:
-            if number == BASE:
-                raise
-            channel.send("failed", model=number, message=str(error))
-            continue
-        if not tokens:
-            tokens, n_vocab = found, own.n_vocab
-        same = all(np.array_equal(ids, tokens[domain]) for domain, ids in found.items())
-        channel.send("vocabulary", model=number, n_vocab=own.n_vocab, wanted=n_vocab, same=same)
-        if own.n_vocab == n_vocab:
-            usable.add(number)
-    return tokens, n_vocab, usable
+
+    def __init__(
+        self, channel: Channel, paths: Mapping[int, str], texts: Texts, spec: QualitySpec, baseline: BaseFile | None
+    ) -> None:
+        self.n_vocab = baseline.header.n_vocab if baseline else 0
+        self.order: Order = list(baseline.header.order[: spec.n_chunks]) if baseline else []
+        self.pages = [baseline.tokens(i) for i in range(len(self.order))] if baseline else []
+        self.usable: set[int] = set()
+        self._n_ctx = spec.n_ctx
+        lengths: dict[str, int] = {}
+        for number, path in paths.items():
+            channel.send("at", model=number)
+            try:
+                with bindings.model(path, vocab_only=True) as loaded:
+                    own = Vocabulary(loaded)
+                    tokens = {domain: own.tokenize(text.removesuffix("\n")) for domain, text in texts}
+            except NativeError as error:
+                if number == BASE:
+                    raise
+                channel.send("failed", model=number, message=str(error))
+                continue
+            lengths = lengths or {domain: len(ids) for domain, ids in tokens.items()}
+            if not self.n_vocab:
+                self.n_vocab = own.n_vocab
+                self.order = in_turn({domain: len(ids) // spec.n_ctx for domain, ids in tokens.items()}, spec.n_chunks)
+                self.pages = list(self._pages(tokens))
+            same = all(np.array_equal(a, b) for a, b in zip(self._pages(tokens), self.pages, strict=True))
+            channel.send("vocabulary", model=number, n_vocab=own.n_vocab, wanted=self.n_vocab, same=same)
+            if own.n_vocab == self.n_vocab:
+                self.usable.add(number)
+        channel.send("text", n_tokens=lengths, n_chunks=len(self.order))
+
+    @property
+    def n_seqs(self) -> int:
+        """How many chunks are decoded together."""
+        logits_bytes = 4 * self.n_vocab * (self._n_ctx - self._n_ctx // 2)
+        return max(1, min(N_BATCH // self._n_ctx, LOGITS_BYTES // logits_bytes, len(self.order)))
+
+    def _pages(self, tokens: Mapping[str, Tokens]) -> Iterator[Tokens]:
+        for domain, number in self.order:
+            yield tokens[domain][number * self._n_ctx : (number + 1) * self._n_ctx]
 
 
 class _Reading:
@@ -108,40 +165,56 @@ class _Reading:
     ) -> None:
         self._channel, self._spec, self._readers, self._scorer = channel, spec, readers, scorer
         self._chunks = chunks
-        self._has_base = BASE in chunks
         self._going = usable - {BASE}
+        self.baseline: BaseFile | None = None
+        self.writer: base_file.Writer | None = None
 
-    def run(self, order: Order, n_seqs: int, tokens: Mapping[str, Tokens]) -> None:
-        """All of `order`, or until everything is decided."""
-        n_ctx = self._spec.n_ctx
-        for start in range(0, len(order), n_seqs):
-            batch = order[start : start + n_seqs]
+    def run(self, book: _Book, n_seqs: int) -> None:
+        """All of the book, or until everything is decided."""
+        for start in range(0, len(book.order), n_seqs):
             todo = [number for number in sorted(self._going) if len(self._chunks[number]) <= start]
-            base_todo = self._has_base and len(self._chunks[BASE]) <= start
-            if todo or base_todo:
-                self._read(batch, [tokens[domain][n * n_ctx : (n + 1) * n_ctx] for domain, n in batch], todo, base_todo)
+            if BASE in self._chunks and (self.writer or len(self._chunks[BASE]) <= start):
+                todo = [BASE, *todo]
+            if todo:
+                self._read(start, book.order[start : start + n_seqs], book.pages[start : start + n_seqs], todo)
             if self._spec.until_decided:
                 self._leave_decided()
                 if not self._going:
                     return
 
-    def _read(self, batch: Order, parts: Sequence[Tokens], todo: Sequence[int], base_todo: bool) -> None:
-        targets = np.concatenate([part[self._spec.n_ctx // 2 + 1 :] for part in parts])
+    def _read(self, start: int, batch: Order, pages: Sequence[Tokens], todo: Sequence[int]) -> None:
+        targets = np.concatenate([page[self._spec.n_ctx // 2 + 1 :] for page in pages])
         against = None
-        if self._has_base:
-            self._channel.send("at", model=BASE)
-            with self._readers.use(BASE) as reader:
-                against, scored = self._scorer.base(reader.logits(parts), targets)
-            if base_todo:
+        if BASE in self._chunks:
+            against, scored = self._base(start, pages, targets)
+            if len(self._chunks[BASE]) <= start:
                 self._keep(BASE, batch, scored)
         for number in todo:
+            if number == BASE:
+                continue
             self._channel.send("at", model=number)
             try:
                 with self._readers.use(number) as reader:
-                    self._keep(number, batch, self._scorer.score(reader.logits(parts), targets, against))
+                    self._keep(number, batch, self._scorer.score(reader.logits(pages), targets, against))
             except NativeError as error:
                 self._going.discard(number)
                 self._channel.send("failed", model=number, message=str(error))
+
+    def _base(self, start: int, pages: Sequence[Tokens], targets: Tokens) -> tuple[Base, Scored]:
+        """What the models are held against: what is saved, or what the base says now, which may be saved."""
+        if self.baseline:
+            kept = [self.baseline.chunk(start + i) for i in range(len(pages))]
+            nothing = np.empty(0, np.float32)
+            return Coarse(kept), Scored(np.concatenate([k.nll for k in kept]), nothing, nothing.astype(np.int8))
+        self._channel.send("at", model=BASE)
+        with self._readers.use(BASE) as reader:
+            full, scored = self._scorer.base(reader.logits(pages), targets)
+        if self.writer:
+            n_rows = len(targets) // len(pages)
+            for i, page in enumerate(pages):
+                own = slice(i * n_rows, (i + 1) * n_rows)
+                self.writer.add(Kept.of(page, full.log_probs[own], scored.nll[own]))
+        return full, scored
 
     def _keep(self, number: int, batch: Order, scored: Scored) -> None:
         chunks = list(_chunks(batch, scored))

@@ -8,11 +8,15 @@ fit its cache: rows are read a few times, memory once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from slmkit.formats.base_file import Kept
 
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int32]
@@ -27,12 +31,57 @@ class Scored:
     same_top: NDArray[np.int8]
 
 
-class Base:
-    """What others are held against: log-probabilities, shape (n_rows, n_vocab), written over the logits they were."""
+Buffers = tuple[Floats, Floats]
+"""Of one thread, each as long as a row."""
+
+
+class Base(Protocol):
+    """What others are held against, row by row."""
+
+    top: Sequence[int] | NDArray[np.int64]
+
+    def divergence(self, i: int, row: Floats, log_sum: float, buffers: Buffers) -> float:
+        """From row `i` to the probabilities that logits stand for, whose exponentials add up to exp(`log_sum`)."""
+
+
+class Full:
+    """All log-probabilities, shape (n_rows, n_vocab), written over the logits that they were."""
 
     def __init__(self, logits: Floats, n_rows: int) -> None:
         self.log_probs = logits
         self.top = np.empty(n_rows, np.int64)
+
+    def divergence(self, i: int, row: Floats, log_sum: float, buffers: Buffers) -> float:
+        """The whole sum over the vocabulary, in float32."""
+        log_p = self.log_probs[i]
+        p, difference = buffers
+        np.exp(log_p, out=p)
+        np.subtract(log_p, row, out=difference)
+        np.add(difference, np.float32(log_sum), out=difference)
+        np.multiply(p, difference, out=difference)
+        return float(difference.sum())
+
+
+class Coarse:
+    """Those of a baseline: the most likely tokens by themselves, all others for one."""
+
+    def __init__(self, chunks: Sequence[Kept]) -> None:
+        self._rows = [row for chunk in chunks for row in chunk.rows]
+        self.top = [int(ids[0]) for ids, _, _ in self._rows]
+
+    def divergence(self, i: int, row: Floats, log_sum: float, buffers: Buffers) -> float:
+        """In float64: there are few."""
+        ids, log_p, tail = self._rows[i]
+        log_q = row[ids].astype(np.float64) - log_sum
+        found = float((np.exp(log_p.astype(np.float64)) * (log_p - log_q)).sum())
+        if tail <= _NO_TAIL:
+            return found
+        rest = max(_NO_TAIL, 1 - float(np.exp(log_q).sum()))
+        return found + tail * math.log(tail / rest)
+
+
+_NO_TAIL = 1e-6
+"""So little is what rounding leaves."""
 
 
 class Scorer:
@@ -42,10 +91,10 @@ class Scorer:
         self._pool = ThreadPoolExecutor(n_threads)
         self._buffers = [(np.empty(n_vocab, np.float32), np.empty(n_vocab, np.float32)) for _ in range(n_threads)]
 
-    def base(self, logits: Floats, tokens: Tokens) -> tuple[Base, Scored]:
+    def base(self, logits: Floats, tokens: Tokens) -> tuple[Full, Scored]:
         """Turn logits into log-probabilities, in place; `tokens` are the text's own, shape (n_rows,)."""
         n_rows = len(tokens)
-        base = Base(logits, n_rows)
+        base = Full(logits, n_rows)
         nll = np.empty(n_rows, np.float32)
 
         def share(number: int) -> None:
@@ -67,25 +116,19 @@ class Scorer:
         same_top = np.empty(n_rows if base else 0, np.int8)
 
         def share(number: int) -> None:
-            buffer, other = self._buffers[number]
+            buffers = self._buffers[number]
             for i in range(number, n_rows, len(self._buffers)):
                 row = logits[i]
-                top, log_sum = _normalizer(row, buffer)
+                top, log_sum = _normalizer(row, buffers[0])
                 nll[i] = log_sum - row[tokens[i]]
                 if base:
-                    log_p = base.log_probs[i]
-                    np.exp(log_p, out=buffer)
-                    np.subtract(log_p, row, out=other)
-                    np.add(other, np.float32(log_sum), out=other)
-                    np.multiply(buffer, other, out=other)
-                    kld[i] = other.sum()
+                    kld[i] = base.divergence(i, row, log_sum, buffers)
                     same_top[i] = top == base.top[i]
 
         self._run(share)
         return Scored(nll, kld, same_top)
 
-    def _run(self, share: object) -> None:
-        assert callable(share)
+    def _run(self, share: Callable[[int], None]) -> None:
         with np.errstate(all="ignore"):  # a broken model's infinities become NaN, which says enough
             list(self._pool.map(share, range(len(self._buffers))))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import child
@@ -13,11 +15,11 @@ from slmkit.backends.llamacpp.quality import BASE
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import Failure
 from slmkit.core.progress import Progress, Task
-from slmkit.core.quality import Chunk, Corpus, QualityRow, QualityRun, QualitySpec
-from slmkit.errors import EngineError, EngineMissingError, UsageError
+from slmkit.core.quality import Baseline, Chunk, Corpus, QualityRow, QualityRun, QualitySpec
+from slmkit.errors import CannotWriteError, EngineError, EngineMissingError, UsageError
 from slmkit.host import memory, probe
 from slmkit.ops.describe import now
-from slmkit.registry import runs
+from slmkit.registry import atomic, runs
 from slmkit.registry.journals import Journal, journal
 from slmkit.registry.store import Registry
 
@@ -25,7 +27,7 @@ KIND = "quality"
 
 
 def quality(
-    base: Artifact | None,
+    base: Artifact | Baseline | None,
     artifacts: Sequence[Artifact],
     corpus: Corpus,
     spec: QualitySpec,
@@ -33,29 +35,33 @@ def quality(
     progress: Progress,
     *,
     resume: bool = False,
+    save_base: Path | None = None,
 ) -> QualityRun:
     """Read the corpus with the base and with each of the others, and save the run. One that fails is a row with its
     reason.
 
     All stay loaded where twice their size is less than half of the memory that is free; else the base and one other
-    are at a time. What is read when it is interrupted is kept: `resume` goes on with it.
+    are at a time. What is read when it is interrupted is kept: `resume` goes on with it. `save_base` is a file that
+    becomes a baseline, for where the base does not fit beside the others.
 
-    Raises `UsageError` for nothing to measure or to resume, and for a text that is too short, `EngineMissingError`, and
-    what goes wrong with the base.
+    Raises `UsageError` for nothing to measure or to resume, for a text that is too short and a baseline of another,
+    `EngineMissingError`, and what goes wrong with the base.
     """
     others = [artifact for artifact in artifacts if base is None or artifact.digest != base.digest]
     if base is None and not others:
         raise UsageError("nothing to measure", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
     child.require_engine()
+    _check(base, corpus, spec, save_base)
     spec = replace(spec, n_threads=spec.n_threads or probe.physical_cores())
     started = time.monotonic()
     reading = _Reading(base, others, corpus, spec, progress)
     digests = [file.digest for file in reading.files.values()]
-    key = {"quality": digests, "base": base is not None, "corpus": corpus.sha256, "spec": asdict(spec)}
+    precision = "exact" if not isinstance(base, Baseline) else "coarse"
+    key = {"quality": digests, "base": base and precision, "corpus": corpus.sha256, "spec": asdict(spec)}
     with journal(registry.home, key, resume=resume) as kept:
         try:
-            with progress.task(f"quality {corpus.name}", None, "steps") as task:
-                reading.read(kept, task)
+            with progress.task(f"quality {corpus.name}", None, "steps") as task, _saving(save_base) as temporary:
+                reading.read(kept, task, temporary)
         except KeyboardInterrupt:
             progress.say("what is read is kept: the same command with `--resume` goes on")
             raise
@@ -71,19 +77,54 @@ def quality(
             slmkit=__version__,
             peak_rss=reading.peak_rss,
             elapsed_s=time.monotonic() - started,
+            base_precision=precision,
         )
         runs.save(registry.home, KIND, run.document())
         kept.done = True
     return run
 
 
+def _check(base: Artifact | Baseline | None, corpus: Corpus, spec: QualitySpec, save_base: Path | None) -> None:
+    if isinstance(base, Baseline):
+        if save_base:
+            raise UsageError("a baseline cannot be saved from a baseline", hint="name the float file: `--base REF:F16`")
+        if (base.corpus, base.n_ctx) != (corpus.sha256, spec.n_ctx):
+            raise UsageError(
+                f"{base.path} was read from corpus {base.corpus[:12]} in chunks of {base.n_ctx} tokens, "
+                f"this is {corpus.sha256[:12]} in chunks of {spec.n_ctx}",
+                hint="give the same `--corpus` and `--ctx` as when it was saved",
+            )
+    elif save_base and base is None:
+        raise UsageError("there is no base to be saved", hint="name it: `--base REF:F16`")
+    if save_base and spec.until_decided:
+        raise UsageError("a baseline is of all chunks: `--save-base` and `--until` exclude each other")
+
+
+@contextmanager
+def _saving(target: Path | None) -> Iterator[Path | None]:
+    """A temporary file that becomes `target`, if that is one."""
+    if target is None:
+        yield None
+        return
+    try:
+        with atomic.partial(target.absolute()) as temporary:
+            yield temporary
+    except OSError as error:
+        raise CannotWriteError(f"cannot write {target}: {error.strerror}") from error
+
+
 class _Reading:
     """What has been read so far. `files` have the engine's numbers."""
 
     def __init__(
-        self, base: Artifact | None, others: Sequence[Artifact], corpus: Corpus, spec: QualitySpec, progress: Progress
+        self,
+        base: Artifact | Baseline | None,
+        others: Sequence[Artifact],
+        corpus: Corpus,
+        spec: QualitySpec,
+        progress: Progress,
     ) -> None:
-        self.files: dict[int, Artifact] = {**({BASE: base} if base else {}), **dict(enumerate(others))}
+        self.files: dict[int, Artifact | Baseline] = {**({BASE: base} if base else {}), **dict(enumerate(others))}
         self.build: Mapping[str, str] = {}
         self.peak_rss: int | None = None
         self._corpus, self._spec, self._progress = corpus, spec, progress
@@ -105,17 +146,17 @@ class _Reading:
                 is_base=number == BASE,
                 defect=self._defects.get(number),
                 failure=self._failures.get(number),
-                bpw=artifact.facts.get("bpw"),
+                bpw=artifact.facts.get("bpw") if isinstance(artifact, Artifact) else None,
                 decided=self._decided.get(number),
             )
 
-    def read(self, kept: Journal, task: Task) -> None:
+    def read(self, kept: Journal, task: Task, save_base: Path | None) -> None:
         """Everything; a file that takes the process along is left out, and the rest is read in another."""
         for record in kept.records:
             self._chunks[record["model"]].extend(Chunk.from_document(each) for each in record["chunks"])
         while True:
             try:
-                self._run(kept, task)
+                self._run(kept, task, save_base)
             except EngineMissingError:
                 raise
             except EngineError as error:
@@ -131,11 +172,14 @@ class _Reading:
         """What is to be read beside the base."""
         return [number for number in self.files if number != BASE and number not in {*self._failures, *self._decided}]
 
-    def _run(self, kept: Journal, task: Task) -> None:
+    def _run(self, kept: Journal, task: Task, save_base: Path | None) -> None:
         """One child. Its numbers are those of what it is given."""
         numbers = {BASE: BASE, **dict(enumerate(self._going))}
+        restored = sum(map(len, self._chunks.values()))
 
         def text(n_tokens: Mapping[str, int], n_chunks: int) -> None:
+            if not n_tokens and BASE not in self.files:
+                return  # no file could be read
             if not n_chunks:
                 name = min(n_tokens, key=lambda domain: n_tokens[domain])
                 raise UsageError(
@@ -143,6 +187,7 @@ class _Reading:
                     hint="give a longer one, or `--ctx` with a smaller number",
                 )
             task.set_total(n_chunks * len(self.files))
+            task.advance(restored)
 
         def at(number: int, pid: int) -> None:
             self._turn = numbers[number]
@@ -166,14 +211,21 @@ class _Reading:
         def decided(number: int, keeps: bool) -> None:
             self._decided[numbers[number]] = keeps
 
+        base = self.files.get(BASE)
+        saved = isinstance(base, Baseline)
+        save = None
+        if save_base and base:
+            save = engine.Save(save_base, base.ref, base.digest, base.size_bytes, self._corpus.sha256)
         self.build = engine.quality(
-            self.files[BASE].path if BASE in self.files else None,
+            base.path if base and not saved else None,
             [self.files[number].path for number in self._going],
             self._corpus,
             self._spec,
             done={number: self._chunks[mine] for number, mine in numbers.items() if mine in self.files},
             together=self._fit_together,
             listening=engine.Listening(text, at, vocabulary, failed, batch, decided),
+            saved=base.path if base and saved else None,
+            save=save,
         )
 
     @property

@@ -1,0 +1,26 @@
+"""What all of them begin with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slmkit.core.progress import Progress
+from slmkit.core.refs import ModelRef
+from slmkit.registry.store import Registry
+
+if TYPE_CHECKING:
+    from slmkit.recipes.verbs import Session
+
+Reference = str | ModelRef
+
+
+def reference(ref: Reference) -> ModelRef:
+    """What was typed, as a value; raises `RefError`."""
+    return ref if isinstance(ref, ModelRef) else ModelRef.parse(ref)
+
+
+def session(progress: Progress, may_pull: bool = True, *, offline: bool = False) -> Session:
+    """The registry of this user."""
+    from slmkit.recipes.verbs import Session
+
+    return Session(Registry(), progress, may_pull=may_pull, offline=offline)
