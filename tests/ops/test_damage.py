@@ -1,4 +1,7 @@
-"""Where a real quant of a tiny model loses, beside the same computed from logits in float64."""
+"""Where a real quant of a tiny model loses, beside the same computed from logits in float64.
+
+The other computation keeps the KV cache in float32 and has no flash attention, so values differ by a few percent.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +78,8 @@ def test_the_worst_contexts_are_those_of_another_computation(measured: Measured,
             (q_row, context.top, context.probability),
         ):
             best = np.sort(np.exp(row))[: -len(top) - 1 : -1]
-            assert [likely.probability for likely in top] == pytest.approx(best, rel=0.02)
-            assert own == pytest.approx(float(np.exp(row[token])), rel=0.02)
+            assert [likely.probability for likely in top] == pytest.approx(best, rel=0.05)
+            assert own == pytest.approx(float(np.exp(row[token])), rel=0.05)
 
 
 def test_the_texts_are_those_of_the_corpus(found: Damage) -> None:

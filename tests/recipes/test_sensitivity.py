@@ -16,7 +16,7 @@ from slmkit.core.progress import SILENT
 from slmkit.core.quality import Corpus, QualitySpec, Text
 from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.refs import ModelRef
-from slmkit.core.sensitivity import HIGHER, Cost, Sensitivity, costly, cut, sum_of
+from slmkit.core.sensitivity import HIGHER, Cost, Kind, Sensitivity, costly, cut, sum_of
 from slmkit.errors import ImatrixNeededError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.formats.tensor_rules import read_rules
@@ -45,48 +45,90 @@ def by_name(found: Sensitivity) -> dict[str, Cost]:
     return {cost.group.name: cost for cost in found.costs}
 
 
-@pytest.fixture
-def exact(float_artifact: Artifact, registry: Registry, tmp_path: Path) -> Artifact:
-    """The tiny model with weights in ffn_down that Q4_0 holds without loss: a scale times -8 to 7."""
-    path = tmp_path / "exact-F16.gguf"
-    data = bytearray(float_artifact.path.read_bytes())
-    header = read_header(float_artifact.path)
+def lossless(source: Path, target: Path, pattern: str) -> Path:
+    """A copy of a GGUF whose matrices of that name are such that Q4_0 holds them: a scale times -8 to 7."""
+    data = bytearray(source.read_bytes())
+    header = read_header(source)
     chance = np.random.default_rng(3)
     for tensor in header.tensors:
-        if "ffn_down" in tensor.name:
+        if re.search(pattern, tensor.name) and len(tensor.shape) > 1:
             levels = chance.integers(-7, 8, (tensor.n_elements // 32, 32))
             levels[:, 0] = -8
             at = header.data_offset + tensor.offset
             data[at : at + tensor.size_bytes] = (levels * 2.0**-7).astype(np.float16).tobytes()
-    path.write_bytes(data)
-    return adopt.adopt(path, registry, SILENT)
+    target.write_bytes(data)
+    return target
 
 
-def test_a_group_that_loses_nothing_costs_next_to_nothing(exact: Artifact, session: Session) -> None:
-    found = by_name(measure(exact, session))
-    down, up = found["ffn_down"].kld, found["ffn_up"].kld
-    assert down
-    assert up
-    assert 0 <= down.value < up.value / 10
+@pytest.fixture(scope="module")
+def made(f16: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Artifact, Sensitivity]:
+    """A tiny model whose ffn_down loses nothing, and its sensitivity to Q4_0."""
+    folder = tmp_path_factory.mktemp("sensitive")
+    session = Session(Registry(folder / "home"), SILENT, may_pull=False, offline=True)
+    source = adopt.adopt(lossless(f16, folder / "exact-F16.gguf", "ffn_down"), session.registry, SILENT)
+    return session, source, measure(source, session, keep_costly=True)
 
 
-def test_the_costs_are_those_of_files_that_quantize_makes(float_artifact: Artifact, session: Session) -> None:
-    found = measure(float_artifact, session)
+Made = tuple[Session, Artifact, Sensitivity]
+
+
+def mean_kld(base: Artifact, quant: Artifact, session: Session) -> float:
+    run = quality(base, [quant], CORPUS, SPEC, session.registry, SILENT)
+    klds = [kld for chunk in run.rows[1].chunks for kld in chunk.kld]
+    return sum(klds) / len(klds)
+
+
+def kld_of(cost: Cost | None) -> float:
+    assert cost
+    assert cost.kld
+    return cost.kld.value
+
+
+def test_a_group_that_loses_nothing_costs_next_to_nothing(made: Made) -> None:
+    found = by_name(made[2])
+    assert 0 <= kld_of(found["ffn_down"]) < kld_of(found["ffn_up"]) / 10
+
+
+def test_the_costs_are_those_of_files_that_quantize_makes(made: Made) -> None:
+    session, source, found = made
     assert [c.group.name for c in found.of_kind("layer")] == ["blk.0", "blk.1"]
     assert {"attn_q", "attn_v", "ffn_down", "token_embd", "output"} <= by_name(found).keys()
-    (report,) = verbs.quantize(ModelRef.parse(float_artifact.model), [Q4_0], session)
-    run = quality(float_artifact, [report.artifact], CORPUS, SPEC, session.registry, SILENT)
-    klds = [kld for chunk in run.rows[1].chunks for kld in chunk.kld]
-    assert found.together.kld
-    assert found.together.kld.value == pytest.approx(sum(klds) / len(klds), rel=1e-6)
-    saved = sum(t.size_bytes for t in read_header(float_artifact.path).tensors)
+    (report,) = verbs.quantize(ModelRef.parse(source.model), [Q4_0], session)
+    together = kld_of(found.together)
+    assert together == pytest.approx(mean_kld(source, report.artifact, session), rel=1e-6)
+    saved = sum(t.size_bytes for t in read_header(source.path).tensors)
     saved -= sum(t.size_bytes for t in read_header(report.artifact.path).tensors)
     assert found.together.saved_bytes == saved
-    for kind in ("role", "layer"):
-        assert sum(cost.saved_bytes for cost in cut(found.costs, kind)) == saved  # type: ignore[arg-type]
-        total = sum_of(found.costs, kind)  # type: ignore[arg-type]
+    kinds: tuple[Kind, ...] = ("role", "layer")
+    for kind in kinds:
+        assert sum(cost.saved_bytes for cost in cut(found.costs, kind)) == saved
+        total = sum_of(found.costs, kind)
         assert total is not None
-        assert 0.5 < total / found.together.kld.value < 2  # random weights; the sum is about the whole
+        assert 0.5 < total / together < 2  # random weights; the sum is about the whole
+
+
+def test_the_recipe_keeps_the_costly_and_is_what_it_says(made: Made, tmp_path: Path) -> None:
+    session, source, found = made
+    kept = {name for cost in costly(found.costs) for name in cost.group.tensors}
+    assert kept
+    assert {kind for _, kind in found.rules} == {HIGHER}
+    write_recipe(found, tmp_path / "kept.toml")
+    recipe = schema.load(tmp_path / "kept.toml")
+    assert [str(model.ref) for model in recipe.models] == [source.model]
+    (mixed,) = recipe_run.run(recipe, session).artifacts
+    types = {tensor.name: tensor.type.name for tensor in read_header(mixed.path).tensors}
+    assert {types[name] for name in kept} == {HIGHER}
+    assert {types[name] for name in types.keys() - kept} <= {"F32", "Q4_0", "Q6_K"}
+    assert kld_of(found.kept) == pytest.approx(mean_kld(source, mixed, session), rel=1e-6)
+    assert kld_of(found.kept) < kld_of(found.together)
+    assert found.kept
+    assert found.kept.saved_bytes < found.together.saved_bytes
+
+
+def test_the_same_as_rules_for_quantize(made: Made, tmp_path: Path) -> None:
+    write_recipe(made[2], tmp_path / "rules.txt")
+    rules = read_rules(tmp_path / "rules.txt")
+    assert [(rule.pattern, rule.type) for rule in rules] == list(made[2].rules)
 
 
 def test_nothing_is_left_but_the_run(float_artifact: Artifact, session: Session) -> None:
@@ -141,37 +183,6 @@ def test_an_interrupted_run_leaves_no_file_and_goes_on_where_it_was(
     assert measure(float_artifact, session).costs == found.costs
 
 
-def test_the_recipe_keeps_the_costly_and_is_what_it_says(exact: Artifact, session: Session, tmp_path: Path) -> None:
-    found = measure(exact, session, keep_costly=True)
-    marked = costly(found.costs)
-    kept = {name for cost in marked for name in cost.group.tensors}
-    assert kept
-    assert {kind for _, kind in found.rules} == {HIGHER}
-    write_recipe(found, tmp_path / "kept.toml")
-    recipe = schema.load(tmp_path / "kept.toml")
-    assert [str(model.ref) for model in recipe.models] == [exact.model]
-    (made,) = recipe_run.run(recipe, session).artifacts
-    for tensor in read_header(made.path).tensors:
-        if tensor.name in kept:
-            assert tensor.type.name == HIGHER
-        assert tensor.type.name in ("F32", "Q4_0", "Q6_K", HIGHER)
-    run = quality(exact, [made], CORPUS, SPEC, session.registry, SILENT)
-    klds = [kld for chunk in run.rows[1].chunks for kld in chunk.kld]
-    assert found.kept
-    assert found.kept.kld
-    assert found.together.kld
-    assert found.kept.kld.value == pytest.approx(sum(klds) / len(klds), rel=1e-6)
-    assert found.kept.kld.value < found.together.kld.value
-    assert found.kept.saved_bytes < found.together.saved_bytes
-
-
-def test_the_same_as_rules_for_quantize(exact: Artifact, session: Session, tmp_path: Path) -> None:
-    found = measure(exact, session, keep_costly=True)
-    write_recipe(found, tmp_path / "rules.txt")
-    rules = read_rules(tmp_path / "rules.txt")
-    assert [(rule.pattern, rule.type) for rule in rules] == list(found.rules)
-
-
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_M"])
 def test_types_that_mix_or_have_nothing_above_them(
     float_artifact: Artifact, session: Session, tmp_path: Path, kind: str
@@ -180,33 +191,22 @@ def test_types_that_mix_or_have_nothing_above_them(
     write_recipe(found, tmp_path / "kept.toml")
     recipe = schema.load(tmp_path / "kept.toml")
     assert recipe.models[0].types == (QUANT_TYPES[kind],)
-    (made,) = recipe_run.run(recipe, session).artifacts
+    (mixed,) = recipe_run.run(recipe, session).artifacts
     if kind == "Q8_0":
         assert (found.rules, found.kept) == ((), None)
     kept = {name for cost in costly(found.costs) for name in cost.group.tensors} if found.kept else set()
-    types = {tensor.name: tensor.type.name for tensor in read_header(made.path).tensors}
+    types = {tensor.name: tensor.type.name for tensor in read_header(mixed.path).tensors}
     (plain,) = verbs.quantize(ModelRef.parse(float_artifact.model), [QUANT_TYPES[kind]], session)
     for tensor in read_header(plain.artifact.path).tensors:
         assert types[tensor.name] == (HIGHER if tensor.name in kept else tensor.type.name)
 
 
 def test_a_layer_alone_may_be_kept(session: Session, tmp_path: Path) -> None:
-    """One layer's weights are such that Q4_0 spoils them; the rules name that layer only."""
+    """All layers but one lose nothing; the rules name that one."""
     folder = factories.make_llama(tmp_path / "deep", n_layers=4)
     source = verbs.convert(ModelRef("path", str(folder)), session)
-    data = bytearray(source.path.read_bytes())
-    header = read_header(source.path)
-    chance = np.random.default_rng(4)
-    for tensor in header.tensors:
-        if re.match(r"blk\.2\.(ffn|attn_[vo]).*\.weight", tensor.name) and len(tensor.shape) > 1:
-            wild = chance.standard_normal(tensor.n_elements) * 0.1
-            wild[::32] *= 20  # one of each block is so large that the others become nothing
-            at = header.data_offset + tensor.offset
-            data[at : at + tensor.size_bytes] = wild.astype(np.float16).tobytes()
-    path = tmp_path / "wild-F16.gguf"
-    path.write_bytes(data)
-    wild_one = adopt.adopt(path, session.registry, SILENT)
-    found = measure(wild_one, session, keep_costly=True)
+    path = lossless(source.path, tmp_path / "one-F16.gguf", r"blk\.[013]\.")
+    found = measure(adopt.adopt(path, session.registry, SILENT), session, keep_costly=True)
     assert "blk.2" in {cost.group.name for cost in costly(found.costs)}
     assert any(pattern.startswith(r"^blk\.(2)\.") for pattern, _ in found.rules)
 
