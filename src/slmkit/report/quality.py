@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,7 @@ from slmkit.core import units
 from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun
-from slmkit.report.cells import estimate_cell, estimate_cells, estimate_columns, size_cell
+from slmkit.report.cells import estimate_cell, estimate_cells, estimate_columns, finite, size_cell
 from slmkit.report.table import Cell, Column, Table
 
 FAILED = "failed"
@@ -125,12 +124,4 @@ def _percentile_title(q: int) -> str:
 
 def _plain(found: Scores | None) -> dict[str, Any] | None:
     """As JSON, which has no word for what is not a number."""
-    return None if found is None else {name: _finite(value) for name, value in asdict(found).items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return None if found is None else {name: finite(value) for name, value in asdict(found).items()}

@@ -16,6 +16,7 @@ _MODULES = {
     "quantize": "quantize_job",
     "dry_run": "quantize_job",
     "memory": "memory_job",
+    "damage": "damage_job",
     "distortion": "distortion_job",
     "quality": "quality_job",
     "smoke": "smoke_job",

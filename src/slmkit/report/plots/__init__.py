@@ -10,6 +10,7 @@ from slmkit.report.plots import labels, scaling, size_kld, size_speed
 from slmkit.report.plots.figure import FORMATS, check_plot, figure, save
 from slmkit.report.plots.memory import memory_stack
 from slmkit.report.plots.scaling import against_depth, against_threads
+from slmkit.report.plots.sensitivity import sensitivity_bars
 from slmkit.report.plots.size_speed import pareto
 from slmkit.report.plots.sizes import sizes_of_types
 from slmkit.report.settings import Entries
@@ -23,6 +24,7 @@ __all__ = [
     "of_comparison",
     "of_run",
     "pareto",
+    "sensitivity_bars",
     "sizes_of_types",
 ]
 
