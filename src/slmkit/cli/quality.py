@@ -16,6 +16,7 @@ from slmkit.errors import SomeFailedError, UsageError, VerdictError
 if TYPE_CHECKING:
     from slmkit.core.damage import Damage
     from slmkit.core.quality import QualityRun, QualitySpec
+    from slmkit.core.tasks import TaskSpec
 
 
 def quality(
@@ -48,6 +49,13 @@ def quality(
     wide: Annotated[bool, typer.Option("--wide", help="All columns: median, maximum, RMS Δp, PPL ratio.")] = False,
     damage: Annotated[
         bool, typer.Option("--damage", help="Where the loss sits: by kind of token, by place, the worst contexts.")
+    ] = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--tasks", metavar="basics|FILE", help="Ask questions, too: slmkit's, or JSON lines as of MMLU."),
+    ] = None,
+    behaviour: Annotated[
+        bool, typer.Option("--behaviour", help="Let them answer prompts, too: same path, loops, valid JSON.")
     ] = False,
     sensitivity: Annotated[
         str | None,
@@ -86,6 +94,7 @@ def quality(
     from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.quality import QualitySpec
     from slmkit.ops import corpora
+    from slmkit.ops.quality import Asked
     from slmkit.recipes import quality as recipe
     from slmkit.recipes.damage import check_base
     from slmkit.recipes.damage import damage as damage_of
@@ -112,7 +121,8 @@ def quality(
             "--max-kld": max_kld,
             "--max-ppl-ratio": max_ppl_ratio,
         }
-        given |= {"--save-base": save_base, "--damage": damage or None}
+        given |= {"--save-base": save_base, "--damage": damage or None, "--tasks": tasks}
+        given |= {"--behaviour": behaviour or None}
         clash = [name for name, value in given.items() if value is not None]
         sensitivity_command.show(
             parse_all(refs), sensitivity, read, spec, here, output, recipe_file, plot, resume=resume, clash=clash
@@ -123,7 +133,10 @@ def quality(
     against = parse(base) if base else None
     if damage:
         check_base(against)
-    runs = recipe.quality(parse_all(refs), read, spec, here, base=against, resume=resume, save_base=save_base)
+    asked = Asked(_task(tasks), behaviour)
+    runs = recipe.quality(
+        parse_all(refs), read, spec, here, base=against, resume=resume, save_base=save_base, asked=asked
+    )
     damages = [found for run in runs for found in damage_of(run, read, here)] if damage else []
     _show(runs, output, wide=wide, damages=damages)
     _judge(runs, spec)
@@ -131,7 +144,14 @@ def quality(
     output.hint(f"slmkit compare {shlex.join(models)}")
 
 
+def _task(text: str | None) -> TaskSpec | None:
+    from slmkit.ops.quality.tasks import BUNDLED, bundled, task_file
+
+    return None if text is None else bundled() if text == BUNDLED else task_file(Path(text))
+
+
 def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool, damages: Sequence[Damage]) -> None:
+    from slmkit.report.asked import behaviour_table, tasks_table
     from slmkit.report.damage import damage_tables, with_damage, worst_text
     from slmkit.report.quality import domains_table, quality_record, quality_table
 
@@ -140,9 +160,10 @@ def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool, damages: Se
         return
     output.table(quality_table(runs, wide=wide))
     domains = domains_table(runs)
-    if domains and not output.form:
-        output.table(domains)
     if not output.form:
+        for more in (domains, tasks_table(runs), behaviour_table(runs)):
+            if more:
+                output.table(more)
         for table in damage_tables(damages):
             output.table(table)
         for each in damages:
