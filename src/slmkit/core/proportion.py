@@ -34,7 +34,7 @@ class Proportion:
         centre = share + z2 / (2 * self.n)
         half = _Z975 * math.sqrt(share * (1 - share) / self.n + z2 / (4 * self.n**2))
         scale = 1 + z2 / self.n
-        return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+        return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
 
 
 @dataclass(frozen=True)
