@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from slmkit.core import units
+from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun
@@ -69,7 +70,26 @@ def quality_record(run: QualityRun) -> dict[str, Any]:
         }
         for row in run.rows
     ]
+    for written, result in zip(document.get("tasks", ()), run.tasks, strict=False):
+        found = result.accuracy()
+        written |= {"accuracy": found.share, "interval": found.interval}
+    if run.behaviour:
+        document["behaviour"]["figures"] = [_figures(row, run.behaviour) for row in run.behaviour.rows]
     return document
+
+
+def _figures(row: Behaviour, report: BehaviourReport) -> dict[str, Any]:
+    """What `report.asked` shows of one that is held against the reference."""
+    agreement = report.agreement(row)
+    return {
+        "ref": row.ref,
+        "median_tokens": agreement.median_tokens if agreement else None,
+        "is_censored": agreement.is_censored if agreement else None,
+        "same": agreement.same.share if agreement else None,
+        "loops": row.loops.share,
+        "valid_json": row.valid_json().share,
+        "valid_json_with_grammar": row.valid_json(constrained=True).share,
+    }
 
 
 def _cells(row: QualityRow, base: QualityRow | None) -> Iterator[Cell]:
