@@ -23,7 +23,7 @@ from tests import factories
 from tests.convert.conftest import make_case, smollm2, smollm2_gguf  # noqa: F401  fixtures
 
 NEAR = 1e-3
-"""A share of each sum of logarithms: the KV cache has 16 bits, and batches of other sizes are summed in another order."""
+"""A share of each sum of logarithms: the KV cache has 16 bits, and other batches are summed in another order."""
 
 _SLOWLY = """
 import json, math, sys
