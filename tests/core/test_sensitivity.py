@@ -45,7 +45,7 @@ names = st.lists(
 def test_each_cut_has_every_tensor_once(tensors: list[str]) -> None:
     costs = [Cost(group, 1) for group in tensor_groups(tensors)]
     for kind in ("role", "layer"):
-        assert sorted(name for each in cut(costs, kind) for name in each.group.tensors) == sorted(tensors)  # type: ignore[arg-type]
+        assert sorted(name for each in cut(costs, kind) for name in each.group.tensors) == sorted(tensors)
 
 
 def test_costly_is_more_than_twice_the_mean_for_a_byte() -> None:
