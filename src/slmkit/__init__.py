@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from slmkit.api import (
         adopt,
         bench,
+        card,
         check,
         check_convert,
         compare,
@@ -81,6 +82,7 @@ __all__ = [
     "__version__",
     "adopt",
     "bench",
+    "card",
     "check",
     "check_convert",
     "compare",

@@ -21,7 +21,7 @@ from tests.cli.conftest import MODEL, Start, wait_until
 from tests.conftest import Run
 
 QUICK = ("--ctx", "64", "-t", "2")
-SENTENCE = "the quick brown fox jumps over lazy dogs while seven wizards mix a potion of honey and rain in old jars"
+SENTENCE = "the quick brown fox jumps over one lazy dog for which seven wizards mix a potion of honey in their old jars"
 WORDS = sorted(SENTENCE.split())
 
 
@@ -86,9 +86,10 @@ def test_domains_are_shown_by_themselves(slmkit: Run, furnished: Registry, text:
 
 
 def test_a_base_is_made_where_it_is_missing(slmkit: Run, checkpoint: Path, text: Path) -> None:
-    made = slmkit("quantize", checkpoint, "-t", "Q8_0")
+    assert slmkit("adopt", checkpoint).returncode == 0
+    made = slmkit("quantize", MODEL, "-t", "Q8_0")
     assert made.returncode == 0, made.stderr
-    assert slmkit("rm", f"{MODEL}:F16", "--yes").returncode == 0
+    assert slmkit("rm", f"{MODEL}:F16").returncode == 0
     done = slmkit("quality", f"{MODEL}:Q8_0", "--corpus", text, *QUICK, "--chunks", "4")
     assert done.returncode == 0, done.stderr
     assert "converting it first" in done.stderr
@@ -158,10 +159,12 @@ def test_a_shuffled_vocabulary_is_broken(slmkit: Run, furnished: Registry, text:
 
 def _other_words(content: bytes) -> bytes:
     """A file of the same size whose tokens for two words have changed places."""
-    one, other = b"\xe2\x96\x81the", b"\xe2\x96\x81fox"
+    one, other = b"\xe2\x96\x81the", b"\xe2\x96\x81for"
     for word in (one, other):
         assert content.count(word) >= 1, "the tiny vocabulary has other words now"
-    return content.replace(one, b"\0" * len(one)).replace(other, one).replace(b"\0" * len(one), other)
+    between = b"\xff\xfe\xfd\xfc\xfb\xfa"
+    assert between not in content
+    return content.replace(one, between).replace(other, one).replace(between, other)
 
 
 def test_shuffled_weights_are_told_from_a_quant(slmkit: Run, furnished: Registry, text: Path, tmp_path: Path) -> None:

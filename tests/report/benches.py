@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from slmkit.core.bench import NOISY, BenchRow, BenchRun, BenchSpec, Block, Failure, Memory
-from slmkit.core.compare import CompareRow, Comparison
+from slmkit.core.compare import CompareRow, Comparison, Judged, QualityTerms, with_best
+from slmkit.core.divergence import scores, verdict
+from tests import judged
 
 MIB = 2**20
 MODEL = "HuggingFaceTB/SmolLM2-135M"
@@ -102,3 +105,18 @@ COMPARISON = Comparison(
     host=HOST,
     build=BUILD,
 )
+
+
+def _judged(variant: str, kld: float | None) -> Judged:
+    base = judged.row("F16", None, model=MODEL)
+    row = base if kld is None else judged.row(variant, kld, model=MODEL)
+    return Judged(scores(row, base), verdict(row, base), row.is_base, base.ref)
+
+
+KLDS = {"F16": None, "Q8_0": 0.002, "Q4_K_M": 0.03, "Q4_0": 0.08}
+JUDGED = replace(
+    COMPARISON,
+    rows=with_best([replace(r, quality=_judged(r.variant, KLDS[r.variant])) for r in COMPARISON.rows]),
+    quality=QualityTerms("prose", judged.CORPUS, 512, 40, tuple(BUILD.items())),
+)
+"""The same, with its quality."""

@@ -38,6 +38,18 @@ def test_the_table_has_values_for_machines() -> None:
     assert [record["verdict"] for record in check_table(ALL).records()] == [j.verdict for j in ALL.judgements]
 
 
+def test_quality_is_written_as_people_read_it() -> None:
+    quality = Check(
+        (
+            replace(ONE, test="KLD", criterion="at most 0.05", baseline=None, now=0.01234),
+            replace(ONE, test="PPL ratio", criterion="at most 1.02", baseline=None, now=1.00456),
+            replace(ONE, test="same top", criterion="at least 90.0 %", baseline=None, now=0.931),
+        )
+    )
+    assert [row[3].text for row in check_table(quality).rows] == ["0.0123", "1.0046", "93.1 %"]
+    assert "same top: at least 90.0 %" in junit(quality)
+
+
 def test_junit_has_a_case_for_each_judgement() -> None:
     suites = ET.fromstring(junit(ALL))
     (suite,) = suites

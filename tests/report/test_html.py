@@ -20,7 +20,7 @@ from slmkit.report.html.markup import join, tag
 from slmkit.report.html.samples import meanwhile, strip
 from slmkit.report.table import Cell, Column, Table
 
-from .benches import BUSY, COMPARISON, FAILED, FOUR, HOST, MODEL, PI, SPEC, block, row, run
+from .benches import BUSY, COMPARISON, FAILED, FOUR, HOST, JUDGED, MODEL, PI, SPEC, block, row, run
 
 VOID = {"meta"}
 PAGES = {
@@ -30,6 +30,8 @@ PAGES = {
     "threads": bench_page(run(*(row("F16", replace(SPEC, n_threads=n)) for n in (1, 2)))),
     "hosts": bench_page(run(row("F16")), run(row("F16"), host=PI)),
     "compare": compare_page(COMPARISON),
+    "quality": compare_page(JUDGED),
+    "quality alone": compare_page(replace(JUDGED, rows=tuple(replace(r, bench=None) for r in JUDGED.rows))),
     "unmeasured": compare_page(Comparison((CompareRow("a/b:F16", "a/b", "F16", 1, None, None, None),), None, ())),
 }
 
@@ -82,7 +84,7 @@ def test_a_page_is_well_formed_and_fetches_nothing(name: str) -> None:
     assert "default-src 'none'" in PAGES[name]
 
 
-@pytest.mark.parametrize("name", ["bench", "failed", "threads", "hosts", "compare"])
+@pytest.mark.parametrize("name", ["bench", "failed", "threads", "hosts", "compare", "quality"])
 def test_a_page_says_what_was_measured_and_how_and_on_what(name: str) -> None:
     text = " ".join(Reader(PAGES[name]).texts)
     for shown in (MODEL, "Raw samples", "How it was measured", "Measured on", HOST["cpu"], "repetitions of warm-up"):
@@ -111,6 +113,17 @@ def test_several_hosts_have_each_their_part() -> None:
 
 def test_the_command_that_fills_a_gap_is_on_the_page() -> None:
     assert f"slmkit bench {MODEL}:Q5_0" in Reader(PAGES["compare"]).texts
+
+
+def test_a_page_with_quality_says_on_which_text_and_what_the_words_mean() -> None:
+    for name, n_pictures in (("quality", 3), ("quality alone", 1)):
+        page = Reader(PAGES[name])
+        text = " ".join(page.texts)
+        for shown in ("near lossless", "★", "40 chunks of 512 tokens of prose", "near lossless up to 0.005"):
+            assert shown in text, (name, shown)
+        assert page.tags.count("figure") == n_pictures
+    assert "llama-bench" not in " ".join(Reader(PAGES["quality alone"]).texts)
+    assert "KLD" not in " ".join(Reader(PAGES["compare"]).texts)
 
 
 def test_without_matplotlib_there_is_a_page_without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:

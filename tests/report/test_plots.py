@@ -20,11 +20,11 @@ from slmkit.core.bench import BenchRun, Memory
 from slmkit.core.compare import CompareRow, Comparison
 from slmkit.errors import CannotWriteError, DependencyMissingError, UsageError
 from slmkit.report import plots
-from slmkit.report.plots import labels, memory, scaling, size_speed
+from slmkit.report.plots import labels, memory, scaling, size_kld, size_speed
 from slmkit.report.plots.figure import as_element, figure
 from slmkit.report.settings import Entries
 
-from .benches import COMPARISON, FAILED, FOUR, MIB, MODEL, PI, SPEC, row, run
+from .benches import COMPARISON, FAILED, FOUR, JUDGED, MIB, MODEL, PI, SPEC, row, run
 
 EMPTY = Comparison((CompareRow("a/b:F16", "a/b", "F16", MIB, None, None, None),), None, ("slmkit bench a/b",))
 THREADS = run(*(row(t, replace(SPEC, n_threads=n)) for t in ("F16", "Q4_0") for n in (1, 2, 4)))
@@ -75,6 +75,44 @@ def test_of_a_comparison_what_was_measured_is_drawn(tmp_path: Path) -> None:
     plots.pareto(replace(COMPARISON, rows=(*COMPARISON.rows, unmeasured)), tmp_path / "a.svg")
     assert {"F16", "Q4_0"} <= said(tmp_path / "a.svg")
     assert "Q5_0" not in said(tmp_path / "a.svg")
+
+
+ONLY_QUALITY = replace(JUDGED, rows=tuple(replace(found, bench=None) for found in JUDGED.rows))
+
+
+def test_of_a_comparison_with_quality_both_pictures_are_drawn(tmp_path: Path) -> None:
+    plots.of_comparison(JUDGED, tmp_path / "a.svg")
+    both = said(tmp_path / "a.svg")
+    assert {"tg128, tok/s", "mean KLD, nats", "near lossless (KLD up to 0.005)", "noticeable (KLD up to 0.5)"} <= both
+    plots.of_comparison(ONLY_QUALITY, tmp_path / "b.svg")
+    alone = said(tmp_path / "b.svg")
+    assert {"Q8_0", "Q4_0", "mean KLD, nats"} <= alone
+    assert not {"F16", "tg128, tok/s"} & alone  # the base itself has none
+    for source in (COMPARISON, EMPTY):
+        drawn = replace(source, rows=COMPARISON.rows)
+        plots.of_comparison(drawn, tmp_path / "c.svg")
+        plots.pareto(drawn, tmp_path / "d.svg")
+        assert (tmp_path / "c.svg").read_bytes() == (tmp_path / "d.svg").read_bytes()
+
+
+def test_a_logarithmic_axis_has_plain_numbers(tmp_path: Path) -> None:
+    plots.of_comparison(ONLY_QUALITY, tmp_path / "a.svg")
+    assert {"0.01", "0.05"} <= said(tmp_path / "a.svg")
+    small = replace(row("Q4_0", model="local/tiny"), size_bytes=2 * MIB)
+    plots.pareto(run(row("F16"), small), tmp_path / "b.svg")
+    assert {"10", "100"} <= said(tmp_path / "b.svg")
+    assert not any("mathdefault" in text for name in "ab" for text in said(tmp_path / f"{name}.svg"))
+
+
+def test_what_was_not_judged_has_a_colour_of_its_own(tmp_path: Path) -> None:
+    rows = (replace(JUDGED.rows[0], quality=None), *JUDGED.rows[1:])
+    plots.pareto(replace(JUDGED, rows=rows), tmp_path / "a.svg")
+    assert "not measured" in said(tmp_path / "a.svg")
+
+
+def test_no_kld_is_nothing_to_draw() -> None:
+    with pytest.raises(UsageError, match="of no row is the KLD known"):
+        size_kld.draw(COMPARISON)
 
 
 def test_without_generation_the_prompt_speed_is_drawn(tmp_path: Path) -> None:

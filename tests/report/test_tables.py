@@ -76,6 +76,7 @@ TABLES = {
     "bench-wide": bench_table(benches.FOUR, wide=True),
     "compare": compare_table(COMPARISON),
     "compare-models": compare_table(NO_BASELINE),
+    "compare-quality": compare_table(benches.JUDGED),
     "quantize": quantize_table(
         [
             Quantized("org/m:Q4_0", "Q4_0", 1000 * MIB, 300 * MIB, 4.8129, 0.79, 0.0, True),
@@ -124,6 +125,20 @@ def test_every_golden_text_is_used() -> None:
 
 def test_a_comparison_says_which_of_its_numbers_are_not_to_be_trusted() -> None:
     assert f"Q4_K_M is noisy: {benches.BUSY}" in compare_table(benches.COMPARISON).notes
+
+
+def test_quality_that_was_not_measured_is_a_dash() -> None:
+    rows = tuple(replace(row, quality=None) if row.variant == "Q4_0" else row for row in benches.JUDGED.rows)
+    table = compare_table(replace(benches.JUDGED, rows=rows))
+    assert [cell.value for cell in table.rows[3][-8:-1]] == [None] * 7
+    only = replace(benches.JUDGED, rows=tuple(replace(row, is_best=False) for row in rows))
+    assert "best" not in [column.key for column in compare_table(only).columns]
+
+
+def test_models_of_unlike_tokenizers_are_not_compared_by_perplexity() -> None:
+    other = replace(benches.JUDGED.rows[1], model="org/n", ref="org/n:Q8_0")
+    notes = compare_table(replace(benches.JUDGED, rows=(*benches.JUDGED.rows, other))).notes
+    assert any("perplexities of unlike tokenizers cannot be compared" in note for note in notes)
 
 
 def test_an_unknown_form_names_the_known() -> None:

@@ -20,11 +20,12 @@ from slmkit.api.making import (
     run_recipe,
     split,
 )
-from slmkit.api.measuring import bench, check, compare, import_runs, list_runs, plan, quality
+from slmkit.api.measuring import bench, card, check, compare, import_runs, list_runs, plan, quality
 
 __all__ = [
     "adopt",
     "bench",
+    "card",
     "check",
     "check_convert",
     "compare",

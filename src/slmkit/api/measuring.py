@@ -19,7 +19,7 @@ from slmkit.registry.store import Registry
 if TYPE_CHECKING:
     from datetime import date
 
-    from slmkit.core.history import Listed
+    from slmkit.core.history import Listed, ListedQuality
     from slmkit.ops.runs import Imported
 
 
@@ -72,11 +72,29 @@ def quality(
     return recipe([reference(r) for r in refs], texts, spec or QualitySpec(), session(progress), base=against)
 
 
-def check(*refs: Reference, baseline: BenchRun, limits: Limits | None = None, progress: Progress = SILENT) -> Check:
-    """Measure what a baseline has, until it is certain whether it became slower or larger, or that it did not."""
-    from slmkit.recipes.check import check as recipe
+def check(
+    *refs: Reference,
+    baseline: BenchRun | None = None,
+    limits: Limits | None = None,
+    corpus: Sequence[str] = (),
+    spec: QualitySpec | None = None,
+    progress: Progress = SILENT,
+) -> Check:
+    """Measure what a baseline has, until it is certain whether it became slower or larger, or that it did not.
 
-    return recipe([reference(ref) for ref in refs], baseline, limits or Limits(), session(progress))
+    With limits of quality the models are read beside their float files, too; these need no baseline.
+    """
+    from slmkit.ops import corpora
+    from slmkit.recipes.gate import gate
+
+    return gate(
+        [reference(ref) for ref in refs],
+        limits or Limits(),
+        session(progress),
+        baseline=baseline,
+        corpus=lambda: corpora.evaluation(corpus),
+        spec=spec or QualitySpec(),
+    )
 
 
 def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
@@ -87,6 +105,19 @@ def compare(*refs: Reference, progress: Progress = SILENT) -> Comparison:
     return op.compare(verbs.artifacts([reference(r) for r in refs], session(progress)), Registry())
 
 
+def card(ref: Reference, *, license_id: str | None = None, repo: str | None = None, progress: Progress = SILENT) -> str:
+    """The README.md of a GGUF repository, which will be `repo`, with what is made and measured already."""
+    from slmkit.ops import card as op
+    from slmkit.ops import compare as comparing
+    from slmkit.recipes import verbs
+    from slmkit.report.card import card_markdown
+
+    here = session(progress)
+    found = verbs.artifacts([reference(ref)], here)
+    compared = comparing.compare(found, here.registry)
+    return card_markdown(op.card(found, compared, here.registry, license_id=license_id, repo=repo))
+
+
 def list_runs(
     *,
     model: str | None = None,
@@ -94,7 +125,7 @@ def list_runs(
     host: str | None = None,
     since: date | None = None,
     until: date | None = None,
-) -> list[Listed]:
+) -> list[Listed | ListedQuality]:
     """The runs that were kept, the newest first, with their rows that are looked for; damaged files are passed over."""
     from slmkit.core.history import Wanted
     from slmkit.ops import runs as op

@@ -14,6 +14,7 @@ from slmkit._version import __version__
 from slmkit.cli import (
     adopt,
     bench,
+    card,
     catalog,
     check,
     compare,
@@ -137,6 +138,7 @@ app.command("pick", rich_help_panel=_MEASURE)(pick.pick)
 app.command("recommend", rich_help_panel=_MEASURE)(recommend.recommend)
 app.command("check", rich_help_panel=_MEASURE)(check.check)
 app.command("compare", rich_help_panel=_MEASURE)(compare.compare)
+app.command("card", rich_help_panel=_MEASURE)(card.card)
 app.add_typer(runs.app, name="runs", rich_help_panel=_MEASURE)
 app.command("diff", rich_help_panel=_MEASURE)(diff.diff)
 app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)

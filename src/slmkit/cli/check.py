@@ -36,6 +36,22 @@ def check(
     max_ttft: Annotated[
         str | None, typer.Option("--max-ttft", metavar="TIME", help="To the first token, at most: 500ms.")
     ] = None,
+    max_kld: Annotated[
+        float | None, typer.Option("--max-kld", min=0, help="Mean KLD beside the float file, at most, in nats: 0.05.")
+    ] = None,
+    max_ppl_ratio: Annotated[
+        float | None, typer.Option("--max-ppl-ratio", min=0, help="Perplexity over the float file's, at most: 1.02.")
+    ] = None,
+    min_same_top: Annotated[
+        str | None, typer.Option("--min-same-top", metavar="SHARE", help="Same most likely token, at least: 90%.")
+    ] = None,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option("--corpus", metavar="NAME|FILE", help="What quality is measured on, as for `slmkit quality`."),
+    ] = None,
+    n_chunks: Annotated[
+        int | None, typer.Option("--chunks", min=1, help="Chunks of it at most, in turn from each domain.")
+    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="FILE|ID", help="Judge this run instead of measuring now.")
     ] = None,
@@ -51,33 +67,39 @@ def check(
     It measures until the answer is certain, or up to 20 processes of each row, at the speed that the machine has at the
     time. Exit code 0: pass, 3: regression, 1: could not measure, or inconclusive. The table is appended to
     $GITHUB_STEP_SUMMARY where that is set.
+
+    Limits of quality are absolute and need no baseline: with one of them the models are read beside their float file.
     """
     from slmkit.cli.refs import parse_all, session
     from slmkit.core.check import Limits
+    from slmkit.core.quality import QualitySpec
     from slmkit.core.units import parse_share, parse_time
-    from slmkit.errors import UsageError
-    from slmkit.recipes import check as recipe
+    from slmkit.ops import corpora
+    from slmkit.recipes import gate
     from slmkit.report.check import check_markdown, check_table
     from slmkit.report.check import junit as as_junit
     from slmkit.report.table import writing
 
     output = open_output(as_json=as_json, quiet=quiet)
-    if not baseline:
-        raise UsageError("no baseline given", hint="`slmkit bench REF --json > baseline.json`, then `--baseline FILE`")
     limits = Limits(
         max_slowdown=parse_share(max_slowdown),
         max_rss_growth=parse_share(max_rss_growth),
         max_size_growth=parse_share(max_size_growth),
         min_tok_per_s=min_tps,
         max_ttft_ns=parse_time(max_ttft) if max_ttft else None,
+        max_kld=max_kld,
+        max_ppl_ratio=max_ppl_ratio,
+        min_same_top=parse_share(min_same_top) if min_same_top else None,
     )
     here = session(output)
-    found = recipe.check(
+    found = gate.gate(
         parse_all(refs or []),
-        recipe.read_run(baseline, here, option="--baseline"),
         limits,
         here,
-        measured=recipe.read_run(run, here, option="--run") if run else None,
+        baseline=gate.read_baseline(baseline) if baseline else None,
+        measured=gate.read_run(run, here, kind="bench" if baseline else "quality") if run else None,
+        corpus=lambda: corpora.evaluation(corpus or ()),
+        spec=QualitySpec(n_chunks=n_chunks),
     )
     if junit:
         with writing(junit):

@@ -14,16 +14,19 @@ from slmkit.cli.output import open_output
 def compare(
     refs: options.Refs,
     form: options.Format = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw size against speed.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|png", help="Draw size against speed and against KLD.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it as .html, .md, .csv, .json, .jsonl, .svg or .png.")
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """One table of size, reduction, bpw, speed and memory, from what has been made and measured.
+    """One table of size, reduction, bpw, speed, memory and quality, from what has been made and measured.
 
-    Nothing is measured again: what is missing is a dash, and the command that fills it is printed below.
+    Nothing is measured again: what is missing is a dash, and the command that fills it is printed below. Where quality
+    was measured, ★ marks the files that no other of the model beats in size, generation and KLD together.
     """
     from slmkit.cli.refs import parse_all, session
     from slmkit.ops import compare as op
@@ -38,7 +41,7 @@ def compare(
     here = session(output)
     comparison = op.compare(verbs.artifacts(parse_all(refs), here), here.registry)
     if plot:  # first: when it cannot be drawn, nothing is printed
-        plots.pareto(comparison, plot)
+        plots.of_comparison(comparison, plot)
     if report:
         files.write_comparison(comparison, report)
     if output.form == "html":

@@ -14,7 +14,9 @@ from slmkit.cli.output import Output, open_output
 from slmkit.errors import SomeFailedError, UsageError, VerdictError
 
 if TYPE_CHECKING:
+    from slmkit.core.damage import Damage
     from slmkit.core.quality import QualityRun, QualitySpec
+    from slmkit.core.tasks import TaskSpec
 
 
 def quality(
@@ -45,6 +47,35 @@ def quality(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of just these.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All columns: median, maximum, RMS Δp, PPL ratio.")] = False,
+    damage: Annotated[
+        bool, typer.Option("--damage", help="Where the loss sits: by kind of token, by place, the worst contexts.")
+    ] = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--tasks", metavar="basics|FILE", help="Ask questions, too: slmkit's, or JSON lines as of MMLU."),
+    ] = None,
+    behaviour: Annotated[
+        bool, typer.Option("--behaviour", help="Let them answer prompts, too: same path, loops, valid JSON.")
+    ] = False,
+    sensitivity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="Instead: which tensors cost KLD, each group of them quantized alone to Q4_0, say. Takes minutes.",
+        ),
+    ] = None,
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe",
+            metavar="FILE.toml",
+            help="With --sensitivity: a recipe that keeps the costly tensors in Q8_0, measured too. With another "
+            "suffix: rules for `slmkit quantize --rules`.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|png", help="With --sensitivity: draw the costs.")
+    ] = None,
     threads: options.Threads = None,
     n_gpu_layers: Annotated[
         int, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
@@ -59,10 +90,14 @@ def quality(
     All files of a model read the same text beside the F16, which is made if it is missing. Exit code 3 when a limit is
     not kept.
     """
+    from slmkit.cli import sensitivity as sensitivity_command
     from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.quality import QualitySpec
     from slmkit.ops import corpora
+    from slmkit.ops.quality import Asked
     from slmkit.recipes import quality as recipe
+    from slmkit.recipes.damage import check_base
+    from slmkit.recipes.damage import damage as damage_of
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
     if until not in (None, "decided"):
@@ -78,31 +113,61 @@ def quality(
         timeout_s=timeout,
     )
     read = corpora.evaluation(corpus or ())
+    here = session(output)
+    if sensitivity is not None:
+        given: dict[str, object] = {
+            "--base": base,
+            "--until": until,
+            "--max-kld": max_kld,
+            "--max-ppl-ratio": max_ppl_ratio,
+        }
+        given |= {"--save-base": save_base, "--damage": damage or None, "--tasks": tasks}
+        given |= {"--behaviour": behaviour or None}
+        clash = [name for name, value in given.items() if value is not None]
+        sensitivity_command.show(
+            parse_all(refs), sensitivity, read, spec, here, output, recipe_file, plot, resume=resume, clash=clash
+        )
+        return
+    if recipe_file or plot:
+        raise UsageError("`--recipe` and `--plot` go with `--sensitivity`", hint="`--sensitivity Q4_0`")
+    against = parse(base) if base else None
+    if damage:
+        check_base(against)
+    asked = Asked(_task(tasks), behaviour)
     runs = recipe.quality(
-        parse_all(refs),
-        read,
-        spec,
-        session(output),
-        base=parse(base) if base else None,
-        resume=resume,
-        save_base=save_base,
+        parse_all(refs), read, spec, here, base=against, resume=resume, save_base=save_base, asked=asked
     )
-    _show(runs, output, wide=wide)
+    damages = [found for run in runs for found in damage_of(run, read, here)] if damage else []
+    _show(runs, output, wide=wide, damages=damages)
     _judge(runs, spec)
     models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for run in runs for row in run.rows)
     output.hint(f"slmkit compare {shlex.join(models)}")
 
 
-def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool) -> None:
+def _task(text: str | None) -> TaskSpec | None:
+    from slmkit.ops.quality.tasks import BUNDLED, bundled, task_file
+
+    return None if text is None else bundled() if text == BUNDLED else task_file(Path(text))
+
+
+def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool, damages: Sequence[Damage]) -> None:
+    from slmkit.report.asked import behaviour_table, tasks_table
+    from slmkit.report.damage import damage_tables, with_damage, worst_text
     from slmkit.report.quality import domains_table, quality_record, quality_table
 
     if output.as_json:
-        output.record([quality_record(run) for run in runs], "")
+        output.record([with_damage(quality_record(run), damages) for run in runs], "")
         return
     output.table(quality_table(runs, wide=wide))
     domains = domains_table(runs)
-    if domains and not output.form:
-        output.table(domains)
+    if not output.form:
+        for more in (domains, tasks_table(runs), behaviour_table(runs)):
+            if more:
+                output.table(more)
+        for table in damage_tables(damages):
+            output.table(table)
+        for each in damages:
+            output.record({}, worst_text(each))
 
 
 def _judge(runs: Sequence[QualityRun], spec: QualitySpec) -> None:

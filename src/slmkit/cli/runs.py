@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from slmkit.registry.runs import DamagedRun
 
 app = typer.Typer(
-    no_args_is_help=True, help="What was measured: every run of `slmkit bench`, and those from elsewhere."
+    no_args_is_help=True,
+    help="What was measured: every run of `slmkit bench` and `slmkit quality`, and those from elsewhere.",
 )
 
 SLMKIT = "slmkit"
@@ -40,8 +41,8 @@ def list_runs(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List runs, the newest first. With `--model` and `--quant` that leave one row of each run, its speed, too."""
-    from slmkit.core.history import Wanted
+    """List runs, the newest first. With `--model` and `--quant` that leave one row of each, its speed or KLD, too."""
+    from slmkit.core.history import Listed, Wanted
     from slmkit.ops import runs as op
     from slmkit.registry.paths import home
     from slmkit.report.runs import runs_table
@@ -53,7 +54,7 @@ def list_runs(
     if plot:  # first: when it cannot be drawn, nothing is printed
         from slmkit.report.plots.trend import trend
 
-        trend(listed, plot)
+        trend([found for found in listed if isinstance(found, Listed)], plot)
     output.table(runs_table(listed))
     if plot:
         output.say(f"drawn: {plot}")
@@ -66,23 +67,38 @@ def list_runs(
 @app.command()
 def show(
     ids: Runs,
-    wide: Annotated[bool, typer.Option("--wide", help="All columns that `slmkit bench` knows.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns that there are.")] = False,
     form: options.Format = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show a run, or several side by side: the table of the bench, and where and by what each was measured."""
+    """Show a run, or several of one kind side by side: its table, and where and by what each was measured."""
+    from slmkit.core.history import StoredQuality, StoredRun
+    from slmkit.core.quality import QualityRun
     from slmkit.registry import runs
     from slmkit.registry.paths import home
-    from slmkit.report.runs import run_table
+    from slmkit.report.quality import domains_table, quality_record
+    from slmkit.report.runs import quality_run_table, run_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
-    found = [runs.read(home(), text) for text in ids]
+    found = [runs.read_any(home(), text) for text in ids]
+    benches = [stored for stored in found if isinstance(stored, StoredRun)]
+    qualities = [stored for stored in found if isinstance(stored, StoredQuality)]
     if as_json:
-        documents = [{"id": stored.id, **stored.run.document()} for stored in found]
+        documents = [
+            {"id": stored.id, **(quality_record(s) if isinstance(s := stored.run, QualityRun) else s.document())}
+            for stored in found
+        ]
         output.record(documents if len(documents) > 1 else documents[0], "")
+    elif benches and qualities:
+        raise UsageError("runs of `bench` and `quality` have no table in common", hint="name those of one kind")
+    elif benches:
+        output.table(run_table(*benches, wide=wide))
     else:
-        output.table(run_table(*found, wide=wide))
+        output.table(quality_run_table(*qualities, wide=wide))
+        domains = domains_table([stored.run for stored in qualities])
+        if domains and not output.form:
+            output.table(domains)
 
 
 @app.command()
@@ -131,6 +147,7 @@ def export(
 
     What slmkit does not know is empty or 0 in llama-bench's forms.
     """
+    from slmkit.core.bench import BenchRun
     from slmkit.registry import runs
     from slmkit.registry.paths import home
     from slmkit.report.interchange import check_interchange, interchange, left_out
@@ -139,11 +156,17 @@ def export(
     output = open_output(quiet=quiet)
     if form != SLMKIT:
         check_interchange(form)
-    found = [runs.read(home(), text).run for text in ids]
+    stored = [runs.read_any(home(), text) for text in ids]
     if form == SLMKIT:
-        documents = [run.document() for run in found]
+        documents = [each.run.document() for each in stored]
         text = json.dumps(documents if len(documents) > 1 else documents[0], indent=1, ensure_ascii=False) + "\n"
     else:
+        found = [each.run for each in stored if isinstance(each.run, BenchRun)]
+        if not found:
+            raise UsageError(f"{form} has no words for runs of `quality`", hint=f"`slmkit runs export {ids[0]}`")
+        for each in stored:
+            if not isinstance(each.run, BenchRun):
+                output.warn(f"left out: {each.id} is a run of `quality`")
         text = interchange(found, form)
         for reason in left_out(found, form):
             output.warn(f"left out: {reason}")

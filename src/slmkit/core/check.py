@@ -14,9 +14,10 @@ WORST_FIRST = (REGRESSION, UNMEASURED, INCONCLUSIVE, PASS)
 
 @dataclass(frozen=True)
 class Limits:
-    """Shares by which time, peak RSS and size may grow; the last two are absolute and only hold when they are given.
+    """Shares by which time, peak RSS and size may grow; the others are absolute and only hold when they are given.
 
-    5 % slower means that the same tokens take 5 % longer.
+    5 % slower means that the same tokens take 5 % longer. The last three are of quality beside the base: mean KLD in
+    nats, perplexity over the base's, and the share of tokens whose most likely one is the base's.
     """
 
     max_slowdown: float = 0.05
@@ -24,6 +25,14 @@ class Limits:
     max_size_growth: float = 0.01
     min_tok_per_s: float | None = None
     max_ttft_ns: float | None = None
+    max_kld: float | None = None
+    max_ppl_ratio: float | None = None
+    min_same_top: float | None = None
+
+    @property
+    def on_quality(self) -> bool:
+        """Whether there is one that needs no baseline, but a text to be read."""
+        return any(limit is not None for limit in (self.max_kld, self.max_ppl_ratio, self.min_same_top))
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -35,9 +44,10 @@ class Limits:
 class Judgement:
     """One row by one criterion.
 
-    `test` names what was looked at (`tg128`, `peak RSS`), `criterion` the limit as a person writes it. `baseline` and
-    `now` are tokens per second, nanoseconds or bytes, `low` and `high` the 95 % interval of what is held against
-    `limit`: the growth as a share, or for absolute limits the value itself. Unknown is `None`; `text` says it in words.
+    `test` names what was looked at (`tg128`, `peak RSS`, `KLD`), `criterion` the limit as a person writes it.
+    `baseline` and `now` are tokens per second, nanoseconds, bytes, nats or shares, `low` and `high` the 95 % interval
+    of what is held against `limit`: the growth as a share, or for absolute limits the value itself. Unknown is `None`;
+    `text` says it in words.
     """
 
     ref: str
@@ -58,6 +68,10 @@ class Check:
 
     judgements: tuple[Judgement, ...]
     notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Check) -> Check:
+        """Both together."""
+        return Check((*self.judgements, *other.judgements), (*self.notes, *other.notes))
 
     @property
     def verdict(self) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.core.quality import QualityRow, QualityRun
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _HOST = ("cpu", "n_cores", "memory_bytes", "system")
+Row = TypeVar("Row", BenchRow, QualityRow)
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is kept, and what to type to name it."""
+    """A bench that is kept, and what to type to name it."""
 
     id: str
     run: BenchRun
@@ -27,11 +30,32 @@ class StoredRun:
 
 
 @dataclass(frozen=True)
+class StoredQuality:
+    """The same for a run of `quality`."""
+
+    id: str
+    run: QualityRun
+
+    @property
+    def short(self) -> str:
+        """The end of the id."""
+        return short(self.id)
+
+
+@dataclass(frozen=True)
 class Listed:
-    """A run, and its rows that one looks for."""
+    """A bench, and its rows that one looks for."""
 
     stored: StoredRun
     rows: tuple[BenchRow, ...]
+
+
+@dataclass(frozen=True)
+class ListedQuality:
+    """The same for a run of `quality`."""
+
+    stored: StoredQuality
+    rows: tuple[QualityRow, ...]
 
 
 def short(run_id: str) -> str:
@@ -52,22 +76,22 @@ class Wanted:
     since: date | None = None
     until: date | None = None
 
-    def rows(self, run: BenchRun, day: date) -> tuple[BenchRow, ...]:
+    def among(self, rows: Iterable[Row], run: BenchRun | QualityRun, day: date) -> tuple[Row, ...]:
         """The rows of a run that one looks for; none when the run is not one."""
         if self.host and self.host.lower() not in host_name(run).lower():
             return ()
         if (self.since and day < self.since) or (self.until and day > self.until):
             return ()
-        return tuple(row for row in run.rows if self._is(row))
+        return tuple(row for row in rows if self._is(row.ref))
 
-    def _is(self, row: BenchRow) -> bool:
-        label = label_of(row.ref).lower()
+    def _is(self, ref: str) -> bool:
+        label = label_of(ref).lower()
         if self.quant and not re.search(rf"[-_.:]{re.escape(self.quant.lower())}$", label):
             return False
-        return not self.model or self.model.lower() in row.ref.lower() or self.model.lower() in label
+        return not self.model or self.model.lower() in ref.lower() or self.model.lower() in label
 
 
-def host_name(run: BenchRun) -> str:
+def host_name(run: BenchRun | QualityRun) -> str:
     """The machine in a few words: its CPU, its GPU."""
     known = (run.host.get("cpu"), run.host.get("gpu"))
     return ", ".join(str(name) for name in known if name) or "unknown machine"

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slmkit.core.behaviour import BehaviourReport
 from slmkit.core.bench import Failure
+from slmkit.core.tasks import TaskResult
 from slmkit.errors import UsageError
 
 SCHEMA = 1
@@ -184,7 +186,8 @@ class QualityRun:
     """The rows of one model beside their base, on one corpus. `corpus` is the digest of `corpus_name`.
 
     `base` is the digest of the file that the others were held against, `None` where there was none. `peak_rss` is that
-    of the measuring process in bytes; all models together where they fitted, else the base and the largest.
+    of the measuring process in bytes; all models together where they fitted, else the base and the largest. `tasks` are
+    the answers of the base and the others, if they were asked questions, `behaviour` what they wrote after prompts.
     """
 
     created: str
@@ -200,6 +203,8 @@ class QualityRun:
     elapsed_s: float | None = None
     base_precision: str = "exact"
     warnings: tuple[str, ...] = ()
+    tasks: tuple[TaskResult, ...] = ()
+    behaviour: BehaviourReport | None = None
 
     @property
     def base_row(self) -> QualityRow | None:
@@ -210,7 +215,12 @@ class QualityRun:
         """As JSON."""
         rows = [row.document() for row in self.rows]
         plain = {name: getattr(self, name) for name in _RUN}
-        return {"schema": SCHEMA, "kind": "quality", **plain, "spec": asdict(self.spec), "rows": rows}
+        document = {"schema": SCHEMA, "kind": "quality", **plain, "spec": asdict(self.spec), "rows": rows}
+        if self.tasks:
+            document["tasks"] = [result.document() for result in self.tasks]
+        if self.behaviour:
+            document["behaviour"] = self.behaviour.document()
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> QualityRun:
@@ -222,6 +232,8 @@ class QualityRun:
             **{**values, "warnings": tuple(values["warnings"])},
             spec=QualitySpec(**document["spec"]),
             rows=tuple(QualityRow.from_document(row) for row in document["rows"]),
+            tasks=tuple(TaskResult.from_document(each) for each in document.get("tasks", ())),
+            behaviour=BehaviourReport.from_document(document["behaviour"]) if "behaviour" in document else None,
         )
 
 

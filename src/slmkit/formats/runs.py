@@ -1,4 +1,4 @@
-"""Bench runs as text: slmkit's own JSON, and llama-bench's JSON and JSON lines."""
+"""Runs as text: slmkit's own JSON, and llama-bench's JSON and JSON lines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slmkit.core.bench import SCHEMA, BenchRun
+from slmkit.core.quality import QualityRun
 from slmkit.errors import FormatError, UsageError
-from slmkit.formats import llama_bench
+from slmkit.formats import llama_bench, quality_runs
 from slmkit.formats.shape import misfit
 
 EXPECTED = (
@@ -17,11 +18,26 @@ EXPECTED = (
 
 
 def parse(content: bytes) -> list[BenchRun]:
-    """The runs in a file. Measurements of llama-bench become one run for each machine, build and setting.
+    """The bench runs in a file. Measurements of llama-bench become one run for each machine, build and setting.
 
     Raises `FormatError`, which does not name the file, for anything else.
     """
+    return _benches(_documents(content))
+
+
+def parse_any(content: bytes) -> list[BenchRun | QualityRun]:
+    """The same, and runs of `quality`; both may be in one file."""
     documents = _documents(content)
+    if not any(quality_runs.is_one(document) for document in documents):
+        return [*_benches(documents)]
+    found: list[BenchRun | QualityRun] = []
+    for document in documents:
+        found.append(quality_runs.read(document) if quality_runs.is_one(document) else _run(document))
+        moment(found[-1])
+    return found
+
+
+def _benches(documents: list[Any]) -> list[BenchRun]:
     if all(isinstance(document, dict) and "test_time" in document for document in documents):
         found = llama_bench.runs(documents)
     else:
@@ -31,13 +47,13 @@ def parse(content: bytes) -> list[BenchRun]:
     return found
 
 
-def plain(run: BenchRun) -> dict[str, Any]:
+def plain(run: BenchRun | QualityRun) -> dict[str, Any]:
     """A run as the JSON that it is read from: lists, no tuples."""
     document: dict[str, Any] = json.loads(json.dumps(run.document()))
     return document
 
 
-def moment(run: BenchRun) -> datetime:
+def moment(run: BenchRun | QualityRun) -> datetime:
     """When it was made, in UTC; raises `FormatError`."""
     try:
         when = datetime.fromisoformat(run.created)

@@ -9,9 +9,10 @@ from typing import Any
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
-from slmkit.core.compare import CompareRow, Comparison
+from slmkit.core.compare import CompareRow, Comparison, Judged, with_best
 from slmkit.errors import UsageError
 from slmkit.host import probe
+from slmkit.ops import comparable
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
 
@@ -20,11 +21,11 @@ _ORDER = {name: i for i, name in enumerate(("F32", "F16", "BF16"))}
 
 
 def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
-    """Size, reduction, bpw and the newest comparable measurement of each artifact.
+    """Size, reduction, bpw and the newest comparable measurements of each artifact, of speed and of quality.
 
-    Measurements stand side by side only when machine, engine build and every setting are the same. Those conditions
-    count under which most of the artifacts were measured, the newest of several. Raises `UsageError` for nothing to
-    compare.
+    Speed stands side by side only when machine, engine build and every setting are the same, quality when text, chunks,
+    base and engine build are. Those conditions count under which most of the artifacts were measured, the newest of
+    several. Raises `UsageError` for nothing to compare.
     """
     if not artifacts:
         raise UsageError("nothing to compare", hint="`slmkit list` shows what there is")
@@ -34,12 +35,18 @@ def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
         groups.setdefault(_conditions(run, row), {}).setdefault(row.digest, row)
     conditions, chosen = max(groups.items(), key=lambda group: len(group[1]), default=(None, {}))
     others = sum(_conditions(run, row) != conditions for run, row in measured)
-    rows = tuple(_row(a, chosen.get(a.digest), registry) for a in sorted(artifacts, key=_order))
+    stored, damaged = runs.quality_runs(registry.home)
+    quality = comparable.choose(artifacts, [each.run for each in stored])
+    rows = tuple(
+        _row(a, chosen.get(a.digest), quality.judged.get(a.digest), registry) for a in sorted(artifacts, key=_order)
+    )
     spec = next((row.spec for row in chosen.values()), None)
-    notes = (f"{others} measurements were made under other conditions and are left out",) if others else ()
+    notes = [f"{others} measurements were made under other conditions and are left out"] if others else []
+    notes += [*quality.notes, *(f"{d.path} is damaged: `slmkit runs rm {d.path.stem}` deletes it" for d in damaged)]
+    missing = [*_missing(rows, spec, registry), *quality.commands]
     where = next((run for run, row in measured if _conditions(run, row) == conditions), None)
     host, build = (where.host, where.build) if where else ({}, {})
-    return Comparison(rows, spec, tuple(_missing(rows, spec, registry)), notes, host, build)
+    return Comparison(with_best(rows), spec, tuple(missing), tuple(notes), host, build, quality.terms)
 
 
 def is_measured(artifact: Artifact, spec: BenchSpec, build: Mapping[str, str], registry: Registry) -> bool:
@@ -92,7 +99,7 @@ def _machine(host: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(host.get(name) for name in ("cpu", "n_cores", "memory_bytes", "system"))
 
 
-def _row(artifact: Artifact, bench: BenchRow | None, registry: Registry) -> CompareRow:
+def _row(artifact: Artifact, bench: BenchRow | None, quality: Judged | None, registry: Registry) -> CompareRow:
     baseline = _baseline(artifact, registry)
     reduction = 1 - artifact.size_bytes / baseline.size_bytes if baseline else None
     return CompareRow(
@@ -104,6 +111,7 @@ def _row(artifact: Artifact, bench: BenchRow | None, registry: Registry) -> Comp
         is_baseline=baseline is not None and baseline.digest == artifact.digest,
         bpw=artifact.facts.get("bpw"),
         bench=bench,
+        quality=quality,
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmkit.core.bench import BenchRun
-from slmkit.core.history import Listed, Wanted
+from slmkit.core.history import Listed, ListedQuality, Wanted
+from slmkit.core.quality import QualityRun
 from slmkit.errors import FormatError, UsageError
 from slmkit.formats import runs as documents
 from slmkit.registry import runs
@@ -24,11 +25,16 @@ class Imported:
     fresh: bool
 
 
-def find(wanted: Wanted, home: Path) -> tuple[list[Listed], list[DamagedRun]]:
+def find(wanted: Wanted, home: Path) -> tuple[list[Listed | ListedQuality], list[DamagedRun]]:
     """The runs that one looks for, the newest first, and the files that cannot be read."""
-    whole, damaged = runs.every(home)
-    rows = ((stored, wanted.rows(stored.run, documents.moment(stored.run).date())) for stored in whole)
-    return [Listed(stored, found) for stored, found in rows if found], damaged
+    benches, damaged = runs.every(home)
+    qualities, also_damaged = runs.quality_runs(home)
+    found: list[Listed | ListedQuality] = [
+        *(Listed(s, wanted.among(s.run.rows, s.run, documents.moment(s.run).date())) for s in benches),
+        *(ListedQuality(s, wanted.among(s.run.rows, s.run, documents.moment(s.run).date())) for s in qualities),
+    ]
+    listed = sorted((each for each in found if each.rows), key=lambda each: each.stored.id, reverse=True)
+    return listed, [*damaged, *also_damaged]
 
 
 def bring(paths: Sequence[Path], home: Path) -> list[Imported]:
@@ -38,9 +44,9 @@ def bring(paths: Sequence[Path], home: Path) -> list[Imported]:
     return [Imported(run_id, path, len(run.rows), fresh) for path, run, (run_id, fresh) in kept]
 
 
-def _read(path: Path) -> list[BenchRun]:
+def _read(path: Path) -> list[BenchRun | QualityRun]:
     try:
-        return documents.parse(path.read_bytes())
+        return documents.parse_any(path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint="name a file with a run in it") from error
     except FormatError as error:

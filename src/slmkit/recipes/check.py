@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
 from slmkit.core.check import INCONCLUSIVE, Check, Limits
 from slmkit.core.refs import ModelRef
-from slmkit.errors import FormatError, UsageError
-from slmkit.formats import runs as documents
+from slmkit.errors import UsageError
 from slmkit.ops import bench as bench_op
 from slmkit.ops import check as check_op
 from slmkit.ops.bench import PER_CHILD
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
-from slmkit.registry import runs
 
 ROUNDS = (5, 5, 10)
 """Children of each row: the first ones, and how many more as long as the answer is neither yes nor no."""
@@ -39,7 +36,7 @@ def check(
     """
     rows = [row for row in baseline.rows if not row.failure]
     if not rows:
-        raise UsageError("the baseline is empty: it has no row that was measured", hint=_HOW)
+        raise UsageError("the baseline is empty: it has no row that was measured", hint=HOW)
     found = verbs.artifacts(refs, session)
     if measured is not None:
         return check_op.judge(baseline, _only(found, measured), limits)
@@ -48,7 +45,7 @@ def check(
     todo = [(artifact, _specs(artifact, rows)) for artifact in found]
     if missing := [artifact.ref for artifact, specs in todo if not specs]:
         there = ", ".join(dict.fromkeys(row.ref for row in rows))
-        raise UsageError(f"the baseline has no {', '.join(missing)}: it has {there}", hint=_HOW)
+        raise UsageError(f"the baseline has no {', '.join(missing)}: it has {there}", hint=HOW)
     now: BenchRun | None = None
     for n_rounds in rounds:
         now = _measure(todo, n_rounds, now, session)
@@ -62,23 +59,7 @@ def check(
     return answer
 
 
-def read_run(text: str, session: Session, *, option: str) -> BenchRun:
-    """The one run in a file, or the one that an id names; raises `UsageError` for neither."""
-    path = Path(text).expanduser()
-    if option != "--baseline" and not path.exists() and not path.suffix:
-        return runs.read(session.registry.home, text).run
-    try:
-        found = documents.parse(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{option} {text}: {error.strerror}", hint=_HOW) from error
-    except FormatError as error:
-        raise UsageError(f"{option} {text}: {error.message}", hint=_HOW) from error
-    if len(found) != 1:
-        raise UsageError(f"{option} {text}: {len(found)} runs are in it, one is wanted", hint=_HOW)
-    return found[0]
-
-
-_HOW = "make one: `slmkit bench REF --json > baseline.json`"
+HOW = "make one: `slmkit bench REF --json > baseline.json`"
 
 
 def _only(artifacts: Sequence[Artifact], run: BenchRun) -> BenchRun:

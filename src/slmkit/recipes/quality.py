@@ -13,7 +13,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
 from slmkit.formats.base_file import is_base_file
 from slmkit.ops import locate
-from slmkit.ops.quality import open_baseline
+from slmkit.ops.quality import Asked, open_baseline
 from slmkit.ops.quality import quality as op
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
@@ -28,6 +28,7 @@ def quality(
     base: ModelRef | None = None,
     resume: bool = False,
     save_base: Path | None = None,
+    asked: Asked = Asked(),  # noqa: B008  it is frozen
 ) -> list[QualityRun]:
     """One run for each model. `base` is a file that all are held against, or what was saved of one. Without it that is
     each model's most exact float file, an F16 that is made first where there is none and there is a checkpoint; with
@@ -38,12 +39,14 @@ def quality(
         raise UsageError("no model given", hint="`slmkit quality smollm2-135m`")
     registry, progress = session.registry, session.progress
     if base is not None and base.kind == "path" and is_base_file(Path(base.name)):
-        return [op(open_baseline(Path(base.name)), found, corpus, spec, registry, progress, resume=resume)]
+        saved = open_baseline(Path(base.name))
+        return [op(saved, found, corpus, spec, registry, progress, resume=resume, asked=asked)]
     if base is not None:
         against = locate.ggufs(base, registry, progress)
         if len(against) > 1:
             raise UsageError(f"{base} is several files", hint=f"name one: {', '.join(a.ref for a in against)}")
-        return [op(against[0], found, corpus, spec, registry, progress, resume=resume, save_base=save_base)]
+        one = against[0]
+        return [op(one, found, corpus, spec, registry, progress, resume=resume, save_base=save_base, asked=asked)]
     by_model = groupby(sorted(found, key=lambda artifact: artifact.model), key=lambda artifact: artifact.model)
     order = list(dict.fromkeys(artifact.model for artifact in found))
     groups = {model: list(group) for model, group in by_model}
@@ -59,6 +62,7 @@ def quality(
             progress,
             resume=resume,
             save_base=save_base,
+            asked=asked,
         )
         for model in order
     ]

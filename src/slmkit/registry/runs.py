@@ -1,4 +1,4 @@
-"""Bench runs: one JSON document each, raw samples and all. A run's id is the stem of its file."""
+"""Runs of `bench` and `quality`: one JSON document each, raw samples and all. A run's id is the stem of its file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from slmkit.core.bench import BenchRun
-from slmkit.core.history import StoredRun, short
+from slmkit.core.history import StoredQuality, StoredRun, short
+from slmkit.core.quality import QualityRun
 from slmkit.errors import FormatError, NotInRegistryError, RegistryError, UsageError
 from slmkit.formats import runs as documents
 from slmkit.registry.atomic import write_text
 
-KIND = "bench"
+BENCH, QUALITY = "bench", "quality"
+KINDS = (BENCH, QUALITY)
 LATEST = "latest"
 
 
@@ -47,36 +49,45 @@ def load(home: Path, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def every(home: Path) -> tuple[list[StoredRun], list[DamagedRun]]:
-    """All runs, the newest first, and beside them the files that cannot be read."""
-    whole, damaged = [], []
-    for path in _paths(home, KIND):
-        try:
-            whole.append(StoredRun(path.stem, _read(path)))
-        except (OSError, FormatError) as error:
-            damaged.append(DamagedRun(path, str(error)))
-    return whole, damaged
+    """All benches, the newest first, and beside them the files that cannot be read."""
+    whole, damaged = _whole(home, BENCH)
+    return [stored for stored in whole if isinstance(stored, StoredRun)], damaged
+
+
+def quality_runs(home: Path) -> tuple[list[StoredQuality], list[DamagedRun]]:
+    """The same of `quality`."""
+    whole, damaged = _whole(home, QUALITY)
+    return [stored for stored in whole if isinstance(stored, StoredQuality)], damaged
 
 
 def read(home: Path, text: str) -> StoredRun:
-    """The run that an id names; see `find`; raises `RegistryError` for a damaged one."""
-    path = find(home, text)
+    """The bench that an id names; see `find`.
+
+    Raises `RegistryError` for a damaged one, `UsageError` for a run of `quality`.
+    """
     try:
-        return StoredRun(path.stem, _read(path))
-    except (OSError, FormatError) as error:
-        raise _damaged(path, str(error)) from error
+        path = find(home, text, BENCH)
+    except NotInRegistryError:
+        if not _named(home, text, QUALITY):
+            raise
+        raise UsageError(f"{text} is a run of `quality`: one of `bench` is wanted", hint="`slmkit runs list`") from None
+    stored = _read(path)
+    assert isinstance(stored, StoredRun)
+    return stored
 
 
-def find(home: Path, text: str) -> Path:
+def read_any(home: Path, text: str, *kinds: str) -> StoredRun | StoredQuality:
+    """The run of either kind that an id names; see `find`; raises `RegistryError` for a damaged one."""
+    return _read(find(home, text, *kinds))
+
+
+def find(home: Path, text: str, *kinds: str) -> Path:
     """The file of a run, which is not read: by its id, what only its id begins with, the same of the last part of the
-    id, or `latest`.
+    id, or `latest`. Without `kinds` it may be of any.
 
     Raises `NotInRegistryError` for none, `UsageError` for several.
     """
-    paths = _paths(home, KIND)
-    if text == LATEST and paths:
-        return paths[0]
-    found = [p for p in paths if p.stem == text]
-    found = found or [p for p in paths if text and (p.stem.startswith(text) or short(p.stem).startswith(text))]
+    found = _named(home, text, *(kinds or KINDS))
     if not found:
         raise NotInRegistryError(f"no run {text!r}", hint="`slmkit runs list` shows them; `latest` is the newest")
     if len(found) > 1:
@@ -85,24 +96,55 @@ def find(home: Path, text: str) -> Path:
     return found[0]
 
 
-def keep(home: Path, run: BenchRun) -> tuple[str, bool]:
+def keep(home: Path, run: BenchRun | QualityRun) -> tuple[str, bool]:
     """Keep a run from elsewhere under the time when it was made; gives its id, and whether it was not here before."""
     document = documents.plain(run)
-    for stored in every(home)[0]:
+    kind = QUALITY if isinstance(run, QualityRun) else BENCH
+    for stored in _whole(home, kind)[0]:
         if documents.plain(stored.run) == document:
             return stored.id, False
-    return save(home, KIND, document, documents.moment(run)).stem, True
+    return save(home, kind, document, documents.moment(run)).stem, True
 
 
-def _read(path: Path) -> BenchRun:
-    found = documents.parse(path.read_bytes())
+def _named(home: Path, text: str, *kinds: str) -> list[Path]:
+    paths = _paths(home, *kinds)
+    if text == LATEST:
+        return paths[:1]
+    found = [p for p in paths if p.stem == text]
+    return found or [p for p in paths if text and (p.stem.startswith(text) or short(p.stem).startswith(text))]
+
+
+def _whole(home: Path, kind: str) -> tuple[list[StoredRun | StoredQuality], list[DamagedRun]]:
+    whole: list[StoredRun | StoredQuality] = []
+    damaged: list[DamagedRun] = []
+    for path in _paths(home, kind):
+        try:
+            whole.append(_stored(path))
+        except (OSError, FormatError) as error:
+            damaged.append(DamagedRun(path, str(error)))
+    return whole, damaged
+
+
+def _read(path: Path) -> StoredRun | StoredQuality:
+    try:
+        return _stored(path)
+    except (OSError, FormatError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _stored(path: Path) -> StoredRun | StoredQuality:
+    """What is in a file; raises `OSError`, and `FormatError` also where it is of another kind than its name says."""
+    found = documents.parse_any(path.read_bytes())
     if len(found) != 1:
         raise FormatError("one run is wanted in a file")
-    return found[0]
+    run = found[0]
+    if isinstance(run, QualityRun) != (f"-{QUALITY}-" in path.stem):
+        raise FormatError("it is a run of another kind than its name says")
+    return StoredQuality(path.stem, run) if isinstance(run, QualityRun) else StoredRun(path.stem, run)
 
 
-def _paths(home: Path, kind: str) -> list[Path]:
-    return sorted((home / "runs").glob(f"[!.]*-{kind}-*.json"), reverse=True)
+def _paths(home: Path, *kinds: str) -> list[Path]:
+    return sorted((p for kind in kinds for p in (home / "runs").glob(f"[!.]*-{kind}-*.json")), reverse=True)
 
 
 def _damaged(path: Path, reason: str) -> RegistryError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 
 from slmkit.core import units
 from slmkit.core.check import INCONCLUSIVE, PASS, REGRESSION, UNMEASURED, Check, Judgement
@@ -18,6 +19,16 @@ _COLUMNS = (
     Column("criterion", "limit", right=False),
     Column("verdict", "verdict", right=False),
 )
+
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "peak RSS": units.size,
+    "size": units.size,
+    "TTFT": units.milliseconds,
+    "KLD": "{:.4f}".format,
+    "PPL ratio": "{:.4f}".format,
+    "same top": units.percent,
+}
+"""How the values of a test are written; of all others with two digits."""
 
 
 def check_table(check: Check) -> Table:
@@ -80,6 +91,6 @@ def _cells(judgement: Judgement, verdict: str) -> tuple[Cell, ...]:
 def _value(judgement: Judgement, value: float | None) -> str:
     if value is None:
         return units.DASH
-    if judgement.test in ("peak RSS", "size"):
-        return units.size(value)
-    return units.milliseconds(value) if judgement.test == "TTFT" else f"{value:.2f}"
+    if judgement.test in _SHOWN:
+        return _SHOWN[judgement.test](value)
+    return f"{value:.2f}"

@@ -36,7 +36,7 @@ def write_comparison(comparison: Comparison, path: Path, title: str = "") -> Non
     if path.suffix.lower() == PAGE:
         _write(compare_page(comparison, title), path)
     elif path.suffix.lower() in plots.FORMATS:
-        plots.pareto(comparison, path)
+        plots.of_comparison(comparison, path)
     else:
         write_table(replace(table, title=title or table.title), path)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from slmkit.core import units
-from slmkit.core.divergence import PERCENTILES, Estimate, Scores, scores, verdict
+from slmkit.core.behaviour import Behaviour, BehaviourReport
+from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun
-from slmkit.report.cells import size_cell
+from slmkit.report.cells import estimate_cell, estimate_cells, estimate_columns, finite, size_cell
 from slmkit.report.table import Cell, Column, Table
 
 FAILED = "failed"
@@ -24,13 +24,13 @@ def quality_table(runs: Sequence[QualityRun], *, wide: bool = False) -> Table:
         Column("ref", "model", right=False),
         Column("size_bytes", "size"),
         Column("bpw", "bpw"),
-        *_estimate_columns("ppl", "PPL"),
-        *_estimate_columns("ppl_ratio", "PPL / base's", shown=wide),
-        *_estimate_columns("kld", "KLD"),
+        *estimate_columns("ppl", "PPL"),
+        *estimate_columns("ppl_ratio", "PPL / base's", shown=wide),
+        *estimate_columns("kld", "KLD"),
         *(Column(f"kld_p{q}", _percentile_title(q), shown=wide or q != 50) for q in PERCENTILES),
         Column("kld_max", "max", shown=wide),
-        *_estimate_columns("same_top", "same top"),
-        *_estimate_columns("rms_dp", "RMS Δp", shown=wide),
+        *estimate_columns("same_top", "same top"),
+        *estimate_columns("rms_dp", "RMS Δp", shown=wide),
         Column("n_tokens", "tokens", shown=wide),
         Column("verdict", "verdict", right=False),
     )
@@ -45,15 +45,16 @@ def domains_table(runs: Sequence[QualityRun]) -> Table | None:
         return None
     with_base = any(run.base for run in runs)
     key = "kld" if with_base else "ppl"
-    columns = (Column("ref", "model", right=False), *(Column(f"{key}_{name}", name) for name in domains))
+    title = f"mean {key.upper()} by domain"
+    columns = (Column("ref", title, right=False), *(Column(f"{key}_{name}", name) for name in domains))
     rows = []
     for run in runs:
         for row in run.rows:
             if row.chunks and not (with_base and row.is_base):
                 found = [scores(row, run.base_row, domain) for domain in domains]
                 estimates = [getattr(score, key) if score else None for score in found]
-                rows.append((Cell(row.ref, row.ref), *(_value(e, 2 if key == "ppl" else 4) for e in estimates)))
-    return Table(columns, tuple(rows), f"mean {key.upper()} by domain")
+                rows.append((Cell(row.ref, row.ref), *(estimate_cell(e, 2 if key == "ppl" else 4) for e in estimates)))
+    return Table(columns, tuple(rows), title)
 
 
 def quality_record(run: QualityRun) -> dict[str, Any]:
@@ -69,7 +70,26 @@ def quality_record(run: QualityRun) -> dict[str, Any]:
         }
         for row in run.rows
     ]
+    for written, result in zip(document.get("tasks", ()), run.tasks, strict=False):
+        found = result.accuracy()
+        written |= {"accuracy": found.share, "interval": found.interval}
+    if run.behaviour:
+        document["behaviour"]["figures"] = [_figures(row, run.behaviour) for row in run.behaviour.rows]
     return document
+
+
+def _figures(row: Behaviour, report: BehaviourReport) -> dict[str, Any]:
+    """What `report.asked` shows of one that is held against the reference."""
+    agreement = report.agreement(row)
+    return {
+        "ref": row.ref,
+        "median_tokens": agreement.median_tokens if agreement else None,
+        "is_censored": agreement.is_censored if agreement else None,
+        "same": agreement.same.share if agreement else None,
+        "loops": row.loops.share,
+        "valid_json": row.valid_json().share,
+        "valid_json_with_grammar": row.valid_json(constrained=True).share,
+    }
 
 
 def _cells(row: QualityRow, base: QualityRow | None) -> Iterator[Cell]:
@@ -77,15 +97,15 @@ def _cells(row: QualityRow, base: QualityRow | None) -> Iterator[Cell]:
     yield Cell(row.ref, row.ref)
     yield size_cell(row.size_bytes)
     yield Cell(units.number(row.bpw), row.bpw)
-    yield from _estimate(found.ppl if found else None, 2)
-    yield from _estimate(found.ppl_ratio if found else None, 4)
-    yield from _estimate(found.kld if found else None, 4)
+    yield from estimate_cells(found.ppl if found else None, 2)
+    yield from estimate_cells(found.ppl_ratio if found else None, 4)
+    yield from estimate_cells(found.kld if found else None, 4)
     percentiles = found.kld_percentiles if found and found.kld_percentiles else (None,) * len(PERCENTILES)
     for value in percentiles:
         yield Cell(units.number(value, 4), value)
     yield Cell(units.number(found.kld_max if found else None, 3), found.kld_max if found else None)
-    yield from _estimate(found.same_top if found else None, 1, percent=True)
-    yield from _estimate(found.rms_dp if found else None, 1, percent=True)
+    yield from estimate_cells(found.same_top if found else None, 1, percent=True)
+    yield from estimate_cells(found.rms_dp if found else None, 1, percent=True)
     yield Cell(str(row.n_tokens), row.n_tokens)
     word = _verdict(row, base)
     yield Cell(word or units.DASH, word)
@@ -118,36 +138,10 @@ def _notes(run: QualityRun) -> Iterator[str]:
     )
 
 
-def _estimate_columns(key: str, title: str, *, shown: bool = True) -> tuple[Column, Column]:
-    return Column(key, title, shown=shown), Column(f"{key}_error", f"{title} error", shown=False)
-
-
 def _percentile_title(q: int) -> str:
     return "median" if q == 50 else f"p{q}"
 
 
-def _estimate(estimate: Estimate | None, digits: int, *, percent: bool = False) -> Iterator[Cell]:
-    yield _value(estimate, digits, percent=percent)
-    error = estimate.error if estimate else None
-    yield Cell(units.number(error, digits), error)
-
-
-def _value(estimate: Estimate | None, digits: int, *, percent: bool = False) -> Cell:
-    if estimate is None:
-        return Cell(units.DASH, None)
-    scale, sign = (100, " %") if percent else (1, "")
-    error = "" if estimate.error is None else f" ± {estimate.error * scale:.{digits}f}"
-    return Cell(f"{estimate.value * scale:.{digits}f}{error}{sign}", estimate.value)
-
-
 def _plain(found: Scores | None) -> dict[str, Any] | None:
     """As JSON, which has no word for what is not a number."""
-    return None if found is None else {name: _finite(value) for name, value in asdict(found).items()}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return None if found is None else {name: finite(value) for name, value in asdict(found).items()}

@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from slmkit.core import stats, units
-from slmkit.core.bench import OK, BenchRow
-from slmkit.core.history import Listed, StoredRun, host_name, label_of
+from slmkit.core.bench import OK, BenchRun
+from slmkit.core.divergence import scores
+from slmkit.core.history import Listed, ListedQuality, StoredQuality, StoredRun, host_name, label_of
 from slmkit.core.rundiff import Beside, Differing, RunsDiff, Value
 from slmkit.report.bench import bench_table
+from slmkit.report.cells import estimate_cell
+from slmkit.report.quality import quality_table
 from slmkit.report.table import Cell, Column, Table
 
 _TESTS = ("pp", "tg", "pg")
 _FEW = 3
 
 
-def runs_table(listed: Sequence[Listed]) -> Table:
-    """One row for each run, the newest first; its speed, too, when it is one row of each run that was looked for."""
+def runs_table(listed: Sequence[Listed | ListedQuality]) -> Table:
+    """One row for each run, the newest first; its speed or its mean KLD, too, when it is one row of each run that was
+    looked for. Which kind it is of is said where there are runs of `quality`.
+    """
+    kinds = {isinstance(found, ListedQuality) for found in listed}
     hosts = len({host_name(found.stored.run) for found in listed}) > 1
-    speed = bool(listed) and all(len(found.rows) == 1 for found in listed)
-    columns = [Column("id", "run", right=False), Column("created", "created, UTC", right=False)]
+    single = bool(listed) and all(len(found.rows) == 1 for found in listed)
+    columns = [Column("id", "run", right=False), Column("kind", "kind", right=False, shown=True in kinds)]
+    columns += [Column("created", "created, UTC", right=False)]
     columns += [Column("models", "models", right=False), Column("tests", "tests", right=False)]
     columns += [Column("n_rows", "rows"), Column("n_failed", "failed"), Column("state", "state", right=False)]
     columns += [Column("host", "host", right=False)] if hosts else []
     columns += [Column("build", "engine", right=False)]
+    speed, kld = single and False in kinds, single and True in kinds
     columns += [Column("pp_tok_per_s", "pp tok/s"), Column("tg_tok_per_s", "tg tok/s")] if speed else []
-    return Table(tuple(columns), tuple(_listed_cells(found, hosts, speed) for found in listed), "runs")
+    columns += [Column("kld", "KLD")] if kld else []
+    rows = []
+    for found in listed:
+        cells = [*_listed_cells(found, hosts)]
+        cells += [_rate(found, "pp"), _rate(found, "tg")] if speed else []
+        cells += [_kld(found)] if kld else []
+        rows.append(tuple(cells))
+    return Table(tuple(columns), tuple(rows), "runs")
 
 
 def run_table(*several: StoredRun, wide: bool = False) -> Table:
     """The bench's own table, of several runs side by side; below it when, where and by what each was measured."""
     table = bench_table(*(stored.run for stored in several), wide=wide)
+    facts = [fact for stored in several for fact in _origin(stored)]
+    return replace(table, title=" ".join(stored.id for stored in several), notes=(*table.notes, *facts))
+
+
+def quality_run_table(*several: StoredQuality, wide: bool = False) -> Table:
+    """The same for runs of `quality`."""
+    table = quality_table([stored.run for stored in several], wide=wide)
     facts = [fact for stored in several for fact in _origin(stored)]
     return replace(table, title=" ".join(stored.id for stored in several), notes=(*table.notes, *facts))
 
@@ -53,21 +75,35 @@ def diff_table(a: str, b: str, difference: RunsDiff) -> Table:
     return Table(tuple(columns), rows, f"{a} {b}", (*notes, *difference.disturbed))
 
 
-def _listed_cells(found: Listed, hosts: bool, speed: bool) -> tuple[Cell, ...]:
+def _listed_cells(found: Listed | ListedQuality, hosts: bool) -> Iterator[Cell]:
     run, rows = found.stored.run, found.rows
-    models = list(dict.fromkeys(label_of(row.ref) for row in rows))
-    tests = list(dict.fromkeys(getattr(row.spec, test) for row in rows for test in _TESTS if row.samples(test)))
     n_failed = sum(row.failure is not None for row in rows)
-    states = [state for state in dict.fromkeys(row.state for row in rows if not row.failure) if state != OK]
     build = " ".join(str(run.build.get(name)) for name in ("engine", "llama.cpp") if run.build.get(name))
-    cells = [Cell(found.stored.short, found.stored.id), Cell(run.created[:16].replace("T", " "), run.created)]
-    cells += [_some(models), _some(tests), Cell(str(len(rows)), len(rows)), Cell(str(n_failed or ""), n_failed)]
-    cells += [Cell(" ".join(states) or (OK if n_failed < len(rows) else units.DASH), states)]
-    cells += [Cell(host_name(run), host_name(run))] if hosts else []
-    cells += [Cell(build, build)]
-    if speed:
-        cells += [_rate(rows[0], "pp"), _rate(rows[0], "tg")]
-    return tuple(cells)
+    kind = "quality" if isinstance(found, ListedQuality) else "bench"
+    yield from (Cell(found.stored.short, found.stored.id), Cell(kind, kind))
+    yield Cell(run.created[:16].replace("T", " "), run.created)
+    yield _some(list(dict.fromkeys(label_of(row.ref) for row in rows)))
+    yield _some(_tests(found))
+    yield from (Cell(str(len(rows)), len(rows)), Cell(str(n_failed or ""), n_failed))
+    states = _states(found)
+    yield Cell(" ".join(states) or (OK if n_failed < len(rows) else units.DASH), states)
+    if hosts:
+        yield Cell(host_name(run), host_name(run))
+    yield Cell(build, build)
+
+
+def _tests(found: Listed | ListedQuality) -> list[str]:
+    if isinstance(found, ListedQuality):
+        run = found.stored.run
+        return [f"{'KLD' if run.base else 'PPL'} at {run.spec.n_ctx} of {run.corpus_name}"]
+    return list(dict.fromkeys(getattr(row.spec, t) for row in found.rows for t in _TESTS if row.samples(t)))
+
+
+def _states(found: Listed | ListedQuality) -> list[str]:
+    """What is not as it should be: disturbed, or broken whatever it scores."""
+    if isinstance(found, ListedQuality):
+        return ["broken"] if any(row.defect for row in found.rows) else []
+    return [state for state in dict.fromkeys(row.state for row in found.rows if not row.failure) if state != OK]
 
 
 def _some(names: list[str]) -> Cell:
@@ -75,16 +111,25 @@ def _some(names: list[str]) -> Cell:
     return Cell(", ".join(names[:_FEW]) + more, names)
 
 
-def _rate(row: BenchRow, test: str) -> Cell:
-    rates = row.rates(test)
+def _rate(found: Listed | ListedQuality, test: str) -> Cell:
+    if isinstance(found, ListedQuality):
+        return Cell(units.DASH, None)
+    rates = found.rows[0].rates(test)
     half = stats.relative_interval(rates)
     mean = stats.mean(rates)
     return Cell(units.number(mean) + (f" ± {half * 100:.1f} %" if half is not None else ""), mean)
 
 
-def _origin(stored: StoredRun) -> tuple[str, ...]:
+def _kld(found: Listed | ListedQuality) -> Cell:
+    if isinstance(found, Listed):
+        return Cell(units.DASH, None)
+    known = scores(found.rows[0], found.stored.run.base_row)
+    return estimate_cell(known.kld if known else None, 4)
+
+
+def _origin(stored: StoredRun | StoredQuality) -> tuple[str, ...]:
     run = stored.run
-    by = f"{run.source} {run.slmkit}".rstrip()
+    by = f"{run.source if isinstance(run, BenchRun) else 'slmkit'} {run.slmkit}".rstrip()
     return (f"{stored.id}: {run.created}, by {by}", _facts("machine", run.host), _facts("engine", run.build))
 
 

@@ -10,24 +10,25 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow
 from slmkit.core.compare import CompareRow, Comparison
 from slmkit.core.imatrix import TensorStatistics
+from slmkit.report import compared
 from slmkit.report.bench import trouble
 from slmkit.report.cells import size_cell, time_cell
 from slmkit.report.table import Cell, Column, Table
 
 
 def compare_table(comparison: Comparison) -> Table:
-    """Size, reduction, bpw, speed and memory: the table that the whole program is for."""
+    """Size, reduction, bpw, speed, memory and quality: the table that the whole program is for."""
     one_model = len({row.model for row in comparison.rows}) == 1
     spec = comparison.spec
     pp, tg = (spec.pp, spec.tg) if spec else ("pp", "tg")
     columns = [Column("variant", "type", right=False) if one_model else Column("ref", "model", right=False)]
     columns += [Column("size_bytes", "size"), Column("reduction", "vs F16"), Column("bpw", "bpw")]
-    columns += [*_speed_columns(pp, tg), *_MEMORY]
-    rows = tuple(_compare_cells(row, one_model) for row in comparison.rows)
+    columns += [*_speed_columns(pp, tg), *_MEMORY, *compared.columns(comparison)]
+    rows = tuple((*_compare_cells(row, one_model), *compared.cells(row, comparison)) for row in comparison.rows)
     title = comparison.rows[0].model if one_model else "comparison"
     named = ((row.bench, row.variant if one_model else row.ref) for row in comparison.rows)
     notes = (note for bench, name in named if bench for note in trouble(bench, name))
-    return Table(tuple(columns), rows, title, (*comparison.notes, *notes))
+    return Table(tuple(columns), rows, title, (*comparison.notes, *notes, *compared.notes(comparison)))
 
 
 def imatrix_table(rows: Sequence[TensorStatistics]) -> Table:

@@ -135,11 +135,13 @@ def context(
     type_k: int = ll.GGML_TYPE_F16,
     type_v: int = ll.GGML_TYPE_F16,
     flash_attn: int = ll.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    unified: bool = False,
     watch: Watcher | None = None,
 ) -> Iterator[Pointer]:
     """A context with llama-bench's parameters (flash attention automatic, KV cache f16); raises `NativeError`.
 
-    `n_ctx` is of all `n_seqs` sequences together. `type_k` and `type_v` are numbers of `enum ggml_type`.
+    `n_ctx` is of all `n_seqs` sequences together; `unified`: they share its cells, and a prefix that they have in
+    common takes its place once. `type_k` and `type_v` are numbers of `enum ggml_type`.
 
     `watch` is called with the address of each tensor before
     it is computed, and if it says yes, after that; to say no then leaves out what would follow.
@@ -158,6 +160,7 @@ def context(
     params.offload_kqv = True
     params.op_offload = True
     params.swa_full = False
+    params.kv_unified = unified
     created = ll.llama_init_from_model(loaded, params)
     if not created:
         raise NativeError(f"llama.cpp cannot create a context of {n_ctx} tokens")

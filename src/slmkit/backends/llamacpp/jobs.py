@@ -16,10 +16,13 @@ _MODULES = {
     "quantize": "quantize_job",
     "dry_run": "quantize_job",
     "memory": "memory_job",
+    "damage": "damage_job",
     "distortion": "distortion_job",
     "quality": "quality_job",
     "smoke": "smoke_job",
     "speed": "speed_job",
+    "choices": "choices_job",
+    "greedy": "greedy_job",
 }
 
 

@@ -38,7 +38,8 @@ Buffers = tuple[Floats, Floats]
 class Base(Protocol):
     """What others are held against, row by row."""
 
-    top: Sequence[int] | NDArray[np.int64]
+    def top(self, i: int) -> int:
+        """The most likely token of row `i`."""
 
     def divergence(self, i: int, row: Floats, log_sum: float, buffers: Buffers) -> float:
         """From row `i` to the probabilities that logits stand for, whose exponentials add up to exp(`log_sum`)."""
@@ -49,7 +50,11 @@ class Full:
 
     def __init__(self, logits: Floats, n_rows: int) -> None:
         self.log_probs = logits
-        self.top = np.empty(n_rows, np.int64)
+        self.tops = np.empty(n_rows, np.int64)
+
+    def top(self, i: int) -> int:
+        """As it was when the row was normalized."""
+        return int(self.tops[i])
 
     def divergence(self, i: int, row: Floats, log_sum: float, buffers: Buffers) -> float:
         """The whole sum over the vocabulary, in float32."""
@@ -67,7 +72,10 @@ class Coarse:
 
     def __init__(self, chunks: Sequence[Kept]) -> None:
         self._rows = [row for chunk in chunks for row in chunk.rows]
-        self.top = [int(ids[0]) for ids, _, _ in self._rows]
+
+    def top(self, i: int) -> int:
+        """The first that is kept."""
+        return int(self._rows[i][0][0])
 
     def divergence(self, i: int, row: Floats, log_sum: float, buffers: Buffers) -> float:
         """In float64: there are few."""
@@ -101,7 +109,7 @@ class Scorer:
             buffer, _ = self._buffers[number]
             for i in range(number, n_rows, len(self._buffers)):
                 row = logits[i]
-                base.top[i], log_sum = _normalizer(row, buffer)
+                base.tops[i], log_sum = _normalizer(row, buffer)
                 np.subtract(row, log_sum, out=row)
                 nll[i] = -row[tokens[i]]
 
@@ -123,7 +131,7 @@ class Scorer:
                 nll[i] = log_sum - row[tokens[i]]
                 if base:
                     kld[i] = base.divergence(i, row, log_sum, buffers)
-                    same_top[i] = top == base.top[i]
+                    same_top[i] = top == base.top(i)
 
         self._run(share)
         return Scored(nll, kld, same_top)

@@ -19,6 +19,7 @@ from slmkit.core.quality import Baseline, Chunk, Corpus, QualityRow, QualityRun,
 from slmkit.errors import CannotWriteError, EngineError, EngineMissingError, UsageError
 from slmkit.host import memory, probe
 from slmkit.ops.describe import now
+from slmkit.ops.quality.asked import Asked
 from slmkit.registry import atomic, runs
 from slmkit.registry.journals import Journal, journal
 from slmkit.registry.store import Registry
@@ -36,13 +37,15 @@ def quality(
     *,
     resume: bool | None = False,
     save_base: Path | None = None,
+    asked: Asked = Asked(),  # noqa: B008  it is frozen
 ) -> QualityRun:
     """Read the corpus with the base and with each of the others, and save the run. One that fails is a row with its
     reason.
 
     All stay loaded where twice their size is less than half of the memory that is free; else the base and one other
     are at a time. What is read when it is interrupted is kept: `resume` goes on with it, `None` if there is any.
-    `save_base` is a file that becomes a baseline, for where the base does not fit beside the others.
+    `save_base` is a file that becomes a baseline, for where the base does not fit beside the others. What else is
+    `asked` comes after it.
 
     Raises `UsageError` for nothing to measure or to resume, for a text that is too short and a baseline of another,
     `EngineMissingError`, and what goes wrong with the base.
@@ -52,6 +55,8 @@ def quality(
         raise UsageError("nothing to measure", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
     child.require_engine()
     _check(base, corpus, spec, save_base)
+    if asked.behaviour and not isinstance(base, Artifact):
+        raise UsageError("there is no float file whose path could be left", hint="name it: `--base REF:F16`")
     spec = replace(spec, n_threads=spec.n_threads or probe.physical_cores())
     started = time.monotonic()
     reading = _Reading(base, others, corpus, spec, progress)
@@ -66,6 +71,8 @@ def quality(
             how = "the same command" if resume is None else "the same command with `--resume`"
             progress.say(f"what is read is kept: {how} goes on")
             raise
+        file = base if isinstance(base, Artifact) else None
+        results, written = asked.ask(file, others, progress, spec.n_threads)
         run = QualityRun(
             created=now(),
             host=probe.host().document(),
@@ -79,6 +86,8 @@ def quality(
             peak_rss=reading.peak_rss,
             elapsed_s=time.monotonic() - started,
             base_precision=precision,
+            tasks=results,
+            behaviour=written,
         )
         runs.save(registry.home, KIND, run.document())
         kept.done = True

@@ -10,11 +10,12 @@ from slmkit.core import units
 from slmkit.core.bench import BenchRun
 from slmkit.core.compare import Comparison
 from slmkit.errors import DependencyMissingError
+from slmkit.report import compared
 from slmkit.report.bench import bench_notes, bench_table, span
 from slmkit.report.html.markup import Markup, join, raw, tag
 from slmkit.report.html.page import page, sortable
 from slmkit.report.html.samples import samples
-from slmkit.report.plots import memory, scaling, size_speed
+from slmkit.report.plots import memory, scaling, size_kld, size_speed
 from slmkit.report.plots.figure import as_element
 from slmkit.report.settings import HOST_KEYS, Entries
 from slmkit.report.tables import compare_table
@@ -29,6 +30,12 @@ _DEFINITIONS = (
     "peak RSS: the kernel's high-water mark of the measuring process. File-backed memory is mapped weights, which the "
     "kernel may drop and read again; anonymous memory is what must fit.",
 )
+_OF_QUALITY = (
+    "PPL: perplexity, of the tokens in the second half of each chunk, as llama-perplexity computes it.",
+    "KLD: how far the probabilities of all possible next tokens are from the base's, in nats, the mean over the same "
+    "tokens; same top: how often the most likely token is the base's.",
+    f"verdict by mean KLD: {compared.thresholds()}; a file with another vocabulary than its base is broken, too.",
+)
 
 
 def bench_page(*runs: BenchRun) -> str:
@@ -41,7 +48,7 @@ def bench_page(*runs: BenchRun) -> str:
         tag("ul", *(tag("li", note) for note in bench_notes(entries))),
         tag("details", tag("summary", "All columns"), sortable(bench_table(*runs, wide=True))),
         _plots(_pictures(entries, entries)),
-        *_below(entries, runs),
+        *_below(entries, runs, _DEFINITIONS),
     )
 
 
@@ -51,19 +58,18 @@ def compare_page(comparison: Comparison, title: str = "") -> str:
     measured = tuple(row.bench for row in comparison.rows if row.bench)
     run = BenchRun("", comparison.host, comparison.build, measured)
     entries = Entries.of(run)
+    pictures = _pictures(entries, comparison) if measured else []
+    pictures += [partial(size_kld.draw, comparison, _WIDTH)] if size_kld.is_known(comparison) else []
+    definitions = (*(_DEFINITIONS if measured else ()), *(_OF_QUALITY if comparison.quality else ()))
     return page(
         title or table.title,
         sortable(table),
         tag("ul", *(tag("li", note) for note in table.notes)),
         *(tag("p", "missing: ", tag("code", command)) for command in comparison.missing),
-        *(_measurements(entries, comparison, run) if measured else ()),
+        *([tag("p", f"Measured with {entries.common()}.")] if measured else []),
+        *([_plots(pictures)] if pictures else []),
+        *(_below(entries, (run,), definitions) if definitions else ()),
     )
-
-
-def _measurements(entries: Entries, comparison: Comparison, run: BenchRun) -> Iterator[Markup]:
-    yield tag("p", f"Measured with {entries.common()}.")
-    yield _plots(_pictures(entries, comparison))
-    yield from _below(entries, (run,))
 
 
 def _pictures(entries: Entries, source: Entries | Comparison) -> list[Callable[[], Any]]:
@@ -86,12 +92,12 @@ def _plots(pictures: Sequence[Callable[[], Any]]) -> Markup:
     return tag("div", *drawn, class_="plots")
 
 
-def _below(entries: Entries, runs: Sequence[BenchRun]) -> Iterator[Markup]:
+def _below(entries: Entries, runs: Sequence[BenchRun], definitions: Sequence[str]) -> Iterator[Markup]:
     if any(entry.row.blocks for entry in entries.entries):
         yield tag("h2", "Raw samples")
         yield samples(entries)
     yield tag("h2", "How it was measured")
-    yield tag("ul", *(tag("li", text) for text in (*_method(entries), *_DEFINITIONS)))
+    yield tag("ul", *(tag("li", text) for text in (*_method(entries), *definitions)))
     for run in runs:
         if run.host:
             yield tag("h2", "Measured on")

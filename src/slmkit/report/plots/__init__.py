@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from slmkit.core.bench import BenchRun
-from slmkit.report.plots import scaling
-from slmkit.report.plots.figure import FORMATS, check_plot
+from slmkit.core.compare import Comparison
+from slmkit.report.plots import labels, scaling, size_kld, size_speed
+from slmkit.report.plots.figure import FORMATS, check_plot, figure, save
 from slmkit.report.plots.memory import memory_stack
 from slmkit.report.plots.scaling import against_depth, against_threads
+from slmkit.report.plots.sensitivity import sensitivity_bars
 from slmkit.report.plots.size_speed import pareto
 from slmkit.report.plots.sizes import sizes_of_types
 from slmkit.report.settings import Entries
@@ -19,8 +21,10 @@ __all__ = [
     "against_threads",
     "check_plot",
     "memory_stack",
+    "of_comparison",
     "of_run",
     "pareto",
+    "sensitivity_bars",
     "sizes_of_types",
 ]
 
@@ -39,3 +43,23 @@ def of_run(run: BenchRun, path: Path) -> None:
         pareto(run, path)
     else:
         memory_stack(run, path)
+
+
+def of_comparison(comparison: Comparison, path: Path) -> None:
+    """Draw what was measured: size against speed, size against KLD, or one under the other.
+
+    Raises as these do.
+    """
+    check_plot(path)
+    if not size_kld.is_known(comparison):
+        pareto(comparison, path)
+    elif not size_speed.is_known(comparison):
+        save(size_kld.draw(comparison), path)
+    else:
+        drawn, (above, below) = figure(8, 10.4, n_panels=2)
+        for axes, filled in (
+            (above, size_speed.fill(above, comparison)),
+            (below, size_kld.fill(below, comparison)),
+        ):
+            labels.place(axes, *filled)
+        save(drawn, path)

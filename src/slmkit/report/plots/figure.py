@@ -40,6 +40,15 @@ def figure(width: float, height: float, *, n_panels: int = 1) -> tuple[Any, list
     return drawn, panels
 
 
+def plain_ticks(axis: Any) -> None:
+    """Numbers as they are on a logarithmic axis, at 1, 2 and 5: its own are formulas, and none are drawn here."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def plain(drawn: Any) -> None:
     """Show dollar signs of names as they are, not as formulas."""
     from matplotlib.text import Text

@@ -1,0 +1,66 @@
+"""Runs of `quality` out of JSON: read, and checked before anything is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from slmkit.core.quality import SCHEMA, Chunk, QualityRow, QualityRun
+from slmkit.errors import FormatError, UsageError
+from slmkit.formats.shape import misfit
+
+KIND = "quality"
+
+
+def is_one(document: Any) -> bool:
+    """Whether it says so of itself."""
+    return isinstance(document, dict) and document.get("kind") == KIND
+
+
+def read(document: Mapping[str, Any]) -> QualityRun:
+    """The run; raises `FormatError` for what is none, or has other scores than its base."""
+    if (schema := document.get("schema")) != SCHEMA:
+        raise FormatError(f"its schema is {schema!r}, this slmkit reads {SCHEMA}: use another slmkit")
+    try:
+        run = QualityRun.from_document(document)
+    except KeyError as error:
+        if error.args[0] == "chunks":
+            raise FormatError(
+                "a quality run without its raw scores", hint="`slmkit runs export` has them, `quality --json` has not"
+            ) from error
+        raise FormatError(f"a quality run without {error.args[0]!r}") from error
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        raise FormatError(f"a quality run with something else in it: {error}") from error
+    except UsageError as error:
+        raise FormatError(f"a quality run with settings that cannot be: {error}") from error
+    _check(run)
+    return run
+
+
+def _check(run: QualityRun) -> None:
+    """What is computed from a run must not fall over what is in it."""
+    without = replace(run, rows=tuple(replace(row, chunks=()) for row in run.rows))
+    if wrong := misfit(without, QualityRun, "run"):
+        raise FormatError(f"a quality run whose {wrong.removeprefix('run.')} is not what it should be")
+    if not run.rows:
+        raise FormatError("a quality run without rows")
+    base = run.base_row
+    read_by_base = {_name(chunk): len(chunk.nll) for chunk in base.chunks} if base else {}
+    for row in run.rows:
+        for chunk in row.chunks:
+            _check_chunk(row, chunk, read_by_base)
+
+
+def _check_chunk(row: QualityRow, chunk: Chunk, read_by_base: Mapping[tuple[str, int], int]) -> None:
+    n_tokens = len(chunk.nll)
+    if misfit(chunk.domain, str) or misfit(chunk.number, int):
+        raise FormatError(f"a chunk of {row.ref} has no domain or no number")
+    if not n_tokens or len(chunk.kld) not in (0, n_tokens) or len(chunk.same_top) != len(chunk.kld):
+        raise FormatError(f"chunk {chunk.number} of {chunk.domain} of {row.ref} has not one score for each token")
+    if chunk.kld and read_by_base.get(_name(chunk)) != n_tokens:
+        raise FormatError(f"chunk {chunk.number} of {chunk.domain} of {row.ref} is not one of its base's")
+
+
+def _name(chunk: Chunk) -> tuple[str, int]:
+    return chunk.domain, chunk.number

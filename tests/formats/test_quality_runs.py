@@ -1,0 +1,118 @@
+"""Runs of `quality` as text: what is written is read back, and what is none says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slmkit.core.bench import Failure
+from slmkit.core.history import ListedQuality, StoredQuality
+from slmkit.core.quality import QualityRun
+from slmkit.errors import FormatError
+from slmkit.formats.runs import parse, parse_any, plain
+from slmkit.report.quality import quality_record
+from slmkit.report.runs import quality_run_table, runs_table
+from slmkit.report.table import markdown
+from tests import judged, measured
+from tests.formats.test_runs import JSON
+
+FAILED = judged.row("Q2_K", 0.5, failure=Failure("engine.crashed", "it crashed", log=("a", "b")))
+ONE = judged.run(judged.F16, judged.Q8_0, FAILED)
+
+
+def text(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def changed(**values: Any) -> bytes:
+    return text({**plain(ONE), **values})
+
+
+def rows_changed(number: int, **values: Any) -> bytes:
+    document = plain(ONE)
+    document["rows"][number] |= values
+    return text(document)
+
+
+def test_what_is_written_is_read_back() -> None:
+    assert parse_any(text(plain(ONE))) == [ONE]
+    bench = measured.run()
+    both = parse_any(text([plain(ONE), plain(bench)]))
+    assert [plain(found) for found in both] == [plain(ONE), plain(bench)]
+    assert [plain(found) for found in parse_any(text(plain(bench)))] == [plain(bench)]
+
+
+def test_a_gate_of_benches_takes_no_other() -> None:
+    with pytest.raises(FormatError, match="not a bench run"):
+        parse(text(plain(ONE)))
+
+
+def test_a_broken_model_may_have_scores_that_are_no_numbers() -> None:
+    document = plain(ONE)
+    worst = document["rows"][1]["chunks"][0]
+    worst["nll"] = worst["kld"] = "AADAfw=="  # one float32: not a number
+    worst["same_top"] = "AA=="
+    document["rows"][0]["chunks"][0]["nll"] = "AACAPw=="
+    (found,) = parse_any(text(document))
+    assert len(found.rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (changed(schema=99), "schema is 99"),
+        (changed(rows=[]), "without rows"),
+        (changed(host=3), "whose host is not"),
+        (changed(created="yesterday"), "`created`"),
+        (changed(rows=[3]), "something else"),
+        (changed(spec={**plain(ONE)["spec"], "n_ctx": 1}), "settings that cannot be"),
+        (text({k: v for k, v in plain(ONE).items() if k != "corpus"}), "without 'corpus'"),
+        (text(quality_record(ONE)), "without its raw scores"),
+        (rows_changed(0, chunks=[]), "not one of its base's"),
+        (rows_changed(1, chunks=[{**plain(ONE)["rows"][1]["chunks"][0], "same_top": ""}]), "one score for each"),
+        (rows_changed(1, chunks=[{**plain(ONE)["rows"][1]["chunks"][0], "nll": "x"}]), "something else"),
+    ],
+)
+def test_what_is_no_run_says_what_is_wrong(content: bytes, reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        parse_any(content)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_one_wrong_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
+    """Never another error, and what is read can be shown."""
+    document = plain(judged.run(judged.row("F16", None, n=2), judged.row("Q8_0", 0.01, n=2), FAILED))
+    place: Any = document
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        inner = place[key]
+        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+            break
+        place = inner
+    place[key] = data.draw(JSON)
+    try:
+        (found,) = parse_any(text(document))
+    except FormatError:
+        return
+    if isinstance(found, QualityRun):
+        stored = StoredQuality("20261124-quality-abc", found)
+        assert markdown(runs_table([ListedQuality(stored, found.rows)]))
+        assert markdown(quality_run_table(stored))
+
+
+def test_the_list_says_which_kind_and_how_good() -> None:
+    listed = [ListedQuality(StoredQuality("20261124-quality-abc", ONE), (judged.Q8_0,))]
+    (record,) = runs_table(listed).records()
+    assert (record["kind"], record["n_rows"], record["state"]) == ("quality", 1, [])
+    assert record["kld"] == pytest.approx(0.002, rel=0.2)
+    shown = markdown(runs_table(listed))
+    assert "KLD at 64 of prose" in shown
+    broken = replace(listed[0], rows=(judged.row("Q8_0", 0.1, defect="another vocabulary"),))
+    assert runs_table([broken]).records()[0]["state"] == ["broken"]
