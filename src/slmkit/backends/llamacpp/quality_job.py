@@ -30,7 +30,7 @@ from slmkit.formats.base_file import BaseFile, Header, Kept
 N_BATCH = 2048
 """Tokens of as many chunks as fit are decoded together: llama-perplexity's default."""
 LOGITS_BYTES = 512 << 20
-"""Fewer are, where their logits would take more than this."""
+"""Fewer are, where the logits of all files that stay loaded would take more than this."""
 BASE = -1
 """The number of the base; the models have 0 and up."""
 
@@ -74,7 +74,7 @@ def _quality(
         baseline = stack.enter_context(base_file.reading(Path(saved))) if saved else None
         book = _Book(channel, paths, texts, settings, baseline)
         if book.order:
-            n_seqs = book.n_seqs
+            n_seqs = book.n_seqs(len(paths) if together else 2)
             readers = stack.enter_context(
                 Readers(
                     paths,
@@ -140,10 +140,9 @@ class _Book:
                 self.usable.add(number)
         channel.send("text", n_tokens=lengths, n_chunks=len(self.order))
 
-    @property
-    def n_seqs(self) -> int:
+    def n_seqs(self, n_loaded: int) -> int:
         """How many chunks are decoded together."""
-        logits_bytes = 4 * self.n_vocab * (self._n_ctx - self._n_ctx // 2)
+        logits_bytes = 4 * self.n_vocab * (self._n_ctx - self._n_ctx // 2) * n_loaded
         return max(1, min(N_BATCH // self._n_ctx, LOGITS_BYTES // logits_bytes, len(self.order)))
 
     def _pages(self, tokens: Mapping[str, Tokens]) -> Iterator[Tokens]:
