@@ -171,11 +171,12 @@ class _Reading:
     def run(self, book: _Book, n_seqs: int) -> None:
         """All of the book, or until everything is decided."""
         for start in range(0, len(book.order), n_seqs):
-            todo = [number for number in sorted(self._going) if len(self._chunks[number]) <= start]
-            if BASE in self._chunks and (self.writer or len(self._chunks[BASE]) <= start):
+            batch = book.order[start : start + n_seqs]
+            todo = [number for number in sorted(self._going) if len(self._chunks[number]) < start + len(batch)]
+            if BASE in self._chunks and (self.writer or len(self._chunks[BASE]) < start + len(batch)):
                 todo = [BASE, *todo]
             if todo:
-                self._read(start, book.order[start : start + n_seqs], book.pages[start : start + n_seqs], todo)
+                self._read(start, batch, book.pages[start : start + n_seqs], todo)
             if self._spec.until_decided:
                 self._leave_decided()
                 if not self._going:
@@ -186,15 +187,14 @@ class _Reading:
         against = None
         if BASE in self._chunks:
             against, scored = self._base(start, pages, targets)
-            if len(self._chunks[BASE]) <= start:
-                self._keep(BASE, batch, scored)
+            self._keep(BASE, start, batch, scored)
         for number in todo:
             if number == BASE:
                 continue
             self._channel.send("at", model=number)
             try:
                 with self._readers.use(number) as reader:
-                    self._keep(number, batch, self._scorer.score(reader.logits(pages), targets, against))
+                    self._keep(number, start, batch, self._scorer.score(reader.logits(pages), targets, against))
             except NativeError as error:
                 self._going.discard(number)
                 self._channel.send("failed", model=number, message=str(error))
@@ -215,10 +215,12 @@ class _Reading:
                 self.writer.add(Kept.of(page, full.log_probs[own], scored.nll[own]))
         return full, scored
 
-    def _keep(self, number: int, batch: Order, scored: Scored) -> None:
-        chunks = list(_chunks(batch, scored))
-        self._chunks[number].extend(chunks)
-        self._channel.send("batch", model=number, chunks=[chunk.document() for chunk in chunks])
+    def _keep(self, number: int, start: int, batch: Order, scored: Scored) -> None:
+        """What was not read before: batches of an earlier process may have been of another size."""
+        chunks = list(_chunks(batch, scored))[max(0, len(self._chunks[number]) - start) :]
+        if chunks:
+            self._chunks[number].extend(chunks)
+            self._channel.send("batch", model=number, chunks=[chunk.document() for chunk in chunks])
 
     def _leave_decided(self) -> None:
         for number in sorted(self._going):
