@@ -29,7 +29,7 @@ class Grammar:
 
     def pick(self, logits: bindings.Floats) -> int | None:
         """The likeliest token that fits, of equals the first; `None` when none does."""
-        for ids in (logits.argmax(keepdims=True), _likeliest(logits, _SOME), np.arange(len(logits))):
+        for ids in (np.array([logits.argmax()]), _likeliest(logits, _SOME), np.arange(len(logits))):
             allowed = self._allowed(ids, logits)
             if allowed.max() > -np.inf:
                 return int(ids[allowed.argmax()])
