@@ -14,11 +14,12 @@ from slmkit.core.pick import LADDER
 from slmkit.core.quality import Corpus, QualitySpec, Text
 from slmkit.core.recommend import ESTIMATED, MEASURED, Wish
 from slmkit.core.refs import ModelRef
+from slmkit.recipes.pick import pick
 from slmkit.recipes.recommend import Measuring, recommend
 from slmkit.recipes.verbs import Session
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL
-from tests.cli.test_pick import QUICK, WORDS
+from tests.cli.test_pick import WORDS, order
 from tests.conftest import Run
 
 CORPUS = Corpus("words", (Text("words", " ".join(WORDS) * 60),))
@@ -59,10 +60,10 @@ def test_where_nothing_is_measured_all_is_an_estimate(ask: Callable[..., Any], c
     assert len(document["sentences"]) == 3
 
 
-def test_what_was_measured_counts(slmkit: Run, ask: Callable[..., Any], furnished: Registry, tmp_path: Path) -> None:
+def test_what_was_measured_counts(ask: Callable[..., Any], session: Session, checkpoint: Path, tmp_path: Path) -> None:
     text = tmp_path / "words.txt"
     text.write_text(CORPUS.texts[0].text, encoding="utf-8")
-    assert slmkit("pick", MODEL, "--types", "Q8_0,Q4_0", "--corpus", text, *QUICK).returncode == 0
+    pick(ModelRef("path", str(checkpoint)), order(text), session)
     document = ask(MODEL, "--max-kld", "5")
     choice = document["choice"]
     assert choice["best"]["name"] in ("Q8_0", "Q4_0")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.bench import Failure
 from slmkit.core.quality import Chunk, Corpus, QualityRow, QualityRun, QualitySpec, Text
-from slmkit.ops.quality.known import judged, judged_alike
+from slmkit.ops.quality.known import judged
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
 
@@ -50,16 +48,12 @@ def find(registry: Registry, *digests: str) -> dict[str, float]:
     }
 
 
-def artifact(digest: str) -> Artifact:
-    return Artifact("org/m", "Q4_0", Path("/"), (File("x", 1, digest[7:]),), True, Provenance("quantize"), "")
-
-
 def test_the_newest_of_each_file(registry: Registry) -> None:
     keep(registry, row("sha256:a", 0.1), row("sha256:b", 0.2))
     keep(registry, row("sha256:a", 0.3))
     assert find(registry, "sha256:a", "sha256:b", "sha256:c") == {"sha256:a": 0.3, "sha256:b": 0.2}
     found = judged(["sha256:a"], "sha256:base", CORPUS, SPEC, BUILD, registry)["sha256:a"]
-    assert (found.corpus_name, found.verdict, found.base.digest) == ("words", "noticeable", "sha256:base")
+    assert (found.verdict, found.base, found.is_base) == ("noticeable", "org/m:base", False)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +84,3 @@ def test_what_failed_was_not_read_and_what_is_broken_was(registry: Registry) -> 
     assert list(found) == ["sha256:b"]
     assert found["sha256:b"].verdict == "broken"
     assert found["sha256:b"].scores is None
-
-
-def test_alike_are_those_of_the_conditions_under_which_most_were_read(registry: Registry) -> None:
-    keep(registry, row("sha256:a", 0.1), row("sha256:b", 0.2))
-    keep(registry, row("sha256:a", 0.3), corpus="another", corpus_name="prose")
-    found = judged_alike([artifact("sha256:a"), artifact("sha256:b")], registry)
-    assert {digest: each.corpus_name for digest, each in found.items()} == {"sha256:a": "words", "sha256:b": "words"}
-    assert judged_alike([artifact("sha256:c")], registry) == {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from slmkit.core import stats
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow
+from slmkit.core.compare import Judged
 from slmkit.core.divergence import BROKEN
 from slmkit.core.expected_kld import expected_kld
 from slmkit.core.plan import ModelPlan, TypePlan
@@ -17,7 +18,6 @@ from slmkit.core.recommend import ESTIMATED, Candidate
 from slmkit.core.refs import ModelRef
 from slmkit.host.devices import Device
 from slmkit.ops import adopt
-from slmkit.ops.quality.known import Judged
 from slmkit.recipes.verbs import Session
 
 

@@ -19,13 +19,13 @@ from slmkit.core.units import size
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.host import memory
 from slmkit.host.devices import ATTAINABLE_SHARE, Device
-from slmkit.ops import compare, locate
-from slmkit.ops.quality import known
+from slmkit.ops import comparable, compare, locate
 from slmkit.recipes import candidates, foresight
 from slmkit.recipes.candidates import Option, estimated
 from slmkit.recipes.pick import to_try
 from slmkit.recipes.trial import Trial
 from slmkit.recipes.verbs import Session
+from slmkit.registry import runs
 from slmkit.registry.store import is_whole
 
 
@@ -61,10 +61,11 @@ def recommend(
     notes = [*planned.notes, *_device_notes(device)]
     if measuring is None:
         benched = compare.measured_here(files, session.registry)
-        judged = known.judged_alike(files, session.registry)
-        choice = choose(estimated(options, benched, judged, planned, model, device), wish)
-        corpora = {each.corpus_name for each in judged.values()}
-        return Recommendation(model, choice, _title(device), next(iter(corpora), None), notes=tuple(notes))
+        stored, _ = runs.quality_runs(session.registry.home)
+        alike = comparable.choose(files, [each.run for each in stored])
+        choice = choose(estimated(options, benched, alike.judged, planned, model, device), wish)
+        corpus_name = alike.terms.corpus_name if alike.terms else None
+        return Recommendation(model, choice, _title(device), corpus_name, notes=tuple(notes))
     measurer = _Measurer(ref, options, planned, measuring, device, session)
     left = measurer.run(wish)
     return Recommendation(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchSpec
+from slmkit.core.compare import Judged
 from slmkit.core.pick import PickRow
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
@@ -57,7 +58,7 @@ class Trial:
         self.model = candidates.model_of(ref, session)
         self.fresh: list[Artifact] = []
         self.benched: dict[str, BenchRow] = {}
-        self.judged: dict[str, known.Judged] = {}
+        self.judged: dict[str, Judged] = {}
         self.base = self._known_base()
         self.artifacts = {quant.name: a for quant in types if (a := self._known(quant.name))}
         self._look()
