@@ -188,6 +188,13 @@ def test_domains_are_read_in_turn_and_as_often(f16: Path) -> None:
     assert f"text {2 * n}" in told
 
 
+def test_a_long_text_is_read_to_its_end_only_if_it_is_wanted(f16: Path) -> None:
+    long = Text("text", TEXT + "\n" + TEXT * 20)
+    few, _ = read(f16, [], texts=[long], n_chunks=3)
+    many, _ = read(f16, [], texts=[long], n_chunks=6)
+    assert few[BASE] == many[BASE][:3]
+
+
 def test_a_text_too_short_is_not_read(f16: Path) -> None:
     chunks, told = read(f16, [], texts=[Text("word", "one")])
     assert told[-1] == "text 0"

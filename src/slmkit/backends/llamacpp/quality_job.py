@@ -31,6 +31,10 @@ N_BATCH = 2048
 """Tokens of as many chunks as fit are decoded together: llama-perplexity's default."""
 LOGITS_BYTES = 512 << 20
 """Fewer are, where the logits of all files that stay loaded would take more than this."""
+CHARS_PER_TOKEN = 8
+"""More than most texts have: a first guess at how much of one is needed."""
+CUT_TOKENS = 256
+"""So many before a cut are not looked at."""
 BASE = -1
 """The number of the base; the models have 0 and up."""
 
@@ -123,7 +127,8 @@ class _Book:
             try:
                 with bindings.model(path, vocab_only=True) as loaded:
                     own = Vocabulary(loaded)
-                    tokens = {domain: own.tokenize(text.removesuffix("\n")) for domain, text in texts}
+                    wanted = None if spec.n_chunks is None else -(-spec.n_chunks // len(texts)) * spec.n_ctx
+                    tokens = {domain: _tokens(own, text.removesuffix("\n"), wanted) for domain, text in texts}
             except NativeError as error:
                 if number == BASE:
                     raise
@@ -228,6 +233,19 @@ class _Reading:
             if answer is not None:
                 self._going.discard(number)
                 self._channel.send("decided", model=number, keeps=answer)
+
+
+def _tokens(vocabulary: Vocabulary, text: str, n_wanted: int | None) -> Tokens:
+    """Of a text, or of its first lines that are sure to have as many as are wanted, and some more: the cut may change
+    the last ones.
+    """
+    n_chars = len(text) if n_wanted is None else CHARS_PER_TOKEN * n_wanted
+    while True:
+        end = text.find("\n", n_chars)
+        found = vocabulary.tokenize(text if end < 0 else text[:end])
+        if end < 0 or n_wanted is None or len(found) >= n_wanted + CUT_TOKENS:
+            return found
+        n_chars *= 2
 
 
 def _chunks(batch: Order, scored: Scored) -> Iterator[Chunk]:
