@@ -166,9 +166,10 @@ def test_one_at_a_time_is_the_same_as_together(f16: Path, q4_0: Path) -> None:
 
 def test_what_was_read_before_is_not_read_again(f16: Path, q4_0: Path) -> None:
     whole, _ = read(f16, [q4_0])
-    part = {BASE: whole[BASE][:], 0: []}
-    again, _ = read(f16, [q4_0], done=part)
-    assert again == whole
+    for n_base, n_quant in ((N_CHUNKS, 0), (5, 3), (3, 7)):  # batches may have had other sizes
+        part = {BASE: whole[BASE][:n_base], 0: whole[0][:n_quant]}
+        again, _ = read(f16, [q4_0], done=part)
+        assert again == whole
 
 
 def test_without_a_base_there_is_perplexity(f16: Path, q4_0: Path) -> None:
@@ -185,6 +186,14 @@ def test_domains_are_read_in_turn_and_as_often(f16: Path) -> None:
     n = len(order) // 2
     assert order == [(domain, number) for number in range(n) for domain in ("long", "short")]
     assert f"text {2 * n}" in told
+
+
+def test_a_long_text_is_read_to_its_end_only_if_it_is_wanted(f16: Path) -> None:
+    long = Text("text", TEXT + "\n" + TEXT * 20)
+    few, _ = read(f16, [], texts=[long], n_chunks=3)
+    many, _ = read(f16, [], texts=[long], n_chunks=6)
+    for one, other in zip(few[BASE], many[BASE], strict=False):
+        np.testing.assert_allclose(one.nll, other.nll, rtol=1e-3)  # batches of other sizes
 
 
 def test_a_text_too_short_is_not_read(f16: Path) -> None:

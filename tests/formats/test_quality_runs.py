@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slmkit.core.behaviour import Answer, Behaviour, BehaviourReport, Generation
 from slmkit.core.bench import Failure
 from slmkit.core.history import ListedQuality, StoredQuality
 from slmkit.core.quality import QualityRun
+from slmkit.core.tasks import Scored, TaskResult
 from slmkit.errors import FormatError
 from slmkit.formats.runs import parse, parse_any, plain
+from slmkit.report.asked import behaviour_table, tasks_table
 from slmkit.report.quality import quality_record
 from slmkit.report.runs import quality_run_table, runs_table
 from slmkit.report.table import markdown
@@ -45,6 +49,40 @@ def test_what_is_written_is_read_back() -> None:
     both = parse_any(text([plain(ONE), plain(bench)]))
     assert [plain(found) for found in both] == [plain(ONE), plain(bench)]
     assert [plain(found) for found in parse_any(text(plain(bench)))] == [plain(bench)]
+
+
+def asked(**changes: Any) -> QualityRun:
+    """The same, with questions and prompts."""
+    logs = (-1.0, -math.inf)
+    scored = Scored("q1", None, 0, logs, (3, 4), (3, 4), (1, 2))
+    result = TaskResult("org/m:Q8_0", "sha256:q8", "basics", "arc", "0" * 64, (scored,))
+    answer = Answer("p", ("name",), Generation((1, 2), "{}", True), Generation((1,), "{", False))
+    wrote = Behaviour("org/m:Q8_0", "sha256:q8", "1" * 64, 64, (answer,), "2" * 64)
+    return replace(ONE, **{"tasks": (result,), "behaviour": BehaviourReport(wrote, (wrote,)), **changes})
+
+
+def test_questions_and_prompts_are_read_back_and_shown() -> None:
+    (found,) = parse_any(text(plain(asked())))
+    assert found == asked()
+    assert isinstance(found, QualityRun)
+    assert markdown(quality_run_table(StoredQuality("20261124-quality-abc", found)))
+    tables = (tasks_table([found]), behaviour_table([found]))
+    assert all(table and markdown(table) for table in tables)
+
+
+def test_questions_and_prompts_that_cannot_be_computed_with() -> None:
+    (result,), report = asked().tasks, asked().behaviour
+    assert report
+    (scored,) = result.scored
+    for wrong, said in (
+        ({"tasks": (replace(result, scored=(replace(scored, n_chars=(0, 4)),)),)}, "one score for each choice"),
+        ({"tasks": (replace(result, scored=(replace(scored, logs=(-1.0,)),)),)}, "one score for each choice"),
+        ({"tasks": (replace(result, scored=(replace(scored, answer="x"),)),)}, "something else"),  # type: ignore[arg-type]
+        ({"tasks": (replace(result, form="essay"),)}, "form is not what it should be"),  # type: ignore[arg-type]
+        ({"behaviour": replace(report, rows=(replace(report.rows[0], answers=()),))}, "other answers than its base"),
+    ):
+        with pytest.raises(FormatError, match=said):
+            parse_any(text(plain(asked(**wrong))))
 
 
 def test_a_gate_of_benches_takes_no_other() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from slmkit.core.bench import Failure
 from slmkit.core.check import INCONCLUSIVE, PASS, REGRESSION, UNMEASURED, Check, Judgement, Limits
-from slmkit.core.quality import Chunk, QualityRow
+from slmkit.core.quality import Chunk, QualityRow, QualitySpec
 from slmkit.ops.check_quality import half_by_chunks, judge
 from tests import judged
 from tests.judged import F16, Q4_0, Q8_0, run
@@ -81,6 +81,19 @@ def test_what_is_broken_passes_nothing() -> None:
     nothing = replace(first, kld=array("f", [math.nan] * 32), nll=array("f", [math.nan] * 32))
     found = judge(run(F16, replace(Q4_0, chunks=(nothing, *rest))), Limits(max_kld=9, max_ppl_ratio=9))
     assert {(j.verdict, j.text) for j in found.judgements} == {(REGRESSION, "broken: its scores are no numbers")}
+
+
+def test_without_bound_is_broken_too() -> None:
+    (first, *rest) = Q4_0.chunks
+    endless = replace(Q4_0, chunks=(replace(first, kld=array("f", [math.inf] * 32)), *rest))
+    (found,) = judge(run(F16, endless), Limits(max_kld=9)).judgements
+    assert (found.verdict, found.now) == (REGRESSION, None)
+
+
+def test_a_run_that_ended_when_it_was_decided_says_so() -> None:
+    spec = QualitySpec(n_ctx=judged.N_CTX, max_kld=0.05, until_decided=True)
+    notes = judge(run(F16, Q8_0, spec=spec), Limits(max_kld=0.05)).notes
+    assert "too narrow" in notes[0]
 
 
 def test_one_chunk_is_too_little_to_tell() -> None:

@@ -31,15 +31,15 @@ def test_the_bundled_prompts_are_of_several_kinds() -> None:
 
 def test_a_quant_leaves_the_path_and_the_reference_does_not(tiny: str, session: Session) -> None:
     base, quant = (found(session, tiny, variant) for variant in ("F16", "Q4_0"))
-    report = behaviour(base, [quant, base], SILENT, n_gen=16, n_threads=2)
-    assert behaviour(base, [quant, base], SILENT, n_gen=16, n_threads=2) == report
+    report = behaviour(base, [quant, base], SILENT, n_gen=8, n_threads=1)
+    assert behaviour(base, [quant, base], SILENT, n_gen=8, n_threads=1) == report
     assert report.reference == report.rows[1]
     left, same = (report.agreement(row) for row in report.rows)
     assert left is not None
     assert same is not None
-    assert (same.median_tokens, same.is_censored, same.same.share) == (16, True, 1.0)
+    assert (same.median_tokens, same.is_censored, same.same.share) == (8, True, 1.0)
     assert left.median_tokens is not None
-    assert left.median_tokens < 16
+    assert left.median_tokens < 8
     assert any(departure.left for departure in left.departures)
     assert report.reference.loops.n == 24
     assert report.reference.valid_json().n == report.reference.valid_json(constrained=True).n == 8
@@ -54,14 +54,14 @@ def test_one_that_cannot_write_has_the_reason_and_the_others_write(
     broken = describe(copy, SILENT)
     copy.write_bytes(f16.read_bytes()[:-5000])
     whole = found(session, tiny, "Q4_0")
-    report = behaviour(broken, [whole], SILENT, n_gen=4, n_threads=2)
+    report = behaviour(broken, [whole], SILENT, n_gen=4, n_threads=1)
     assert report.reference.failure is not None
     assert report.reference.failure.code == "engine"
     (row,) = report.rows
     assert row.failure is None
     assert len(row.answers) == 24
     assert report.agreement(row) is None
-    report = behaviour(whole, [broken], SILENT, n_gen=4, n_threads=2)
+    report = behaviour(whole, [broken], SILENT, n_gen=4, n_threads=1)
     assert report.reference.failure is None
     assert report.rows[0].failure is not None
 
@@ -74,7 +74,7 @@ def test_a_model_with_another_vocabulary_is_not_compared(
 ) -> None:
     assert callable(make_case)
     other = verbs.convert(ModelRef("path", str(make_case("tiny-lfm2"))), session)
-    report = behaviour(found(session, tiny, "F16"), [other], SILENT, n_gen=4, n_threads=2)
+    report = behaviour(found(session, tiny, "F16"), [other], SILENT, n_gen=4, n_threads=1)
     assert report.rows[0].failure is None
     assert report.agreement(report.rows[0]) is None
     with pytest.raises(UsageError, match="another vocabulary"):

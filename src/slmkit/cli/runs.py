@@ -77,6 +77,7 @@ def show(
     from slmkit.core.quality import QualityRun
     from slmkit.registry import runs
     from slmkit.registry.paths import home
+    from slmkit.report.asked import behaviour_table, tasks_table
     from slmkit.report.quality import domains_table, quality_record
     from slmkit.report.runs import quality_run_table, run_table
 
@@ -96,9 +97,10 @@ def show(
         output.table(run_table(*benches, wide=wide))
     else:
         output.table(quality_run_table(*qualities, wide=wide))
-        domains = domains_table([stored.run for stored in qualities])
-        if domains and not output.form:
-            output.table(domains)
+        shown = [stored.run for stored in qualities]
+        for more in (domains_table(shown), tasks_table(shown), behaviour_table(shown)):
+            if more and not output.form:
+                output.table(more)
 
 
 @app.command()

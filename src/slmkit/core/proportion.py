@@ -66,4 +66,4 @@ class Paired:
         """
         n = self.n_only_first + self.n_only_second
         tail = sum(math.comb(n, k) for k in range(min(self.n_only_first, self.n_only_second) + 1))
-        return min(1.0, float(2 * tail / 2**n))  # integers: exact, however many there are
+        return min(1.0, tail / (1 << max(n - 1, 0)))  # integers: exact, however many there are

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from slmkit.core.quality import SCHEMA, Chunk, QualityRow, QualityRun
+from slmkit.core.tasks import Scored
 from slmkit.errors import FormatError, UsageError
 from slmkit.formats.shape import misfit
 
@@ -40,7 +41,11 @@ def read(document: Mapping[str, Any]) -> QualityRun:
 
 def _check(run: QualityRun) -> None:
     """What is computed from a run must not fall over what is in it."""
-    without = replace(run, rows=tuple(replace(row, chunks=()) for row in run.rows))
+    without = replace(
+        run,
+        rows=tuple(replace(row, chunks=()) for row in run.rows),
+        tasks=tuple(replace(result, scored=()) for result in run.tasks),
+    )  # what is left out may be no number: the scores of a broken model
     if wrong := misfit(without, QualityRun, "run"):
         raise FormatError(f"a quality run whose {wrong.removeprefix('run.')} is not what it should be")
     if not run.rows:
@@ -50,6 +55,7 @@ def _check(run: QualityRun) -> None:
     for row in run.rows:
         for chunk in row.chunks:
             _check_chunk(row, chunk, read_by_base)
+    _check_asked(run)
 
 
 def _check_chunk(row: QualityRow, chunk: Chunk, read_by_base: Mapping[tuple[str, int], int]) -> None:
@@ -60,6 +66,22 @@ def _check_chunk(row: QualityRow, chunk: Chunk, read_by_base: Mapping[tuple[str,
         raise FormatError(f"chunk {chunk.number} of {chunk.domain} of {row.ref} has not one score for each token")
     if chunk.kld and read_by_base.get(_name(chunk)) != n_tokens:
         raise FormatError(f"chunk {chunk.number} of {chunk.domain} of {row.ref} is not one of its base's")
+
+
+def _check_asked(run: QualityRun) -> None:
+    """Questions and prompts."""
+    for result in run.tasks:
+        for scored in result.scored:
+            lengths = {len(each) for each in (scored.logs, scored.n_chars, scored.n_bytes, scored.n_tokens)}
+            plain = replace(scored, logs=())
+            if misfit(plain, Scored) or not all(isinstance(log, float) for log in scored.logs):
+                raise FormatError(f"question {scored.name} to {result.ref} has something else in it")
+            if len(lengths) != 1 or not scored.logs or min(scored.n_chars) < 1:
+                raise FormatError(f"question {scored.name} to {result.ref} has not one score for each choice")
+    if run.behaviour:
+        for row in run.behaviour.rows:
+            if not row.failure and len(row.answers) != len(run.behaviour.reference.answers):
+                raise FormatError(f"{row.ref} has other answers than its base")
 
 
 def _name(chunk: Chunk) -> tuple[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
@@ -30,6 +30,8 @@ def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
         if not isinstance(value, dict):
             return where
         return _first((item, of[1], f"{where}.{key}") for key, item in value.items())
+    if origin is Literal:
+        return None if value in of else where
     if hint is float:
         ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     elif hint is int:

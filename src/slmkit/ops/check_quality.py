@@ -23,7 +23,7 @@ def judge(run: QualityRun, limits: Limits) -> Check:
     """
     rows = [row for row in run.rows if not row.is_base]
     judgements = [judgement for row in rows for judgement in _judged(row, run.base_row, limits)]
-    return Check(tuple(judgements), (_terms(run, rows),) if rows else ())
+    return Check(tuple(judgements), tuple(_notes(run, rows)))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _decided(judgement: Judgement, limit: _Limit, reason: tuple[str, str] | None
 
 def half_by_chunks(chunks: Collection[Chunk]) -> float | None:
     """Half the 95 % interval of the mean KLD over domains, by Student's t with the means of chunks: tokens of one chunk
-    resemble each other more than those of the next. `None` of fewer than two.
+    resemble each other more than those of the next. `None` of fewer than two, and of what is no number.
 
     Chunks spread within their domain, with Welch's degrees of freedom. Where a domain has only one, the spread is that
     of all chunks, which is rather too wide.
@@ -110,7 +110,7 @@ def half_by_chunks(chunks: Collection[Chunk]) -> float | None:
         return None
     variances = [statistics.variance(means) / len(means) for means in groups]
     whole = math.fsum(variances)
-    if not whole > 0:
+    if whole == 0 or not math.isfinite(whole):
         return 0.0 if whole == 0 else None
     terms = (variance**2 / (len(means) - 1) for variance, means in zip(variances, groups, strict=True))
     degrees = max(1, math.floor(whole**2 / math.fsum(terms)))
@@ -121,8 +121,12 @@ def _half(estimate: Estimate | None) -> float | None:
     return None if estimate is None or estimate.error is None else _Z975 * estimate.error
 
 
-def _terms(run: QualityRun, rows: Collection[QualityRow]) -> str:
+def _notes(run: QualityRun, rows: Collection[QualityRow]) -> Iterator[str]:
+    if not rows:
+        return
+    if run.spec.until_decided:
+        yield "reading ended when the answer was clear, for which these intervals are too narrow: measure all of it"
     n_chunks = max(len(row.chunks) for row in rows)
     saved = "" if run.base_precision == "exact" else " as it was saved: KLD is a little less than beside the file"
     against = f", beside {run.base_row.ref}{saved}" if run.base_row else ""
-    return f"{n_chunks} chunks of {run.spec.n_ctx} tokens of {run.corpus_name} ({run.corpus[:12]}){against}"
+    yield f"{n_chunks} chunks of {run.spec.n_ctx} tokens of {run.corpus_name} ({run.corpus[:12]}){against}"

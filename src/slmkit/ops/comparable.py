@@ -67,7 +67,7 @@ def choose(artifacts: Sequence[Artifact], runs: Sequence[QualityRun]) -> Chosen:
         _Found(run, row, models[row.digest])
         for run in runs
         for row in run.rows
-        if row.digest in models and row.failure is None
+        if row.digest in models and row.failure is None and (row.chunks or row.defect)
     ]
     if not found:
         return Chosen()

@@ -30,7 +30,11 @@ from slmkit.formats.base_file import BaseFile, Header, Kept
 N_BATCH = 2048
 """Tokens of as many chunks as fit are decoded together: llama-perplexity's default."""
 LOGITS_BYTES = 512 << 20
-"""Fewer are, where their logits would take more than this."""
+"""Fewer are, where the logits of all files that stay loaded would take more than this."""
+CHARS_PER_TOKEN = 8
+"""More than most texts have: a first guess at how much of one is needed."""
+CUT_TOKENS = 256
+"""So many before a cut are not looked at."""
 BASE = -1
 """The number of the base; the models have 0 and up."""
 
@@ -74,7 +78,7 @@ def _quality(
         baseline = stack.enter_context(base_file.reading(Path(saved))) if saved else None
         book = _Book(channel, paths, texts, settings, baseline)
         if book.order:
-            n_seqs = book.n_seqs
+            n_seqs = book.n_seqs(len(paths) if together else 2)
             readers = stack.enter_context(
                 Readers(
                     paths,
@@ -123,7 +127,8 @@ class _Book:
             try:
                 with bindings.model(path, vocab_only=True) as loaded:
                     own = Vocabulary(loaded)
-                    tokens = {domain: own.tokenize(text.removesuffix("\n")) for domain, text in texts}
+                    wanted = None if spec.n_chunks is None else -(-spec.n_chunks // len(texts)) * spec.n_ctx
+                    tokens = {domain: _tokens(own, text.removesuffix("\n"), wanted) for domain, text in texts}
             except NativeError as error:
                 if number == BASE:
                     raise
@@ -140,10 +145,9 @@ class _Book:
                 self.usable.add(number)
         channel.send("text", n_tokens=lengths, n_chunks=len(self.order))
 
-    @property
-    def n_seqs(self) -> int:
+    def n_seqs(self, n_loaded: int) -> int:
         """How many chunks are decoded together."""
-        logits_bytes = 4 * self.n_vocab * (self._n_ctx - self._n_ctx // 2)
+        logits_bytes = 4 * self.n_vocab * (self._n_ctx - self._n_ctx // 2) * n_loaded
         return max(1, min(N_BATCH // self._n_ctx, LOGITS_BYTES // logits_bytes, len(self.order)))
 
     def _pages(self, tokens: Mapping[str, Tokens]) -> Iterator[Tokens]:
@@ -172,11 +176,12 @@ class _Reading:
     def run(self, book: _Book, n_seqs: int) -> None:
         """All of the book, or until everything is decided."""
         for start in range(0, len(book.order), n_seqs):
-            todo = [number for number in sorted(self._going) if len(self._chunks[number]) <= start]
-            if BASE in self._chunks and (self.writer or len(self._chunks[BASE]) <= start):
+            batch = book.order[start : start + n_seqs]
+            todo = [number for number in sorted(self._going) if len(self._chunks[number]) < start + len(batch)]
+            if BASE in self._chunks and (self.writer or len(self._chunks[BASE]) < start + len(batch)):
                 todo = [BASE, *todo]
             if todo:
-                self._read(start, book.order[start : start + n_seqs], book.pages[start : start + n_seqs], todo)
+                self._read(start, batch, book.pages[start : start + n_seqs], todo)
             if self._spec.until_decided:
                 self._leave_decided()
                 if not self._going:
@@ -187,15 +192,14 @@ class _Reading:
         against = None
         if BASE in self._chunks:
             against, scored = self._base(start, pages, targets)
-            if len(self._chunks[BASE]) <= start:
-                self._keep(BASE, batch, scored)
+            self._keep(BASE, start, batch, scored)
         for number in todo:
             if number == BASE:
                 continue
             self._channel.send("at", model=number)
             try:
                 with self._readers.use(number) as reader:
-                    self._keep(number, batch, self._scorer.score(reader.logits(pages), targets, against))
+                    self._keep(number, start, batch, self._scorer.score(reader.logits(pages), targets, against))
             except NativeError as error:
                 self._going.discard(number)
                 self._channel.send("failed", model=number, message=str(error))
@@ -216,10 +220,12 @@ class _Reading:
                 self.writer.add(Kept.of(page, full.log_probs[own], scored.nll[own]))
         return full, scored
 
-    def _keep(self, number: int, batch: Order, scored: Scored) -> None:
-        chunks = list(_chunks(batch, scored))
-        self._chunks[number].extend(chunks)
-        self._channel.send("batch", model=number, chunks=[chunk.document() for chunk in chunks])
+    def _keep(self, number: int, start: int, batch: Order, scored: Scored) -> None:
+        """What was not read before: batches of an earlier process may have been of another size."""
+        chunks = list(_chunks(batch, scored))[max(0, len(self._chunks[number]) - start) :]
+        if chunks:
+            self._chunks[number].extend(chunks)
+            self._channel.send("batch", model=number, chunks=[chunk.document() for chunk in chunks])
 
     def _leave_decided(self) -> None:
         for number in sorted(self._going):
@@ -227,6 +233,19 @@ class _Reading:
             if answer is not None:
                 self._going.discard(number)
                 self._channel.send("decided", model=number, keeps=answer)
+
+
+def _tokens(vocabulary: Vocabulary, text: str, n_wanted: int | None) -> Tokens:
+    """Of a text, or of its first lines that are sure to have as many as are wanted, and some more: the cut may change
+    the last ones.
+    """
+    n_chars = len(text) if n_wanted is None else CHARS_PER_TOKEN * n_wanted
+    while True:
+        end = text.find("\n", n_chars)
+        found = vocabulary.tokenize(text if end < 0 else text[:end])
+        if end < 0 or n_wanted is None or len(found) >= n_wanted + CUT_TOKENS:
+            return found
+        n_chars *= 2
 
 
 def _chunks(batch: Order, scored: Scored) -> Iterator[Chunk]:
