@@ -82,5 +82,7 @@ def test_what_failed_was_not_read_and_what_is_broken_was(registry: Registry) -> 
     keep(registry, row("sha256:a", chunks=(), failure=Failure("engine", "no")), broken)
     found = judged(["sha256:a", "sha256:b"], "sha256:base", CORPUS, SPEC, BUILD, registry)
     assert list(found) == ["sha256:b"]
+    keep(registry, row("sha256:c", chunks=()))  # it was asked something else only
+    assert judged(["sha256:c"], "sha256:base", CORPUS, SPEC, BUILD, registry) == {}
     assert found["sha256:b"].verdict == "broken"
     assert found["sha256:b"].scores is None

@@ -36,7 +36,8 @@ def judged(
         if _key(run.corpus, run.spec, run.base, run.base_precision, run.build) != wanted:
             continue
         for row in run.rows:
-            if row.digest in digests and row.digest not in found and row.failure is None:
+            was_read = row.failure is None and (row.chunks or row.defect)
+            if was_read and row.digest in digests and row.digest not in found:
                 found[row.digest] = Judged(scores(row, against), verdict(row, against), row.is_base, against.ref)
     return found
 
