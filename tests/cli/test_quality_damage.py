@@ -79,10 +79,12 @@ def test_sensitivity_as_json(slmkit: Run, text: Path) -> None:
 def test_ctrl_c_leaves_no_file_and_resume_goes_on(start: Start, slmkit: Run, text: Path, registry: Registry) -> None:
     command = ("quality", MODEL, *options(text, 8), "--sensitivity", "Q4_0")
     process = start(*command)
-    journals = registry.home / "journals"
-    wait_until(
-        process, lambda: any(p.stat().st_size for p in journals.glob("*.jsonl")) and bool(leftovers(registry.home))
-    )
+
+    def in_the_second_batch() -> bool:
+        measured = any(path.stat().st_size for path in (registry.home / "journals").glob("*.jsonl"))
+        return measured and len(list(registry.home.glob(".partial-*/*.gguf"))) == 1
+
+    wait_until(process, in_the_second_batch)
     interrupt(process)
     assert process.returncode == 130
     assert leftovers(registry.home) == []
