@@ -44,7 +44,7 @@ def test_everything_once_and_then_nothing_again(tmp_path: Path, checkpoint: Path
     assert first.failures == ()
     assert [a.ref for a in first.artifacts] == [f"{MODEL}:F16", f"{MODEL}:Q4_0"]
     assert first.run is not None
-    assert [len(row.pp_ns) for row in first.run.rows] == [2, 2]
+    assert [len(row.blocks[0].pp_ns) for row in first.run.rows] == [2, 2]  # a busy machine has it measured once more
     assert first.comparison is not None
     assert first.comparison.missing == ()
     assert [row.bench is not None for row in first.comparison.rows] == [True, True]
