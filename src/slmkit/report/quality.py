@@ -129,7 +129,7 @@ def _notes(run: QualityRun) -> Iterator[str]:
         elif run.spec.until_decided and not row.is_base:
             yield f"{label_of(row.ref)}: not decided after {len(row.chunks)} chunks: the whole text was read"
     if run.base_precision != "exact":
-        yield "beside a saved base, which takes the unlikely tokens for one: KLD is a little less than beside the file"
+        yield "beside a saved base, which takes the unlikely tokens for one: KLD is some 2 % less than beside the file"
     n_chunks = max((len(row.chunks) for row in run.rows), default=0)
     against = f", beside {label_of(run.base_row.ref)}" if run.base_row else ""
     yield (
