@@ -174,12 +174,11 @@ class Behaviour:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Behaviour:
         """The inverse of `document`; raises `KeyError` or `TypeError` for something else."""
-        failure = document["failure"]
         return cls(
             **{
                 **document,
                 "answers": tuple(_answer_of(answer) for answer in document["answers"]),
-                "failure": None if failure is None else Failure(**{**failure, "log": tuple(failure["log"])}),
+                "failure": Failure.from_document(document["failure"]),
             }
         )
 

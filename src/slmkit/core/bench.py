@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from slmkit.core import stats
-from slmkit.errors import UsageError
+from slmkit.errors import EngineError, SlmkitError, UsageError
 
 SCHEMA = 2
 CACHE_TYPES = ("f16", "bf16", "f32", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
@@ -132,6 +132,16 @@ class Failure:
     message: str
     hint: str | None = None
     log: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: SlmkitError) -> Failure:
+        """What an error says, and an engine's last lines."""
+        return cls(error.code, error.message, error.hint, error.log if isinstance(error, EngineError) else ())
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any] | None) -> Failure | None:
+        """Out of JSON, where no failure is null; raises `KeyError` or `TypeError` for something else."""
+        return None if document is None else cls(**{**document, "log": tuple(document["log"])})
 
 
 @dataclass(frozen=True)
@@ -301,14 +311,13 @@ class BenchRun:
 
 def row_of(document: Mapping[str, Any]) -> BenchRow:
     """A row out of JSON; raises `KeyError` or `TypeError`."""
-    failure = document["failure"]
     return BenchRow(
         ref=document["ref"],
         digest=document["digest"],
         size_bytes=document["size_bytes"],
         spec=BenchSpec(**document["spec"]),
         blocks=tuple(block_of(block) for block in document.get("blocks", [document])),  # schema 1 had one in the row
-        failure=None if failure is None else Failure(**{**failure, "log": tuple(failure["log"])}),
+        failure=Failure.from_document(document["failure"]),
         warnings=tuple(document["warnings"]),
         n_params=document.get("n_params"),
         bytes_per_token=document.get("bytes_per_token"),

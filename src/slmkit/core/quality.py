@@ -170,10 +170,9 @@ class QualityRow:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> QualityRow:
         """The inverse; raises `KeyError`, `TypeError` or `ValueError`."""
-        failure = document["failure"]
         return cls(
             **{name: document[name] for name in _PLAIN},
-            failure=None if failure is None else Failure(**{**failure, "log": tuple(failure["log"])}),
+            failure=Failure.from_document(document["failure"]),
             chunks=tuple(Chunk.from_document(chunk) for chunk in document["chunks"]),
         )
 

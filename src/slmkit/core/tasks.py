@@ -140,13 +140,12 @@ class TaskResult:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> TaskResult:
         """The inverse of `document`; raises `KeyError` or `TypeError` for something else."""
-        failure = document["failure"]
         scored = tuple(Scored(**{name: _plain(value) for name, value in each.items()}) for each in document["scored"])
         return cls(
             **{
                 **document,
                 "scored": scored,
-                "failure": None if failure is None else Failure(**{**failure, "log": tuple(failure["log"])}),
+                "failure": Failure.from_document(document["failure"]),
             }
         )
 

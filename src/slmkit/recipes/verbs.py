@@ -347,7 +347,7 @@ def bench(
         except (FormatError, ChangedError) as error:
             if len(refs) == 1:
                 raise
-            failure = Failure(error.code, error.message, error.hint)
+            failure = Failure.of(error)
             unreadable.append(BenchRow(str(ref), "", 0, specs[0], failure=failure))
     return bench_op.bench(
         list(found.values()),

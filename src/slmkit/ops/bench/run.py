@@ -126,7 +126,7 @@ def _measure(
     except EngineMissingError:
         raise
     except EngineError as error:
-        cell.failure = Failure(error.code, error.message, error.hint, error.log)
+        cell.failure = Failure.of(error)
         kept.add({**cell.name, "failure": asdict(cell.failure)})
         return []
     block = replace(measured.block, seen={**measured.block.seen, **({"machine": machine} if machine else {})})

@@ -77,7 +77,7 @@ def _write(artifact: Artifact, prompts: PromptSet, n_gen: int, n_threads: int, t
     except EngineMissingError:
         raise
     except EngineError as error:
-        return replace(plain, failure=Failure(error.code, error.message, error.hint, error.log))
+        return replace(plain, failure=Failure.of(error))
     return replace(
         plain,
         answers=written.answers,

@@ -172,7 +172,7 @@ class _Reading:
             except EngineError as error:
                 if self._turn == BASE:
                     raise
-                self._failures[self._turn] = Failure(error.code, error.message, error.hint, error.log)
+                self._failures[self._turn] = Failure.of(error)
                 if self._going:
                     continue
             return

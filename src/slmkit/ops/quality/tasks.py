@@ -63,7 +63,7 @@ def _ask(artifact: Artifact, task: TaskSpec, shown: Task, n_threads: int) -> Tas
     except EngineMissingError:
         raise
     except EngineError as error:
-        return replace(plain, failure=Failure(error.code, error.message, error.hint, error.log))
+        return replace(plain, failure=Failure.of(error))
     scored = tuple(
         Scored(
             name=question.name,
