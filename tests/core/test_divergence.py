@@ -111,15 +111,17 @@ def test_domains_count_the_same_however_long_they_are() -> None:
 def test_words(kld: float, word: str) -> None:
     base = row([chunk("a", 0, [1, 2, 3])], is_base=True)
     quant = row([chunk("a", 0, [1, 2, 3], [kld] * 3, [1] * 3)])
-    assert verdict(quant, base) == word
-    assert verdict(base, base) is None
-    assert verdict(replace(quant, defect="its tokenizer is another"), base) == BROKEN
+    assert verdict(quant, scores(quant, base)) == word
+    assert verdict(base, scores(base, base)) is None
+    assert verdict(replace(quant, defect="its tokenizer is another"), scores(quant, base)) == BROKEN
 
 
 def test_what_is_not_a_number_is_broken() -> None:
     base = row([chunk("a", 0, [1, 2, 3])], is_base=True)
-    assert verdict(row([chunk("a", 0, [1, math.nan, 3], [math.nan] * 3, [0] * 3)]), base) == BROKEN
-    assert verdict(row([chunk("a", 0, [math.nan] * 3)], is_base=True), None) == BROKEN
+    quant = row([chunk("a", 0, [1, math.nan, 3], [math.nan] * 3, [0] * 3)])
+    assert verdict(quant, scores(quant, base)) == BROKEN
+    alone = row([chunk("a", 0, [math.nan] * 3)], is_base=True)
+    assert verdict(alone, scores(alone, None)) == BROKEN
 
 
 def test_a_clear_answer_needs_chunks_and_is_right() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from slmkit.core.bench import NOISY, BenchRow, BenchRun, BenchSpec, Block, Failure, Memory
 from slmkit.core.compare import CompareRow, Comparison, Judged, QualityTerms, with_best
-from slmkit.core.divergence import scores, verdict
 from tests import judged
 
 MIB = 2**20
@@ -110,7 +109,7 @@ COMPARISON = Comparison(
 def _judged(variant: str, kld: float | None) -> Judged:
     base = judged.row("F16", None, model=MODEL)
     row = base if kld is None else judged.row(variant, kld, model=MODEL)
-    return Judged(scores(row, base), verdict(row, base), row.is_base, base.ref)
+    return Judged.of(row, base)
 
 
 KLDS = {"F16": None, "Q8_0": 0.002, "Q4_K_M": 0.03, "Q4_0": 0.08}

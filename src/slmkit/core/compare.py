@@ -8,7 +8,8 @@ from typing import Any
 
 from slmkit.core import stats
 from slmkit.core.bench import BenchRow, BenchSpec
-from slmkit.core.divergence import BROKEN, Scores
+from slmkit.core.divergence import BROKEN, Scores, scores, verdict
+from slmkit.core.quality import QualityRow
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class Judged:
     verdict: str | None
     is_base: bool = False
     base: str | None = None
+
+    @classmethod
+    def of(cls, row: QualityRow, base: QualityRow | None) -> Judged:
+        """What a row of a run shows beside the run's base."""
+        found = scores(row, base)
+        return cls(found, verdict(row, found), row.is_base, base.ref if base else None)
 
     @property
     def kld(self) -> float | None:

@@ -74,11 +74,10 @@ def scores(row: QualityRow, base: QualityRow | None = None, domain: str | None =
     return _macro(found, [k for name in domains for k in tokens_of(row.of_domain(name), "kld")])
 
 
-def verdict(row: QualityRow, base: QualityRow | None) -> str | None:
-    """In words; `None` where there is nothing to say, or the row is the base."""
+def verdict(row: QualityRow, found: Scores | None) -> str | None:
+    """A row's figures in words; `None` where there is nothing to say, or the row is the base."""
     if row.defect:
         return BROKEN
-    found = scores(row, base)
     return None if found is None or (row.is_base and math.isfinite(found.ppl.value)) else found.verdict
 
 

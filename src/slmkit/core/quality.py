@@ -148,6 +148,11 @@ class QualityRow:
     decided: bool | None = None
 
     @property
+    def was_read(self) -> bool:
+        """Whether there is anything to say of it: it has scores, or is known to be broken."""
+        return self.failure is None and bool(self.chunks or self.defect)
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """In their order."""
         return tuple(dict.fromkeys(chunk.domain for chunk in self.chunks))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.compare import Judged, QualityTerms
-from slmkit.core.divergence import scores, verdict
 from slmkit.core.quality import QualityRow, QualityRun, QualitySpec
 from slmkit.core.quant import FLOATS
 
@@ -52,9 +51,7 @@ class _Found:
 
     def judged(self) -> Judged:
         """Its figures."""
-        base = self.run.base_row
-        word = verdict(self.row, base)
-        return Judged(scores(self.row, base), word, self.row.is_base, base.ref if base else None)
+        return Judged.of(self.row, self.run.base_row)
 
 
 def choose(artifacts: Sequence[Artifact], runs: Sequence[QualityRun]) -> Chosen:
@@ -67,7 +64,7 @@ def choose(artifacts: Sequence[Artifact], runs: Sequence[QualityRun]) -> Chosen:
         _Found(run, row, models[row.digest])
         for run in runs
         for row in run.rows
-        if row.digest in models and row.failure is None and (row.chunks or row.defect)
+        if row.digest in models and row.was_read
     ]
     if not found:
         return Chosen()

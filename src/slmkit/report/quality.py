@@ -61,18 +61,17 @@ def quality_record(run: QualityRun) -> dict[str, Any]:
     """A run with its figures instead of the raw scores, as JSON: `domains` has the same of each domain."""
     document = run.document()
     base = run.base_row
-    document["rows"] = [
-        {
-            **{name: value for name, value in row.document().items() if name != "chunks"},
-            "verdict": _verdict(row, base),
-            "scores": _plain(scores(row, base)),
+    for written, row in zip(document["rows"], run.rows, strict=True):
+        found = scores(row, base)
+        del written["chunks"]
+        written |= {
+            "verdict": _verdict(row, found),
+            "scores": _plain(found),
             "domains": {domain: _plain(scores(row, base, domain)) for domain in row.domains},
         }
-        for row in run.rows
-    ]
-    for written, result in zip(document.get("tasks", ()), run.tasks, strict=False):
-        found = result.accuracy()
-        written |= {"accuracy": found.share, "interval": found.interval}
+    for written, result in zip(document.get("tasks", ()), run.tasks, strict=True):
+        accuracy = result.accuracy()
+        written |= {"accuracy": accuracy.share, "interval": accuracy.interval}
     if run.behaviour:
         document["behaviour"]["figures"] = [_figures(row, run.behaviour) for row in run.behaviour.rows]
     return document
@@ -107,14 +106,14 @@ def _cells(row: QualityRow, base: QualityRow | None) -> Iterator[Cell]:
     yield from estimate_cells(found.same_top if found else None, 1, percent=True)
     yield from estimate_cells(found.rms_dp if found else None, 1, percent=True)
     yield Cell(str(row.n_tokens), row.n_tokens)
-    word = _verdict(row, base)
+    word = _verdict(row, found)
     yield Cell(word or units.DASH, word)
 
 
-def _verdict(row: QualityRow, base: QualityRow | None) -> str | None:
+def _verdict(row: QualityRow, found: Scores | None) -> str | None:
     if row.failure:
         return FAILED
-    return verdict(row, base) or (BASE if row.is_base else None)
+    return verdict(row, found) or (BASE if row.is_base else None)
 
 
 def _notes(run: QualityRun) -> Iterator[str]:

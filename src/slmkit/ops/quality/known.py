@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from slmkit.core.compare import Judged
-from slmkit.core.divergence import scores, verdict
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
@@ -36,9 +35,8 @@ def judged(
         if _key(run.corpus, run.spec, run.base, run.base_precision, run.build) != wanted:
             continue
         for row in run.rows:
-            was_read = row.failure is None and (row.chunks or row.defect)
-            if was_read and row.digest in digests and row.digest not in found:
-                found[row.digest] = Judged(scores(row, against), verdict(row, against), row.is_base, against.ref)
+            if row.was_read and row.digest in digests and row.digest not in found:
+                found[row.digest] = Judged.of(row, against)
     return found
 
 
