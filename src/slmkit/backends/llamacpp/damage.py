@@ -10,9 +10,6 @@ from slmkit.backends.llamacpp.child import Event, run
 from slmkit.core.damage import Likely, Place, shown
 from slmkit.core.quality import Corpus, QualitySpec
 
-BASE = -1
-"""The number of the base; the models have 0 and up."""
-
 
 @dataclass(frozen=True)
 class Found:

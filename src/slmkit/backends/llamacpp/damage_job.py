@@ -14,8 +14,9 @@ from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.bindings import Floats
 from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.decoder import Tokens, Vocabulary
-from slmkit.backends.llamacpp.quality_job import BASE, Texts
-from slmkit.backends.llamacpp.reader import Readers
+from slmkit.backends.llamacpp.quality import BASE
+from slmkit.backends.llamacpp.quality_job import Texts
+from slmkit.backends.llamacpp.reader import Readers, beginning
 
 N_TOP = 5
 
@@ -63,7 +64,8 @@ def _tokens(
     """Of each of `chunks`, as the base splits the texts."""
     with bindings.model(base, vocab_only=True) as loaded:
         vocabulary = Vocabulary(loaded)
-        ids = {domain: vocabulary.tokenize(text.removesuffix("\n")) for domain, text in texts}
+        n_wanted = (1 + max(n for _, n in chunks)) * n_ctx
+        ids = {domain: beginning(vocabulary, text, n_wanted) for domain, text in texts}
         found = {(domain, n): ids[domain][n * n_ctx : (n + 1) * n_ctx] for domain, n in chunks}
         for (domain, n), part in found.items():
             bytes_of = (b"" if token == vocabulary.bos else vocabulary.piece(int(token)) for token in part)

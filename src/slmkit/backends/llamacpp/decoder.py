@@ -24,11 +24,13 @@ class Vocabulary:
         self.n_vocab = int(ll.llama_vocab_n_tokens(self._vocab))
         self.bos = int(ll.llama_vocab_bos(self._vocab)) if ll.llama_vocab_get_add_bos(self._vocab) else None
 
-    def tokenize(self, text: str) -> Tokens:
-        """The ids of a text, with BOS where the vocabulary wants it; raises `bindings.NativeError`."""
+    def tokenize(self, text: str, *, special: bool = False) -> Tokens:
+        """The ids of a text, with BOS where the vocabulary wants it; `special`: what a chat template writes for special
+        tokens becomes these. Raises `bindings.NativeError`.
+        """
         data = text.encode()
         ids = (ll.llama_token * (4 * len(data) + 16))()  # a space may become three bytes
-        n = ll.llama_tokenize(self._vocab, data, len(data), ids, len(ids), True, False)
+        n = ll.llama_tokenize(self._vocab, data, len(data), ids, len(ids), True, special)
         if n < 0:
             raise bindings.NativeError(f"llama.cpp cannot tokenize {text!r} (code {n})")
         return np.array(ids[:n], np.int32)

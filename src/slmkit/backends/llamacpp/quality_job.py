@@ -19,7 +19,8 @@ from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.decoder import Tokens, Vocabulary
-from slmkit.backends.llamacpp.reader import Readers
+from slmkit.backends.llamacpp.quality import BASE
+from slmkit.backends.llamacpp.reader import Readers, beginning
 from slmkit.backends.llamacpp.scoring import Base, Coarse, Scored, Scorer
 from slmkit.core.divergence import decide
 from slmkit.core.quality import Chunk, QualitySpec, in_turn
@@ -31,12 +32,6 @@ N_BATCH = 2048
 """Tokens of as many chunks as fit are decoded together: llama-perplexity's default."""
 LOGITS_BYTES = 512 << 20
 """Fewer are, where the logits of all files that stay loaded would take more than this."""
-CHARS_PER_TOKEN = 8
-"""More than most texts have: a first guess at how much of one is needed."""
-CUT_TOKENS = 256
-"""So many before a cut are not looked at."""
-BASE = -1
-"""The number of the base; the models have 0 and up."""
 
 Texts = Sequence[Sequence[str]]
 Order = Sequence[tuple[str, int]]
@@ -128,7 +123,7 @@ class _Book:
                 with bindings.model(path, vocab_only=True) as loaded:
                     own = Vocabulary(loaded)
                     wanted = None if spec.n_chunks is None else -(-spec.n_chunks // len(texts)) * spec.n_ctx
-                    tokens = {domain: _tokens(own, text.removesuffix("\n"), wanted) for domain, text in texts}
+                    tokens = {domain: beginning(own, text, wanted) for domain, text in texts}
             except NativeError as error:
                 if number == BASE:
                     raise
@@ -178,9 +173,8 @@ class _Reading:
         for start in range(0, len(book.order), n_seqs):
             batch = book.order[start : start + n_seqs]
             todo = [number for number in sorted(self._going) if len(self._chunks[number]) < start + len(batch)]
-            if BASE in self._chunks and (self.writer or len(self._chunks[BASE]) < start + len(batch)):
-                todo = [BASE, *todo]
-            if todo:
+            is_base_read = BASE not in self._chunks or len(self._chunks[BASE]) >= start + len(batch)
+            if todo or not is_base_read or self.writer:
                 self._read(start, batch, book.pages[start : start + n_seqs], todo)
             if self._spec.until_decided:
                 self._leave_decided()
@@ -194,8 +188,6 @@ class _Reading:
             against, scored = self._base(start, pages, targets)
             self._keep(BASE, start, batch, scored)
         for number in todo:
-            if number == BASE:
-                continue
             self._channel.send("at", model=number)
             try:
                 with self._readers.use(number) as reader:
@@ -233,19 +225,6 @@ class _Reading:
             if answer is not None:
                 self._going.discard(number)
                 self._channel.send("decided", model=number, keeps=answer)
-
-
-def _tokens(vocabulary: Vocabulary, text: str, n_wanted: int | None) -> Tokens:
-    """Of a text, or of its first lines that are sure to have as many as are wanted, and some more: the cut may change
-    the last ones.
-    """
-    n_chars = len(text) if n_wanted is None else CHARS_PER_TOKEN * n_wanted
-    while True:
-        end = text.find("\n", n_chars)
-        found = vocabulary.tokenize(text if end < 0 else text[:end])
-        if end < 0 or n_wanted is None or len(found) >= n_wanted + CUT_TOKENS:
-            return found
-        n_chars *= 2
 
 
 def _chunks(batch: Order, scored: Scored) -> Iterator[Chunk]:

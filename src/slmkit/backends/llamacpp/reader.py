@@ -13,6 +13,25 @@ from slmkit.backends.llamacpp.bindings import Floats, NativeError
 from slmkit.backends.llamacpp.decoder import Tokens, Vocabulary
 from slmkit.backends.llamacpp.native import ll
 
+CHARS_PER_TOKEN = 8
+"""More than most texts have: a first guess at how much of one is needed."""
+CUT_TOKENS = 256
+"""So many before a cut are not looked at."""
+
+
+def beginning(vocabulary: Vocabulary, text: str, n_wanted: int | None) -> Tokens:
+    """The tokens of a text without its last line break, as llama.cpp's programs read a file; or of its first lines that
+    are sure to have as many as are wanted, and some more: the cut may change the last ones.
+    """
+    text = text.removesuffix("\n")
+    n_chars = len(text) if n_wanted is None else CHARS_PER_TOKEN * n_wanted
+    while True:
+        end = text.find("\n", n_chars)
+        found = vocabulary.tokenize(text if end < 0 else text[:end])
+        if end < 0 or n_wanted is None or len(found) >= n_wanted + CUT_TOKENS:
+            return found
+        n_chars *= 2
+
 
 class Reader:
     """Reads chunks of `n_ctx` tokens into one context, at most `n_seqs` of them together."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from math import exp
 
 from slmkit.backends.llamacpp import damage as engine
-from slmkit.backends.llamacpp.damage import BASE, Found
+from slmkit.backends.llamacpp.damage import Found
+from slmkit.backends.llamacpp.quality import BASE
 from slmkit.core.artifact import Artifact
 from slmkit.core.damage import Context, Damage, Place, classes, context, groups, worst
 from slmkit.core.progress import Progress
