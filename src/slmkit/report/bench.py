@@ -8,11 +8,10 @@ from typing import Any
 
 from slmkit.core import stats, units
 from slmkit.core.bench import NOISY, THROTTLED, BenchRow, BenchRun
-from slmkit.report.cells import size_cell, time_cell
+from slmkit.report.cells import FAILED, size_cell, time_cell
 from slmkit.report.settings import SETTINGS, TESTS, Entries, Entry, facts, tests
 from slmkit.report.table import Cell, Column, Table
 
-FAILED = "failed"
 _PERCENTILES = (50, 90, 99)
 _MEMORY = (
     ("file_backed", "file-backed"),

@@ -10,6 +10,10 @@ from slmkit.core import units
 from slmkit.core.divergence import Estimate
 from slmkit.report.table import Cell, Column
 
+BEST = "★"
+BASE = "base"
+FAILED = "failed"
+
 
 def time_cell(elapsed_ns: float | None) -> Cell:
     """Milliseconds."""

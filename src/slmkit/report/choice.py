@@ -8,8 +8,6 @@ from slmkit.core import units
 from slmkit.core.bench import NOISY, THROTTLED
 from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Choice, Loser, breaches, is_close
 
-BEST = "★"
-
 
 def headline(choice: Choice) -> str:
     """The choice in one line: `Q4_K_M: 100.6 MiB at 96.3 tok/s, mean KLD 0.0312 (good)`."""

@@ -8,11 +8,8 @@ from slmkit.core import units
 from slmkit.core.compare import CompareRow, Comparison, Judged
 from slmkit.core.divergence import BROKEN, THRESHOLDS
 from slmkit.core.history import label_of
-from slmkit.report.cells import estimate_cells, estimate_columns
-from slmkit.report.quality import BASE
+from slmkit.report.cells import BASE, BEST, estimate_cells, estimate_columns
 from slmkit.report.table import Cell, Column
-
-MARK = "★"
 
 
 def columns(comparison: Comparison) -> list[Column]:
@@ -35,7 +32,7 @@ def cells(row: CompareRow, comparison: Comparison) -> Iterator[Cell]:
     word = _word(row.quality)
     yield Cell(word or units.DASH, word)
     if _is_marked(comparison):
-        yield Cell(MARK if row.is_best else "", row.is_best)
+        yield Cell(BEST if row.is_best else "", row.is_best)
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
@@ -47,7 +44,7 @@ def notes(comparison: Comparison) -> Iterator[str]:
         yield "each model is held against its own base; perplexities of unlike tokenizers cannot be compared"
     if _is_marked(comparison):
         timed = "size, tg and KLD" if any(row.tg_tok_per_s is not None for row in comparison.rows) else "size and KLD"
-        yield f"{MARK}: no other file of the model is at least as good in {timed} and better in one of them"
+        yield f"{BEST}: no other file of the model is at least as good in {timed} and better in one of them"
 
 
 def terms(comparison: Comparison) -> str:

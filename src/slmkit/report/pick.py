@@ -8,8 +8,8 @@ from slmkit.core import stats, units
 from slmkit.core.divergence import Estimate
 from slmkit.core.pick import Pick, PickRow
 from slmkit.report.bench import trouble
-from slmkit.report.cells import size_cell, time_cell
-from slmkit.report.choice import BEST, caveats, why
+from slmkit.report.cells import BASE, BEST, FAILED, size_cell, time_cell
+from slmkit.report.choice import caveats, why
 from slmkit.report.table import Cell, Column, Table
 
 _COLUMNS = (
@@ -33,8 +33,6 @@ _COLUMNS = (
     Column("state", "state", right=False),
     Column("reason", "reason", shown=False),
 )
-_BASE = "base"
-_FAILED = "failed"
 
 
 def pick_table(found: Pick) -> Table:
@@ -68,7 +66,7 @@ def _cells(row: PickRow, best: str | None, reasons: dict[str, str]) -> Iterator[
     yield _estimate(scores.ppl if scores else None, 2)
     change = scores.ppl_ratio.value - 1 if scores and scores.ppl_ratio else None
     yield Cell(units.DASH if change is None else f"{change * 100:+.1f} %".replace("-", "−"), change)
-    word = _FAILED if c.failure else c.verdict or (_BASE if c.kld == 0 else None)
+    word = FAILED if c.failure else c.verdict or (BASE if c.kld == 0 else None)
     yield Cell(word or units.DASH, word)
     yield Cell(c.state or units.DASH, c.state or None)
     yield Cell(reasons.get(c.ref, ""), reasons.get(c.ref))

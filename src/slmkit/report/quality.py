@@ -11,11 +11,8 @@ from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun
-from slmkit.report.cells import estimate_cell, estimate_cells, estimate_columns, finite, size_cell
+from slmkit.report.cells import BASE, FAILED, estimate_cell, estimate_cells, estimate_columns, finite, size_cell
 from slmkit.report.table import Cell, Column, Table
-
-FAILED = "failed"
-BASE = "base"
 
 
 def quality_table(runs: Sequence[QualityRun], *, wide: bool = False) -> Table:

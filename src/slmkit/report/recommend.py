@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from slmkit.core import units
 from slmkit.core.recommend import ESTIMATED, Candidate, Recommendation
-from slmkit.report.cells import size_cell
-from slmkit.report.choice import BEST, kld, rate, sentences
+from slmkit.report.cells import BEST, size_cell
+from slmkit.report.choice import kld, rate, sentences
 from slmkit.report.table import Cell, Column, Table
 
 
