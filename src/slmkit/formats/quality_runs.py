@@ -8,8 +8,8 @@ from typing import Any
 
 from slmkit.core.quality import SCHEMA, Chunk, QualityRow, QualityRun
 from slmkit.core.tasks import Scored
-from slmkit.errors import FormatError, UsageError
-from slmkit.formats.shape import misfit
+from slmkit.errors import FormatError
+from slmkit.formats.shape import misfit, reading
 
 KIND = "quality"
 
@@ -23,18 +23,14 @@ def read(document: Mapping[str, Any]) -> QualityRun:
     """The run; raises `FormatError` for what is none, or has other scores than its base."""
     if (schema := document.get("schema")) != SCHEMA:
         raise FormatError(f"its schema is {schema!r}, this slmkit reads {SCHEMA}: use another slmkit")
-    try:
-        run = QualityRun.from_document(document)
-    except KeyError as error:
-        if error.args[0] == "chunks":
-            raise FormatError(
-                "a quality run without its raw scores", hint="`slmkit runs export` has them, `quality --json` has not"
-            ) from error
-        raise FormatError(f"a quality run without {error.args[0]!r}") from error
-    except (AttributeError, OverflowError, TypeError, ValueError) as error:
-        raise FormatError(f"a quality run with something else in it: {error}") from error
-    except UsageError as error:
-        raise FormatError(f"a quality run with settings that cannot be: {error}") from error
+    with reading("a quality run"):
+        try:
+            run = QualityRun.from_document(document)
+        except KeyError as error:
+            if error.args[0] != "chunks":
+                raise
+            hint = "`slmkit runs export` has them, `quality --json` has not"
+            raise FormatError("a quality run without its raw scores", hint=hint) from error
     _check(run)
     return run
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from slmkit.core.bench import SCHEMA, BenchRun
 from slmkit.core.quality import QualityRun
-from slmkit.errors import FormatError, UsageError
+from slmkit.errors import FormatError
 from slmkit.formats import llama_bench, quality_runs
-from slmkit.formats.shape import misfit
+from slmkit.formats.shape import misfit, reading
 
 EXPECTED = (
     "expected the JSON of `slmkit bench --json` or `slmkit runs export`, or of `llama-bench -o json` or `-o jsonl`"
@@ -87,14 +87,8 @@ def _run(document: Any) -> BenchRun:
     schema = document.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA:
         raise FormatError(f"its schema is {schema!r}, this slmkit reads up to {SCHEMA}: use a newer slmkit")
-    try:
+    with reading("a bench run"):
         run = BenchRun.from_document(document)
-    except KeyError as error:
-        raise FormatError(f"a bench run without {error.args[0]!r}") from error
-    except (AttributeError, OverflowError, TypeError, ValueError) as error:
-        raise FormatError(f"a bench run with something else in it: {error}") from error
-    except UsageError as error:
-        raise FormatError(f"a bench run with settings that cannot be: {error}") from error
     _check(run)
     return run
 

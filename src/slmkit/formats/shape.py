@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from slmkit.errors import FormatError, UsageError
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Say what is wrong with a document that a value is made of; raises `FormatError`."""
+    try:
+        yield
+    except KeyError as error:
+        raise FormatError(f"{what} without {error.args[0]!r}") from error
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        raise FormatError(f"{what} with something else in it: {error}") from error
+    except UsageError as error:
+        raise FormatError(f"{what} with settings that cannot be: {error}") from error
 
 
 def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
