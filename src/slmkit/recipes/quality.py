@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
@@ -47,15 +46,15 @@ def quality(
             raise UsageError(f"{base} is several files", hint=f"name one: {', '.join(a.ref for a in against)}")
         one = against[0]
         return [op(one, found, corpus, spec, registry, progress, resume=resume, save_base=save_base, asked=asked)]
-    by_model = groupby(sorted(found, key=lambda artifact: artifact.model), key=lambda artifact: artifact.model)
-    order = list(dict.fromkeys(artifact.model for artifact in found))
-    groups = {model: list(group) for model, group in by_model}
-    if save_base and len(order) > 1:
-        raise UsageError(f"a baseline is of one model: {', '.join(order)} are several")
+    groups: dict[str, list[Artifact]] = {}
+    for artifact in found:
+        groups.setdefault(artifact.model, []).append(artifact)
+    if save_base and len(groups) > 1:
+        raise UsageError(f"a baseline is of one model: {', '.join(groups)} are several")
     return [
         op(
-            base_of(groups[model], session),
-            groups[model],
+            base_of(group, session),
+            group,
             corpus,
             spec,
             registry,
@@ -64,7 +63,7 @@ def quality(
             save_base=save_base,
             asked=asked,
         )
-        for model in order
+        for group in groups.values()
     ]
 
 
