@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slmkit.errors import UsageError
+
 JSON = Any
 """A JSON value: what a manifest can hold."""
 
@@ -74,6 +76,11 @@ class Artifact:
     def is_checkpoint(self) -> bool:
         """Safetensors and their like, rather than GGUF."""
         return self.variant is None
+
+    def require_gguf(self) -> None:
+        """Raise `UsageError` for a checkpoint."""
+        if self.is_checkpoint:
+            raise UsageError(f"{self.ref} is a checkpoint: a GGUF is wanted", hint=f"`slmkit convert {self.ref}`")
 
     @property
     def size_bytes(self) -> int:

@@ -13,7 +13,6 @@ from slmkit.backends.llamacpp.imatrix import collect
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.imatrix import CHUNK_TOKENS, Calibration
 from slmkit.core.progress import Progress
-from slmkit.errors import UsageError
 from slmkit.host.probe import physical_cores
 from slmkit.ops import corpora
 from slmkit.ops.describe import now
@@ -44,8 +43,7 @@ def imatrix(
 
     Raises `UsageError` for a checkpoint or a text too short, `DiskFullError` and the engine's errors.
     """
-    if source.is_checkpoint:
-        raise UsageError(f"{source.ref} is a checkpoint: a GGUF is wanted", hint=f"`slmkit convert {source.ref}`")
+    source.require_gguf()
     name = label(calibration)
     if not force and (found := _there(source, calibration, registry, n_chunks)):
         return ImatrixReport(source, found, fresh=False)

@@ -42,9 +42,7 @@ def behaviour(
     Raises `UsageError` for a checkpoint or no tokens, and `EngineMissingError`.
     """
     for artifact in (reference, *artifacts):
-        if artifact.is_checkpoint:
-            hint = f"`slmkit convert {artifact.ref}`"
-            raise UsageError(f"{artifact.ref} is a checkpoint: a GGUF is wanted", hint=hint)
+        artifact.require_gguf()
     if n_gen < 1:
         raise UsageError(f"n_gen is {n_gen}: it must be at least 1")
     child.require_engine()

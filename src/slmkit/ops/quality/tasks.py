@@ -46,9 +46,7 @@ def answer(
     Raises `UsageError` for a checkpoint, and `EngineMissingError`.
     """
     for artifact in artifacts:
-        if artifact.is_checkpoint:
-            hint = f"`slmkit convert {artifact.ref}`"
-            raise UsageError(f"{artifact.ref} is a checkpoint: a GGUF is wanted", hint=hint)
+        artifact.require_gguf()
     child.require_engine()
     threads = n_threads or physical_cores()
     with progress.task(f"questions {task.name}", len(artifacts) * len(task.questions), "steps") as shown:
