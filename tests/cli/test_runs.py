@@ -189,6 +189,23 @@ def test_a_kit_is_measured_on_another_machine_and_comes_home(
     assert "Q4_0" in slmkit("compare", tiny).stdout
 
 
+def test_a_job_is_written_and_drawn_like_any_bench_and_fails_when_a_model_is_missing(
+    slmkit: Run, registry: Registry, tiny: str, tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "kit", {"SLMKIT_HOME": str(tmp_path / "other")}
+    slmkit("bench", f"{tiny}:Q4_0", f"{tiny}:F16", "-p", "8", "-n", "4", "-r", "2", "-t", "1", "--export-kit", folder)
+    artifact = registry.find(tiny, "Q4_0")
+    assert artifact is not None
+    shutil.copy(artifact.path, folder)
+    page, plot = tmp_path / "run.html", tmp_path / "run.svg"
+    done = slmkit("bench", "--job", folder, "--report", page, "--plot", plot, "--as", "llama-bench:json", env=other)
+    assert done.returncode == 1
+    assert "a model of the job is not here" in done.stderr
+    assert {row["n_gen"] for row in json.loads(done.stdout)} == {0, 4}
+    assert "Q4_0" in page.read_text("utf-8")
+    assert plot.read_text("utf-8").startswith("<?xml")
+
+
 def test_compare_says_how_to_get_rid_of_a_damaged_run(slmkit: Run, registry: Registry, tiny: str) -> None:
     path = registry.home / "runs" / "20261115T000000.000000Z-bench-abcdef.json"
     path.parent.mkdir()

@@ -121,51 +121,53 @@ def bench(
     if bool(refs) == bool(job):
         raise UsageError("name models, or a job of another machine", hint="`slmkit bench REF...` or `--job job.json`")
     here = session(output)
+    against: Sequence[Versus] = ()
+    n_absent = 0
     if job:
         asked = kit.load(job)
         found = kit.artifacts(asked, job, here.registry, here.progress)
+        n_absent = len(asked.models) - len(found)
         effort = Effort(max_time_s=asked.max_time_s)
         run = op(found, asked.specs, here.registry, here.progress, effort, resume=resume)
-        _show(run, output, wide=wide)
-        output.hint("slmkit runs export latest -o run.json")
-        return
-    grid = Grid(
-        n_prompt=numbers("--n-prompt", n_prompt),
-        n_gen=numbers("--n-gen", n_gen),
-        n_pg=tuple(pair("--prompt-gen", text) for text in n_pg or ()),
-        depth=numbers("--depth", depth),
-        n_batch=numbers("--batch-size", n_batch),
-        n_ubatch=numbers("--ubatch-size", n_ubatch),
-        type_k=words(type_k),
-        type_v=words(type_v),
-        flash_attn=words(flash_attn),
-        n_threads=numbers("--threads", threads) if threads and threads != "auto" else (None,),
-        n_gpu_layers=numbers("--n-gpu-layers", n_gpu_layers),
-        mmap=tuple(bool(number) for number in numbers("--mmap", mmap)),
-        n_parallel=numbers("--parallel", parallel),
-    )
-    plain = BenchSpec(
-        prompt=text_file(prompt_file).text if prompt_file else None,
-        repetitions=repetitions,
-        timeout_s=timeout,
-        max_rss_bytes=parse_size(max_rss) if max_rss else None,
-    )
-    specs: Sequence[BenchSpec] = grid.spans(plain)
-    models = [*parse_all(refs or ()), *([parse(vs)] if vs else [])]
-    if export_kit:
-        kit.export(verbs.artifacts(models, here), specs, export_kit, max_time_s=max_time)
-        output.say(f"written: {export_kit}: its README.md says how to go on")
-        return
-    other = _digest(models[-1], here) if vs else None
-    if threads == "auto":
-        specs = _with_fastest(specs, models, here)
-    effort = Effort(
-        precision=parse_share(precision),
-        max_time_s=max_time,
-        least_children=PAIRS if vs else LEAST_CHILDREN,
-        in_step=bool(vs),
-    )
-    run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
+    else:
+        grid = Grid(
+            n_prompt=numbers("--n-prompt", n_prompt),
+            n_gen=numbers("--n-gen", n_gen),
+            n_pg=tuple(pair("--prompt-gen", text) for text in n_pg or ()),
+            depth=numbers("--depth", depth),
+            n_batch=numbers("--batch-size", n_batch),
+            n_ubatch=numbers("--ubatch-size", n_ubatch),
+            type_k=words(type_k),
+            type_v=words(type_v),
+            flash_attn=words(flash_attn),
+            n_threads=numbers("--threads", threads) if threads and threads != "auto" else (None,),
+            n_gpu_layers=numbers("--n-gpu-layers", n_gpu_layers),
+            mmap=tuple(bool(number) for number in numbers("--mmap", mmap)),
+            n_parallel=numbers("--parallel", parallel),
+        )
+        plain = BenchSpec(
+            prompt=text_file(prompt_file).text if prompt_file else None,
+            repetitions=repetitions,
+            timeout_s=timeout,
+            max_rss_bytes=parse_size(max_rss) if max_rss else None,
+        )
+        specs: Sequence[BenchSpec] = grid.spans(plain)
+        models = [*parse_all(refs or ()), *([parse(vs)] if vs else [])]
+        if export_kit:
+            kit.export(verbs.artifacts(models, here), specs, export_kit, max_time_s=max_time)
+            output.say(f"written: {export_kit}: its README.md says how to go on")
+            return
+        other = _digest(models[-1], here) if vs else None
+        if threads == "auto":
+            specs = _with_fastest(specs, models, here)
+        effort = Effort(
+            precision=parse_share(precision),
+            max_time_s=max_time,
+            least_children=PAIRS if vs else LEAST_CHILDREN,
+            in_step=bool(vs),
+        )
+        run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
+        against = list(versus(run, other)) if other else ()
     if plot:
         plots.of_run(run, plot)
     if report:
@@ -175,10 +177,16 @@ def bench(
         for reason in left_out([run], other_form):
             output.warn(f"left out: {reason}")
     else:
-        _show(run, output, wide=wide, against=list(versus(run, other)) if other else ())
+        _show(run, output, wide=wide, against=against)
     for path, done in ((plot, "drawn"), (report, "written")):
         if path:
             output.say(f"{done}: {path}")
+    _complain(run, n_absent)
+    if job:
+        output.hint("slmkit runs export latest -o run.json")
+    elif not other_form:
+        measured = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for row in run.rows)
+        output.hint(f"slmkit compare {shlex.join(measured)}")
 
 
 def _digest(ref: ModelRef, here: Session) -> str:
@@ -218,11 +226,18 @@ def _show(run: BenchRun, output: Output, *, wide: bool, against: Sequence[Versus
             for difference in each.differences:
                 title = _TITLES.get(difference.what) or getattr(each.subject.spec, difference.what)
                 output.say(f"  {title}: {difference.text}")
-    failed = [row for row in run.rows if row.failure]
+
+
+def _complain(run: BenchRun, n_absent: int) -> None:
+    """Raises `SomeFailedError` for rows that could not be measured, and for models of a job that are not here."""
+    failed = [row.ref for row in run.rows if row.failure]
     if failed:
         raise SomeFailedError(
-            f"{len(failed)} of {len(run.rows)} could not be measured: {', '.join(row.ref for row in failed)}",
+            f"{len(failed)} of {len(run.rows)} could not be measured: {', '.join(failed)}",
             hint="the reason is in the table; `slmkit doctor` checks this machine",
         )
-    models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for row in run.rows)
-    output.hint(f"slmkit compare {shlex.join(models)}")
+    if n_absent:
+        raise SomeFailedError(
+            "a model of the job is not here" if n_absent == 1 else f"{n_absent} models of the job are not here",
+            hint="put them beside it, and run it again; what was measured is kept",
+        )

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from slmkit.errors import EngineError, SlmkitError
-from slmkit.report.table import Table, check_form, render
+from slmkit.report.table import Table, check_form, json_text, render
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +49,7 @@ class Output:
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, form: str | None = None) -> None:
         self.as_json, self.quiet, self.form = as_json, quiet, "json" if as_json else form
+        self._n_tables = 0
 
     @cached_property
     def _out(self) -> Console:
@@ -71,6 +72,9 @@ class Output:
         elif not table.rows:
             return
         else:
+            if self._n_tables:
+                self._print(sys.stdout, ("", ""))
+            self._n_tables += 1
             self._out.print(_rich_table(table))
             for note in table.notes:
                 self._print(sys.stdout, (note, "dim"))
@@ -82,7 +86,7 @@ class Output:
     def record(self, values: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
         """Print a result: `values` for machines, `text` for people."""
         if self.as_json:
-            sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+            sys.stdout.write(json_text(values) + "\n")
         else:
             self._print(sys.stdout, (text, ""))
 

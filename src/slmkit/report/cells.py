@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from slmkit.core import units
 from slmkit.core.divergence import Estimate
@@ -45,12 +44,3 @@ def estimate_cells(estimate: Estimate | None, digits: int, *, percent: bool = Fa
 def estimate_columns(key: str, title: str, *, shown: bool = True) -> tuple[Column, Column]:
     """Of these."""
     return Column(key, title, shown=shown), Column(f"{key}_error", f"{title} error", shown=False)
-
-
-def finite(value: Any) -> Any:
-    """As JSON, which has no word for what is not a number: `None` in its place, wherever it is."""
-    if isinstance(value, dict):
-        return {name: finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

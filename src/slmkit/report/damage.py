@@ -8,7 +8,6 @@ from typing import Any
 from slmkit.core import units
 from slmkit.core.damage import Context, Damage, Group, Kind, Likely
 from slmkit.core.history import label_of
-from slmkit.report.cells import finite
 from slmkit.report.table import Cell, Column, Table
 
 _TITLES: dict[Kind, str] = {"class": "kind of token", "domain": "domain", "place": "tokens before it"}
@@ -30,7 +29,7 @@ def worst_text(damage: Damage) -> str:
 
 def with_damage(record: dict[str, Any], damages: Sequence[Damage]) -> dict[str, Any]:
     """The record of a run, in which each row that has one gets its `damage`."""
-    known = {damage.digest: finite(damage.document()) for damage in damages}
+    known = {damage.digest: damage.document() for damage in damages}
     rows = [{**row, "damage": known[row["digest"]]} if row["digest"] in known else row for row in record["rows"]]
     return {**record, "rows": rows}
 

@@ -11,7 +11,7 @@ from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun
-from slmkit.report.cells import BASE, FAILED, estimate_cell, estimate_cells, estimate_columns, finite, size_cell
+from slmkit.report.cells import BASE, FAILED, estimate_cell, estimate_cells, estimate_columns, size_cell
 from slmkit.report.table import Cell, Column, Table
 
 
@@ -139,5 +139,4 @@ def _percentile_title(q: int) -> str:
 
 
 def _plain(found: Scores | None) -> dict[str, Any] | None:
-    """As JSON, which has no word for what is not a number."""
-    return None if found is None else {name: finite(value) for name, value in asdict(found).items()}
+    return None if found is None else asdict(found)

@@ -9,7 +9,7 @@ from slmkit.core import units
 from slmkit.core.history import label_of
 from slmkit.core.quant import FLOATS
 from slmkit.core.sensitivity import COSTLY_FACTOR, HIGHER, Cost, Kind, Sensitivity, costly, sum_of
-from slmkit.report.cells import finite, size_cell
+from slmkit.report.cells import size_cell
 from slmkit.report.table import Cell, Column, Table
 
 _BAR_CHARACTERS = 24
@@ -45,8 +45,7 @@ def ordered(found: Sensitivity) -> list[Cost]:
 def sensitivity_record(found: Sensitivity) -> dict[str, Any]:
     """A run with its figures beside the raw values, as JSON."""
     sums = {kind: sum_of(found.costs, kind) for kind in _CUTS}
-    record: dict[str, Any] = finite({**found.document(), "groups": sensitivity_table(found).records(), "sums": sums})
-    return record
+    return {**found.document(), "groups": sensitivity_table(found).records(), "sums": sums}
 
 
 def recipe_text(found: Sensitivity, name: str) -> str:

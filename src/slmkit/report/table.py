@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,12 +116,25 @@ def comma_separated(table: Table) -> str:
 
 def as_json(table: Table) -> str:
     """An array of objects."""
-    return json.dumps(table.records(), indent=1, ensure_ascii=False) + "\n"
+    return json_text(table.records()) + "\n"
 
 
 def json_lines(table: Table) -> str:
     """One object a line."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in table.records())
+    return "".join(json_text(record, indent=None) + "\n" for record in table.records())
+
+
+def json_text(values: Any, *, indent: int | None = 1) -> str:
+    """As JSON, which has no word for what is not a number: null in its place, wherever it is."""
+    return json.dumps(_finite(values), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def html_page(table: Table) -> str:
