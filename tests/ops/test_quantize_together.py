@@ -14,23 +14,15 @@ from slmkit.backends.llamacpp import quantize as engine_quantize
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES, quant_types
-from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import ChangedError, DiskFullError, ImatrixNeededError
-from slmkit.formats.gguf.header import TensorInfo
-from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
-from slmkit.host import memory
-from slmkit.ops.quantize import quantize, room
+from slmkit.ops.quantize import quantize
 from slmkit.recipes import verbs
 from slmkit.recipes.verbs import Session
 from slmkit.registry import paths
 from slmkit.registry.atomic import PARTIAL
 from slmkit.registry.store import Registry
 from slmkit.registry.verify import verify
-
-MIB = 1 << 20
-GIB = 1 << 30
-EMBEDDING = [TensorInfo("token_embd.weight", (1024, 65536), GGML_TYPES_BY_NAME["F16"], 0)]
 
 
 def names(registry: Registry) -> list[str]:
@@ -49,37 +41,10 @@ def test_the_results_have_the_order_of_the_request(checkpoint: Path, session: Se
 def test_together_they_are_the_bytes_that_they_are_alone(float_artifact: Artifact, registry: Registry) -> None:
     wanted = quant_types(["Q4_0,Q5_1,Q4_K_M"])
     together = [r.artifact for r in quantize(float_artifact, wanted, registry, SILENT, n_threads=3)]
-    assert [a.provenance.parameters["n_threads"] for a in together] == [1, 1, 1]
+    assert [a.provenance.parameters["n_threads"] for a in together] == [3, 3, 3]
     for quant, made in zip(wanted, together, strict=True):
         (alone,) = quantize(float_artifact, [quant], registry, SILENT, n_threads=3, force=True)
         assert alone.artifact.digest == made.digest
-        assert alone.artifact.provenance.parameters["n_threads"] == 3
-
-
-@pytest.mark.parametrize(
-    ("n_types", "n_threads", "available_bytes", "max_buffer_bytes", "expected"),
-    [
-        (3, 4, 64 * GIB, None, 3),
-        (3, 2, 64 * GIB, None, 3),
-        (5, 2, 64 * GIB, None, 3),
-        (3, 1, 64 * GIB, None, 1),
-        (3, 4, 1200 * MIB, None, 1),  # 256 MiB as F32, 128 MiB for what it becomes, 128 MiB for the rest
-        (3, 4, 1400 * MIB, None, 2),
-        (3, 4, 1200 * MIB, 64 * MIB, 3),
-        (3, 4, 1, None, 1),
-    ],
-)
-def test_how_many_at_the_same_time(
-    monkeypatch: pytest.MonkeyPatch,
-    n_types: int,
-    n_threads: int,
-    available_bytes: int,
-    max_buffer_bytes: int | None,
-    expected: int,
-) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: available_bytes)
-    spec = QuantizeSpec(max_buffer_bytes=max_buffer_bytes)
-    assert room.side_by_side(n_types, EMBEDDING, spec, n_threads) == expected
 
 
 def test_one_that_fails_does_not_stop_the_others(float_artifact: Artifact, registry: Registry) -> None:
@@ -149,14 +114,14 @@ def test_a_source_that_changes_while_it_is_read_is_of_no_use(
     float_artifact: Artifact, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine is the real one; what it was given is touched when it is done."""
-    real = engine_quantize.quantize
+    real = engine_quantize.quantize_together
 
     def then_touched(source: Path, *arguments: Any, **options: Any) -> object:
         result = real(source, *arguments, **options)
         os.utime(source, ns=(0, 0))
         return result
 
-    monkeypatch.setattr("slmkit.ops.quantize.make.quantize_file", then_touched)
+    monkeypatch.setattr("slmkit.ops.quantize.make.quantize_together", then_touched)
     with pytest.raises(ChangedError, match="has changed while it was read"):
         list(quantize(float_artifact, [QUANT_TYPES["Q4_0"]], registry, SILENT))
     assert names(registry) == ["F16"]

@@ -92,7 +92,7 @@ def quantize(
     n_threads: int | None = None,
     progress: Progress = SILENT,
 ) -> list[QuantizeReport]:
-    """Make several types of a model, several at the same time, pulling and converting first where that is missing.
+    """Make several types of a model, pulling and converting first where that is missing.
 
     `spec` has the engine's options; a file that is not made by the defaults is called `TYPE-name`. With `strict_share`
     a type is refused (`VerdictError`) of which a larger share of the parameters would fall back to another. `imatrix`

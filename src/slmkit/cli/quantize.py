@@ -107,13 +107,11 @@ def quantize(
     ] = False,
     max_buffer: Annotated[
         str | None,
-        typer.Option(
-            metavar="SIZE", help="Memory for a tensor, of each type that is being made: 512MiB.", rich_help_panel=_HOW
-        ),
+        typer.Option(metavar="SIZE", help="What is held of a tensor at a time, at most: 512MiB.", rich_help_panel=_HOW),
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Threads, shared by the types; by default the physical cores."),
+        typer.Option("--threads", min=1, help="Threads; by default one for each physical core."),
     ] = None,
     no_pull: options.NoPull = False,
     force: options.Force = False,
@@ -123,8 +121,8 @@ def quantize(
 ) -> None:
     """Make smaller GGUFs of a model, pulling and converting it first where that is missing.
 
-    Several types are made at the same time. Each file is loaded and decodes a few tokens before it is called good. What
-    is there already is not made again.
+    Several types are made in one pass where that saves time. Each file is loaded and decodes a few tokens before it is
+    called good. What is there already is not made again.
 
     With a target the error of each tensor in each type is measured and the best mix that fits is made, weighed by the
     model's newest importance matrix (`slmkit imatrix`).

@@ -115,7 +115,7 @@ class QuantizeSpec:
     `output_type` and `embedding_type` are ggml types for output.weight and token_embd.weight. `pure` gives every matrix
     the type's base, without llama.cpp's mixture; `leave_output` keeps output.weight as it is. `keep_split` writes as
     many shards as the source has. `prune_layers` are left out and the rest counted anew. `max_buffer_bytes` bounds what
-    the engine holds of one tensor; `None` is its own bound, 8 GiB. `allow_requantize` takes a source that is quantized
+    is held of a tensor at a time; `None` is a default. `allow_requantize` takes a source that is quantized
     already. `target` is the size that the rules were found for, and `mix` how: no part of what is asked for.
     """
 

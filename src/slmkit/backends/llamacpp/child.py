@@ -51,6 +51,11 @@ class Children:
         self._running: set[subprocess.Popen[str]] = set()
         self._killed = False
 
+    @property
+    def killed(self) -> bool:
+        """Whether they have been."""
+        return self._killed
+
     def check(self) -> None:
         """Raise `EngineError` when they have been killed: what is done beside them ends as well."""
         if self._killed:

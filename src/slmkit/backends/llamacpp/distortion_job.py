@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,32 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.backends.llamacpp import bindings
+from slmkit.backends.llamacpp import bindings, kernels
 from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
-from slmkit.backends.llamacpp.native import ll
+from slmkit.backends.llamacpp.kernels import Floats
 from slmkit.formats import imatrix as imatrix_format
-
-Floats = NDArray[np.float32]
-
+from slmkit.formats.gguf.types import GGML_TYPES, GgmlType
 
 MOST_IMPORTANT = 4096
 """The largest column is some 300 times the median one, but 600,000 times in layer 11 of SmolLM2-135M: the massive
 activation of the first token (Sun et al., https://arxiv.org/abs/2402.17762), in which all the others would drown.
 """
-
-
-class _TypeTraits(ctypes.Structure):
-    # struct ggml_type_traits, ggml/include/ggml.h at 0c1e57098
-    _fields_ = [
-        ("type_name", ctypes.c_char_p),
-        ("blck_size", ctypes.c_int64),
-        ("blck_size_interleave", ctypes.c_int64),
-        ("type_size", ctypes.c_size_t),
-        ("is_quantized", ctypes.c_bool),
-        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_float), ctypes.c_int64)),
-        ("from_float_ref", ctypes.c_void_p),
-    ]
 
 
 def distortion(
@@ -91,7 +75,7 @@ def _rows(tensor: Mapping[str, Any], n_sample: int, seed: int) -> tuple[Floats, 
 
 
 def _error(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: int) -> float:
-    lost = rows - _quantized(rows, matrices, importance, kind)
+    lost = rows - _quantized(rows, matrices, importance, GGML_TYPES[kind])
     weights = np.float32(1) if importance is None else _capped(importance)[matrices]
     energy = float((weights * np.square(rows)).sum(dtype=np.float64))
     return float((weights * np.square(lost)).sum(dtype=np.float64)) / (energy or 1.0)  # of zeros nothing is lost
@@ -104,23 +88,15 @@ def _capped(importance: Floats) -> Floats:
     return capped
 
 
-def _quantized(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: int) -> Floats:
+def _quantized(rows: Floats, matrices: NDArray[np.intp], importance: Floats | None, kind: GgmlType) -> Floats:
     """The rows in the type `kind` and back."""
-    lib = ll._lib
-    lib.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
-    lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, *(ctypes.c_void_p,) * 2, *(ctypes.c_int64,) * 3, ctypes.c_void_p]
-    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
-    traits = lib.ggml_get_type_traits(kind).contents
     n_columns = rows.shape[1]
-    if n_columns % traits.blck_size:
-        raise NativeError(f"rows of {n_columns} do not divide into blocks of {traits.blck_size}")
-    row_bytes = n_columns // traits.blck_size * traits.type_size
-    buffer = np.empty((len(rows), row_bytes), np.uint8)
+    if n_columns % kind.block:
+        raise NativeError(f"rows of {n_columns} do not divide into blocks of {kind.block}")
+    blocks = np.empty((len(rows), kind.size_bytes(n_columns)), np.uint8)
     back = np.empty_like(rows)
     for matrix in np.unique(matrices):
         own = slice(*np.searchsorted(matrices, [matrix, matrix + 1]).tolist())
-        part, made = rows[own], buffer[own]
-        guide = None if importance is None else importance[matrix].ctypes.data
-        lib.ggml_quantize_chunk(kind, part.ctypes.data, made.ctypes.data, 0, len(part), n_columns, guide)
-    traits.to_float(buffer.ctypes.data, back.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), back.size)
+        kernels.quantize(rows[own], kind, None if importance is None else importance[matrix], blocks[own])
+    kernels.dequantize(blocks, kind, back)
     return back

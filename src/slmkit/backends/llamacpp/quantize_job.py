@@ -1,37 +1,93 @@
-"""The child's side of quantizing: one call of `llama_model_quantize`. Imported in child processes only."""
+"""The child's side of quantizing: the engine says which type each tensor gets, and `one_pass` makes the files. What it
+does not do (shards, pruned layers) is made by `llama_model_quantize`. Imported in child processes only.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import glob
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slmkit.backends.llamacpp import bindings
+from slmkit.backends.llamacpp import bindings, one_pass, quantize_log
 from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.native import ll
 from slmkit.backends.llamacpp.smoke_job import smoke
 from slmkit.core.quantize import MOST_OVERRIDE_BYTES
+from slmkit.formats.gguf.model import open_model
+from slmkit.formats.gguf.writer import LAYOUT
 from slmkit.formats.imatrix import Imatrix, read
 
 
 def quantize(
-    channel: Channel, source: str, target: str, n_threads: int, try_tokens: int = 0, **options: Any
+    channel: Channel, source: str, orders: Sequence[dict[str, Any]], n_threads: int, try_tokens: int = 0
 ) -> dict[str, Any]:
-    """Write `target`; the progress is in the log. With `try_tokens` the event `written` comes, and then `smoke`."""
-    with bindings.log_in_pieces(channel):
-        started = time.perf_counter_ns()
-        _call(source, target, n_threads=n_threads, **options)
-        elapsed_ns = time.perf_counter_ns() - started
+    """Make all `orders`: each has `target`, `base` (the type that most weights get) and the options of `_call`.
+
+    The event `read` tells bytes of the source that are done, or the log each tensor. With `try_tokens` the event
+    `written` comes, and then each file is tried (`smoke`).
+    """
+    started = time.perf_counter_ns()
+    logs = [_planned(channel, source, options) for options in orders]
+    model = open_model(Path(source))
+    together = []
+    for options, log in zip(orders, logs, strict=True):
+        if options["keep_split"] or options["prune_layers"] or model.layout.alignment != LAYOUT.alignment:
+            with bindings.log_in_pieces(channel):
+                _call(source, n_threads=n_threads, **_without_base(options))
+        else:
+            together.append(_target(options, log))
+    if together:
+        one_pass.write(model, together, n_threads, lambda n_bytes: channel.send("read", n_bytes=n_bytes))
+    elapsed_ns = time.perf_counter_ns() - started
     if try_tokens:
         channel.send("written")
-        smoke(channel, _first(target), n_tokens=try_tokens, n_gpu_layers=0, n_threads=max(1, n_threads - 1))
-    return {"elapsed_ns": elapsed_ns, "build": bindings.build()}
+        for options in orders:
+            path = _first(options["target"])
+            smoke(channel, path, n_tokens=try_tokens, n_gpu_layers=0, n_threads=max(1, n_threads - 1))
+    made = [
+        {"types": quantize_log.types(log), "fallbacks": list(map(asdict, quantize_log.fallbacks(log, options["base"])))}
+        for options, log in zip(orders, logs, strict=True)
+    ]
+    return {"made": made, "elapsed_ns": elapsed_ns, "build": bindings.build()}
+
+
+def _planned(channel: Channel, source: str, options: Mapping[str, Any]) -> str:
+    """The engine's dry run; raises `NativeError` where it would refuse, with its words in the log."""
+    texts: list[str] = []
+    bindings.on_log(lambda _, text: texts.append(text))
+    try:
+        _call(source, n_threads=1, dry_run=True, **{**_without_base(options), "target": ""})
+        if quantize_log.needs_imatrix("".join(texts)):
+            raise NativeError("this quantization requires an imatrix")
+    except NativeError:
+        channel.send("log", text="".join(texts))
+        raise
+    return "".join(texts)
+
+
+def _without_base(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "base"}
+
+
+def _target(options: Mapping[str, Any], log: str) -> one_pass.Target:
+    path = options["imatrix"]
+    imatrix = None if path is None else read(Path(path))
+    return one_pass.Target(
+        path=Path(options["target"]),
+        file_type=options["ftype"],
+        types=quantize_log.types(log),
+        overrides=(*options["overrides"], *(_origin(Path(path), imatrix) if imatrix else ())),
+        imatrix=imatrix,
+        allow_requantize=options["allow_requantize"],
+        max_buffer_bytes=options["max_buffer_bytes"],
+    )
 
 
 def _first(target: str) -> str:
@@ -57,7 +113,7 @@ def dry_run(channel: Channel, source: str, requests: Sequence[dict[str, Any]]) -
         except NativeError:
             return {"made": False, "needs_imatrix": with_imatrix, "log": "".join(log)}
         text = "".join(log)
-        if "will require an imatrix" in text:
+        if quantize_log.needs_imatrix(text):
             return answer(options, with_imatrix=True)
         return {"made": True, "needs_imatrix": with_imatrix, "log": text}
 

@@ -90,7 +90,7 @@ class Hollow:
         numbers = {"general.quantization_version": u32(QUANTIZATION_VERSION), "general.file_type": u32(file_type)}
         kept = {key: value for key, value in self.metadata.items() if key not in _NOT_COPIED}
         entries = [
-            Entry(entry.name, _without_outer_ones(entry.shape), GGML_TYPES_BY_NAME[types[entry.name]])
+            Entry(entry.name, without_outer_ones(entry.shape), GGML_TYPES_BY_NAME[types[entry.name]])
             for entry in self.entries
         ]
         return replace(self, metadata=kept | numbers, entries=entries)
@@ -119,7 +119,7 @@ class Hollow:
             file.truncate(place)
 
 
-def _without_outer_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+def without_outer_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     """As llama.cpp writes a tensor table: `ggml_n_dims` (ggml.c) does not count them."""
     first = next((i for i, n in enumerate(shape) if n != 1), len(shape) - 1)
     return shape[first:]

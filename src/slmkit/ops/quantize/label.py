@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from slmkit.backends.llamacpp.quantize import Fallback
+from slmkit.backends.llamacpp.quantize_log import Fallback
 from slmkit.core.quant import QuantType
 from slmkit.core.units import percent
 from slmkit.formats.gguf.header import TensorInfo

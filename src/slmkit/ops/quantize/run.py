@@ -1,8 +1,8 @@
-"""Several types of one model, as many at the same time as cores and memory allow."""
+"""Several types of one model: which are made together, and what becomes of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from slmkit.backends.llamacpp.child import Children, require_engine
@@ -10,7 +10,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec, variant_name
-from slmkit.errors import DiskFullError, EngineMissingError, SlmkitError, UsageError
+from slmkit.errors import DiskFullError, EngineError, EngineMissingError, SlmkitError, UsageError
 from slmkit.host.probe import physical_cores
 from slmkit.ops.quantize import importance, room
 from slmkit.ops.quantize import source as source_files
@@ -21,6 +21,9 @@ from slmkit.registry.store import Registry
 
 _DEFAULT = QuantizeSpec()
 _TURN_S = 0.2
+_ROUNDED = frozenset({"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"})
+_AT_A_TIME = 2
+"""Batches: while the files of one are hashed, flushed and tried, the next is made."""
 
 
 def quantize(
@@ -72,19 +75,17 @@ def quantize(
         refused |= _too_large([quant for quant in todo if quant not in refused], source, registry)
         todo = {quant: order for quant, order in todo.items() if quant not in refused}
         n_threads = n_threads or physical_cores()
-        n_workers = room.side_by_side(len(todo), tensors, spec, n_threads)
         children = Children()
-        workers = ThreadPoolExecutor(n_workers, thread_name_prefix="quantize")
+        workers = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="quantize")
         try:
-            making = {
-                quant: workers.submit(make, order, max(1, n_threads // n_workers), registry, progress, children)
-                for quant, order in todo.items()
-            }
+            making: dict[QuantType, Future[Mapping[QuantType, Artifact | SlmkitError]]] = {}
+            for batch in _batches(todo):
+                making |= dict.fromkeys(batch, workers.submit(_made, batch, n_threads, registry, progress, children))
             for quant in types:
                 try:
                     if quant in refused:
                         raise refused[quant]
-                    artifact = there[quant] if quant in there else _result(making[quant])
+                    artifact = there[quant] if quant in there else _result(making[quant], quant)
                 except EngineMissingError:
                     raise
                 except SlmkitError as error:
@@ -115,13 +116,42 @@ def _orders(
     return {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
 
 
-def _result(future: Future[Artifact]) -> Artifact:
+def _batches(orders: Mapping[QuantType, Order]) -> Iterator[Mapping[QuantType, Order]]:
+    """Those that are made together: types of plain rounding, with which reading the source is a good part of the work.
+    Of the others each is one by itself, so that what an interrupted call has made is kept.
+    """
+    plain = {quant: order for quant, order in orders.items() if quant.base in _ROUNDED}
+    for quant, order in orders.items():
+        if quant not in plain:
+            yield {quant: order}
+        elif quant == next(iter(plain)):
+            yield plain
+
+
+def _made(
+    batch: Mapping[QuantType, Order], n_threads: int, registry: Registry, progress: Progress, children: Children
+) -> Mapping[QuantType, Artifact | SlmkitError]:
+    """All of a batch; where that fails, each alone, so that the others do not suffer for one."""
+    try:
+        return dict(zip(batch, make(list(batch.values()), n_threads, registry, progress, children), strict=True))
+    except (EngineError, DiskFullError) as error:
+        if len(batch) == 1 or isinstance(error, EngineMissingError) or children.killed:
+            return dict.fromkeys(batch, error)
+    except SlmkitError as error:
+        return dict.fromkeys(batch, error)
+    return {q: _made({q: order}, n_threads, registry, progress, children)[q] for q, order in batch.items()}
+
+
+def _result(future: Future[Mapping[QuantType, Artifact | SlmkitError]], quant: QuantType) -> Artifact:
     """Its result, waited for in short turns: a Ctrl-C that comes as one begins is noticed at its end only."""
     while True:
         try:
-            return future.result(timeout=_TURN_S)
+            found = future.result(timeout=_TURN_S)[quant]
         except TimeoutError:
             continue
+        if isinstance(found, SlmkitError):
+            raise found
+        return found
 
 
 def _there(orders: Mapping[QuantType, Order], registry: Registry) -> dict[QuantType, Artifact]:
