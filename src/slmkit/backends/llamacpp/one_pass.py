@@ -255,6 +255,7 @@ class _Worker:
         if not kernels.is_sound(raw, info.type):
             raise NativeError(f"tensor '{info.name}' has invalid data")
         rows: Floats | None = None
+        made: dict[tuple[str, int], Bytes] = {}  # Q4_0 and Q5_1 both have an output in Q6_K
         for output in self.outputs:
             kind = output.types[info.name]
             row_bytes = kind.size_bytes(n_columns)
@@ -262,11 +263,13 @@ class _Worker:
             if kind != info.type:
                 if rows is None:
                     rows = self._floats(raw, info.type, piece.n_rows * n_columns).reshape(piece.n_rows, n_columns)
-                data = self._buffer("blocks", piece.n_rows * row_bytes)
                 guide = output.guides[info.name]
-                kernels.quantize(rows, kind, None if guide is None else guide[piece.matrix], data)
-                if not kernels.is_sound(data, kind):
-                    raise NativeError(f"tensor '{info.name}' cannot be {kind.name}: it would not be finite")
+                if (known := made.get((kind.name, id(guide)))) is None:
+                    known = made[kind.name, id(guide)] = self._buffer(f"blocks {len(made)}", piece.n_rows * row_bytes)
+                    kernels.quantize(rows, kind, None if guide is None else guide[piece.matrix], known)
+                    if not kernels.is_sound(known, kind):
+                        raise NativeError(f"tensor '{info.name}' cannot be {kind.name}: it would not be finite")
+                data = known
             output.put(info.name, piece.first * row_bytes, data)
         return raw.size
 
