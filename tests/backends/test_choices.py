@@ -122,8 +122,8 @@ def test_a_question_that_is_too_long_loses_its_beginning(tmp_path: Path) -> None
     end = "it was said that all the others are there"
     found = ask(path, [Question(f"{'of the ' * n}{end}", ("and", "but she"), 0, "q") for n in (0, 100, 200)])
     assert found.n_cut == 2
-    assert found.logs[1] == found.logs[2]
-    assert found.logs[0] != found.logs[1]
+    assert found.logs[1] == pytest.approx(found.logs[2], rel=NEAR)
+    assert found.logs[0] != pytest.approx(found.logs[1], rel=NEAR)
     with pytest.raises(EngineError, match="a choice is longer than the 64 tokens that the model takes"):
         ask(path, [Question("of", ("the " * 100, "it"), 0, "q")])
 
