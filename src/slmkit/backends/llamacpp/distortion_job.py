@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.backends.llamacpp import bindings, kernels
-from slmkit.backends.llamacpp.bindings import NativeError
+from slmkit.backends.llamacpp.bindings import Floats, NativeError
 from slmkit.backends.llamacpp.channel import Channel
-from slmkit.backends.llamacpp.kernels import Floats
 from slmkit.formats import imatrix as imatrix_format
 from slmkit.formats.gguf.types import GGML_TYPES, GgmlType
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.backends.llamacpp.bindings import Floats
 from slmkit.backends.llamacpp.native import ll
 from slmkit.formats.gguf.types import GgmlType
 
-Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from slmkit.backends.llamacpp import kernels
-from slmkit.backends.llamacpp.bindings import NativeError
-from slmkit.backends.llamacpp.kernels import Bytes, Floats
+from slmkit.backends.llamacpp.bindings import Floats, NativeError
+from slmkit.backends.llamacpp.kernels import Bytes
 from slmkit.backends.llamacpp.quantize_log import NO_SPACE, OUTPUT
+from slmkit.core.quant import FLOATS
 from slmkit.errors import is_disk_full
 from slmkit.formats.gguf.hollow import without_outer_ones
 from slmkit.formats.gguf.model import GgufModel, StoredTensor
-from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
+from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, QUANTIZATION_VERSION, GgmlType
 from slmkit.formats.gguf.writer import LAYOUT, Encoded, Entry, boolean, encode_header, f32, string, u32
 from slmkit.formats.imatrix import Imatrix
 
@@ -37,11 +38,9 @@ _ELEMENTS = 1 << 17
 _HELD_BYTES = 12
 """Of a weight at most: as F32, and as what it was and becomes."""
 _TOLD_S = 0.1
-_QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h (0c1e57098)
 # tensor_requires_imatrix of llama-quant.cpp (0c1e57098); Q2_K only in a file of the type Q2_K_S
 _NEED_IMATRIX = frozenset({"IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"})
 _Q2_K_S = 21  # LLAMA_FTYPE_MOSTLY_Q2_K_S
-_FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def _check(target: Target, tensors: Mapping[str, StoredTensor]) -> None:
     for name, kind in target.types.items():
         if kind == (tensor := tensors[name]).info.type.name:
             continue
-        if tensor.info.type.name not in _FLOATS and not target.allow_requantize:
+        if tensor.info.type.name not in FLOATS and not target.allow_requantize:
             raise NativeError(f"requantizing from type {tensor.info.type.name.lower()} is disabled")
         needs = kind in _NEED_IMATRIX or (kind == "Q2_K" and target.file_type == _Q2_K_S)
         if needs and name not in OUTPUT and _importance(target, tensor) is None:
@@ -166,7 +165,7 @@ class _no_space:  # noqa: N801
 def _metadata(source: GgufModel, target: Target) -> Mapping[str, Encoded]:
     """As the engine writes it: what it sets goes to the end."""
     metadata: dict[str, Encoded] = dict(source.copied_metadata())
-    numbers = [("general.quantization_version", _QUANTIZATION_VERSION), ("general.file_type", target.file_type)]
+    numbers = [("general.quantization_version", QUANTIZATION_VERSION), ("general.file_type", target.file_type)]
     for key, value in (*numbers, *target.overrides):
         metadata.pop(key, None)
         metadata[key] = _encoded(value)

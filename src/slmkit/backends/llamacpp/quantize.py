@@ -148,7 +148,7 @@ def quantize_together(
 def _order(order: Order) -> dict[str, Any]:
     # The engine puts numbers and suffix after the name of shards.
     named = order.target.with_suffix("") if order.spec.keep_split else order.target
-    return {"target": str(named), "base": order.quant.base, **_options(order.quant, order.spec)}
+    return {"target": str(named), "base": order.quant.base, "options": _options(order.quant, order.spec)}
 
 
 def _refusal(error: EngineError, orders: Sequence[Order]) -> SlmkitError:

@@ -28,32 +28,34 @@ from slmkit.formats.imatrix import Imatrix, read
 def quantize(
     channel: Channel, source: str, orders: Sequence[dict[str, Any]], n_threads: int, try_tokens: int = 0
 ) -> dict[str, Any]:
-    """Make all `orders`: each has `target`, `base` (the type that most weights get) and the options of `_call`.
+    """Make all `orders`: each has `target`, `base` (the type that most weights get) and `options`, which are `_call`'s.
 
     The event `read` tells bytes of the source that are done, or the log each tensor. With `try_tokens` the event
     `written` comes, and then each file is tried (`smoke`).
     """
     started = time.perf_counter_ns()
-    logs = [_planned(channel, source, options) for options in orders]
+    logs = [_planned(channel, source, order["options"]) for order in orders]
     model = open_model(Path(source))
     together = []
-    for options, log in zip(orders, logs, strict=True):
+    for order, log in zip(orders, logs, strict=True):
+        target, options = order["target"], order["options"]
         if options["keep_split"] or options["prune_layers"] or model.layout.alignment != LAYOUT.alignment:
             with bindings.log_in_pieces(channel):
-                _call(source, n_threads=n_threads, **_without_base(options))
+                _call(source, target, n_threads=n_threads, **options)
         else:
-            together.append(_target(options, log))
+            together.append(_target(target, options, log))
     if together:
         one_pass.write(model, together, n_threads, lambda n_bytes: channel.send("read", n_bytes=n_bytes))
     elapsed_ns = time.perf_counter_ns() - started
     if try_tokens:
         channel.send("written")
-        for options in orders:
-            path = _first(options["target"])
-            smoke(channel, path, n_tokens=try_tokens, n_gpu_layers=0, n_threads=max(1, n_threads - 1))
+        for order in orders:
+            smoke(
+                channel, _first(order["target"]), n_tokens=try_tokens, n_gpu_layers=0, n_threads=max(1, n_threads - 1)
+            )
     made = [
-        {"types": quantize_log.types(log), "fallbacks": list(map(asdict, quantize_log.fallbacks(log, options["base"])))}
-        for options, log in zip(orders, logs, strict=True)
+        {"types": quantize_log.types(log), "fallbacks": list(map(asdict, quantize_log.fallbacks(log, order["base"])))}
+        for order, log in zip(orders, logs, strict=True)
     ]
     return {"made": made, "elapsed_ns": elapsed_ns, "build": bindings.build()}
 
@@ -63,7 +65,8 @@ def _planned(channel: Channel, source: str, options: Mapping[str, Any]) -> str:
     texts: list[str] = []
     bindings.on_log(lambda _, text: texts.append(text))
     try:
-        _call(source, n_threads=1, dry_run=True, **{**_without_base(options), "target": ""})
+        weighed = options["imatrix"] is not None
+        _call(source, "", n_threads=1, dry_run=True, any_imatrix=weighed, **{**options, "imatrix": None})
         if quantize_log.needs_imatrix("".join(texts)):
             raise NativeError("this quantization requires an imatrix")
     except NativeError:
@@ -72,15 +75,11 @@ def _planned(channel: Channel, source: str, options: Mapping[str, Any]) -> str:
     return "".join(texts)
 
 
-def _without_base(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "base"}
-
-
-def _target(options: Mapping[str, Any], log: str) -> one_pass.Target:
+def _target(target: str, options: Mapping[str, Any], log: str) -> one_pass.Target:
     path = options["imatrix"]
     imatrix = None if path is None else read(Path(path))
     return one_pass.Target(
-        path=Path(options["target"]),
+        path=Path(target),
         file_type=options["ftype"],
         types=quantize_log.types(log),
         overrides=(*options["overrides"], *(_origin(Path(path), imatrix) if imatrix else ())),
