@@ -14,7 +14,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests import factories
 

@@ -38,6 +38,15 @@ class Repo:
     gated: bool = False
     commit: str = ""
     refs: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+
+    def sha256(self, path: str) -> str:
+        """Of a file, worked out once for each content: as with the true Hub, an answer does not wait for it."""
+        content = self.files[path]
+        known = self.digests.get(path)
+        if known is None or known[0] is not content:
+            known = self.digests[path] = (content, hashlib.sha256(content).hexdigest())
+        return known[1]
 
 
 @dataclass(frozen=True)
@@ -287,7 +296,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             "Location": f"{hub.storage_url}/blob/{name.replace('/', '--')}/{file}",
             "X-Repo-Commit": repo.commit,
-            "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Linked-Etag": f'"{repo.sha256(file)}"',
             "X-Linked-Size": str(len(content)),
         }
         self._send(302, headers, b"")
@@ -363,8 +372,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _entry(repo: Repo, path: str) -> dict[str, Any]:
     content = repo.files[path]
-    entry = {"type": "file", "path": path, "size": len(content), "oid": git_oid(content)}
-    if path in repo.lfs:
-        sha256 = hashlib.sha256(content).hexdigest()
-        entry |= {"oid": git_oid(sha256.encode()), "lfs": {"oid": sha256, "size": len(content), "pointerSize": 133}}
-    return entry
+    entry = {"type": "file", "path": path, "size": len(content)}
+    if path not in repo.lfs:
+        return {**entry, "oid": git_oid(content)}
+    sha256 = repo.sha256(path)
+    lfs = {"oid": sha256, "size": len(content), "pointerSize": 133}
+    return {**entry, "oid": git_oid(sha256.encode()), "lfs": lfs}

@@ -17,7 +17,7 @@ from slmkit.core.tasks import Question
 from slmkit.errors import EngineError
 from slmkit.formats.gguf.header import read_header
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests import factories
 from tests.convert.conftest import make_case, smollm2, smollm2_gguf  # noqa: F401  fixtures

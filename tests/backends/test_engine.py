@@ -188,6 +188,40 @@ def test_children_die_with_their_parent(f16: Path) -> None:
     worker.wait(timeout=30)
 
 
+def test_a_prepared_child_does_the_job_and_one_that_is_not_needed_ends() -> None:
+    children = child.Children()
+    children.prepare("probe", "smoke", "smoke")
+    prepared = psutil.Process().children()
+    assert len(prepared) == 3
+    assert child.run("probe", {}, children=children)["build"]
+    assert len(psutil.Process().children()) == 2  # and no other was started
+    children.kill()
+    assert not [process for process in prepared if process.is_running()]
+
+
+def test_a_prepared_child_that_has_died_is_a_typed_error() -> None:
+    children = child.Children()
+    children.prepare("probe")
+    (process,) = psutil.Process().children()
+    process.kill()
+    with pytest.raises(OutOfMemoryError):
+        child.run("probe", {}, children=children)
+    children.kill()
+
+
+def test_a_prepared_child_leaves_when_its_parent_dies() -> None:
+    code = (
+        "import time; from slmkit.backends.llamacpp import child; "
+        "children = child.Children(); children.prepare('probe'); print(flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        parent.stdout.readline()
+        (worker,) = psutil.Process(parent.pid).children()
+        parent.kill()
+    worker.wait(timeout=30)
+
+
 def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -16,7 +16,7 @@ from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineError
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests import factories
 

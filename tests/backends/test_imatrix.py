@@ -27,7 +27,7 @@ from slmkit.formats.gguf.header import read_header
 from slmkit.formats.imatrix import Imatrix, read, write
 from slmkit.ops import corpora
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests.convert.families import granitemoe
 

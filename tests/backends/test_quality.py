@@ -131,13 +131,23 @@ def test_figures_are_llama_perplexitys(llama_perplexity: Path, f16: Path, q4_0: 
     settings = ["-c", str(N_CTX), "--chunks", str(N_CHUNKS), "-t", "2"]
     logits = tmp_path / "logits"
 
-    def said(*arguments: str | Path) -> str:
-        command = [str(llama_perplexity), *map(str, arguments), *settings]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
-        return done.stdout + done.stderr
+    def said(last: str, *arguments: str | Path) -> str:
+        """Its output. It prints from a thread and may end before all is: it is run until the line `last` is there.
 
-    theirs_base = said("-m", f16, "-f", tmp_path / "text.txt", "--save-all-logits", logits)
-    theirs = said("-m", q4_0, "--kl-divergence", "--kl-divergence-base", logits)
+        (`common_log_main`, https://github.com/ggml-org/llama.cpp/blob/0c1e57098/common/log.cpp)
+        """
+        command = [str(llama_perplexity), *map(str, arguments), *settings]
+        for _ in range(5):
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
+            printed = done.stdout + done.stderr
+            if re.search(last, printed):
+                return printed
+        pytest.fail(f"no {last!r} in\n{printed}")
+
+    same_top = r"Same top p: +(\S+) ± +\S+ %\n"  # a heading of its table has the same words
+    their_ppl = r"Final estimate: PPL = (\S+) \+/- (\S+)\n"
+    theirs_base = said(their_ppl, "-m", f16, "-f", tmp_path / "text.txt", "--save-all-logits", logits)
+    theirs = said(same_top, "-m", q4_0, "--kl-divergence", "--kl-divergence-base", logits)
     chunks, _ = read(f16, [q4_0])
     base, quant = scores(row(chunks[BASE])), scores(row(chunks[0]), row(chunks[BASE]))
     assert base
@@ -146,7 +156,7 @@ def test_figures_are_llama_perplexitys(llama_perplexity: Path, f16: Path, q4_0: 
     assert quant.same_top
     assert quant.ppl_ratio
     number = r": +(\S+) ± +(\S+)"
-    ppl = re.search(r"Final estimate: PPL = (\S+) \+/- (\S+)", theirs_base)
+    ppl = re.search(their_ppl, theirs_base)
     assert ppl
     assert (base.ppl.value, base.ppl.error) == pytest.approx((float(ppl[1]), float(ppl[2])), rel=5e-4)
     kld = re.search(rf"Mean +KLD{number}", theirs)
@@ -155,7 +165,7 @@ def test_figures_are_llama_perplexitys(llama_perplexity: Path, f16: Path, q4_0: 
     ratio = re.search(rf"Mean PPL\(Q\)/PPL\(base\) +{number}", theirs)
     assert ratio
     assert quant.ppl_ratio.value == pytest.approx(float(ratio[1]), rel=5e-4)
-    same = re.search(r"Same top p: +(\S+) ±", theirs)
+    same = re.search(same_top, theirs)
     assert same
     assert 100 * quant.same_top.value == pytest.approx(float(same[1]), abs=0.5)
 

@@ -18,7 +18,7 @@ from slmkit.core.progress import SILENT
 from slmkit.core.quant import quant_types
 from slmkit.core.refs import ModelRef
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.atomic import PARTIAL
 from slmkit.registry.store import Registry
 

@@ -17,7 +17,7 @@ from slmkit.formats.gguf.model import open_model
 from slmkit.formats.safetensors import read_checkpoint
 from slmkit.ops.diff import diff
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests.cli.conftest import leftovers
 from tests.conftest import Run

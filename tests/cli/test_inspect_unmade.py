@@ -12,7 +12,7 @@ import pytest
 from slmkit.core.refs import ModelRef
 from slmkit.ops.inspect import Inspection, inspect
 from slmkit.recipes import foresight, verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests import factories
 from tests.cli.test_convert import files_of, reach

@@ -21,7 +21,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.ops import corpora
 from slmkit.recipes.pick import REPETITIONS, PickOrder
 from slmkit.recipes.pick import pick as pick_recipe
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import dropped, runs
 from slmkit.registry.store import Registry
 from tests import factories

@@ -16,7 +16,7 @@ from slmkit.core.recommend import ESTIMATED, MEASURED, Wish
 from slmkit.core.refs import ModelRef
 from slmkit.recipes.pick import pick
 from slmkit.recipes.recommend import Measuring, recommend
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL
 from tests.cli.test_pick import WORDS, order

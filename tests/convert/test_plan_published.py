@@ -16,7 +16,7 @@ from slmkit.core.plan import ModelPlan
 from slmkit.core.quant import quant_types
 from slmkit.core.refs import ModelRef
 from slmkit.recipes import foresight
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from tests.convert.families import gemma
 from tests.convert.families.qwen3 import attention
 from tests.convert.published import published_tokenizer

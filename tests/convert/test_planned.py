@@ -14,7 +14,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.ops.adopt import local_model
 from slmkit.ops.convert import convert
 from slmkit.recipes import foresight
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from tests.convert.families import cases
 from tests.real_load import assert_as_planned
 

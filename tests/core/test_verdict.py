@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -117,6 +118,29 @@ def test_a_row_beside_itself_is_no_different(one: list[float]) -> None:
 def test_what_drifts_for_both_cancels_in_pairs() -> None:
     drift = [1.0, 1.1, 1.3, 1.2, 1.05, 1.4]
     assert of_pp(row([1.05 * d for d in drift]), row(drift)) == "5.0 % ± 0.4 % slower"
+
+
+def test_a_child_that_does_not_count_shifts_no_pair() -> None:
+    """The machine is twice as slow from the fourth round on; in the second something disturbed only one of them."""
+    drift = [1.0] * 3 + [2.0] * 3
+    a, b = row([1.05 * d for d in drift]), row(drift)
+    disturbed = [replace(block, counted=number != 1) for number, block in enumerate(a.blocks)]
+    assert of_pp(replace(a, blocks=tuple(disturbed)), b) == "5.0 % ± 0.5 % slower"
+
+
+def test_rounds_in_which_the_machine_changed_its_speed_have_no_say() -> None:
+    """A prompt takes 15 % longer at the one; in rounds 3 and 6 it changed after the first of the two was measured."""
+    near, far = {"bandwidth_bytes_per_s": 3.6e10}, {"bandwidth_bytes_per_s": 6.4e10}
+    rounds = [(near, near)] * 2 + [(near, far)] + [(far, far)] * 2 + [(far, near)] + [(near, near)]
+
+    def moved(times: Sequence[float]) -> BenchRow:
+        whole = row(times)
+        seen = [{"machine": before, "machine_after": after} for before, after in rounds]
+        return replace(whole, blocks=tuple(replace(b, seen=seen) for b, seen in zip(whole.blocks, seen, strict=True)))
+
+    a = moved([1.03, 1.03, 1.03, 1.19, 1.19, 1.19, 1.03])
+    b = moved([1.0, 1.0, 1.155, 1.155, 1.155, 1.0, 1.0])
+    assert of_pp(a, b) == "3.0 % ± 0.5 % slower"
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 10])

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slmkit.errors import ImatrixError
+from slmkit.formats.gguf.header import read_header
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.formats.gguf.writer import Entry, string, strings, u32, write_gguf
 from slmkit.formats.imatrix import Imatrix, Importance, read, write
@@ -80,6 +81,19 @@ def test_a_changed_byte_is_an_error_or_changes_no_shape(small: bytes, at: int, b
     for entry in found.entries.values():
         assert entry.sums.shape[0] == entry.counts.shape[0]
         assert np.isfinite(entry.means).all()
+
+
+@pytest.mark.parametrize("count", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_a_count_that_is_none_is_damage(small: bytes, count: float, tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(small)
+    header = read_header(path)
+    counts = next(tensor for tensor in header.tensors if tensor.name.endswith(".counts"))
+    data = bytearray(small)
+    struct.pack_into("<f", data, header.data_offset + counts.offset, count)
+    path.write_bytes(data)
+    with pytest.raises(ImatrixError, match="not finite"):
+        read(path)
 
 
 def test_means_are_what_the_quantizer_takes() -> None:

@@ -130,6 +130,12 @@ def test_what_is_no_run_says_what_is_wrong(content: bytes, reason: str) -> None:
         parse(content)
 
 
+def test_a_run_that_does_not_know_the_size_is_shown_beside_one_that_does() -> None:
+    (found,) = parse(text([{**RECORD, "model_size": 0}]))
+    assert markdown(diff_table("a", "b", diff(found, run())))
+    assert markdown(diff_table("a", "b", diff(found, found)))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

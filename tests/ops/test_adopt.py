@@ -10,7 +10,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import FormatError, GgufError, NotInRegistryError, UsageError
 from slmkit.ops.adopt import adopt, local_model
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 
 

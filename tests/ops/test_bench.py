@@ -22,7 +22,7 @@ from slmkit.ops.adopt import adopt, describe
 from slmkit.ops.bench import Effort, bench, block
 from slmkit.ops.compare import compare, is_measured
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
 

@@ -19,7 +19,7 @@ from slmkit.errors import UsageError
 from slmkit.ops import adopt, compare
 from slmkit.ops.card import card
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.report.card import card_markdown
 
 

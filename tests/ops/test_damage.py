@@ -21,7 +21,7 @@ from slmkit.errors import ChangedError, UsageError
 from slmkit.ops import adopt, corpora
 from slmkit.ops.quality import damage, quality
 from slmkit.recipes.damage import damage as damage_of
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests.convert.engine import logits, tokenize
 

@@ -23,7 +23,7 @@ from slmkit.formats.gguf.types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType, 
 from slmkit.ops.diff import diff
 from slmkit.ops.split import split
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from tests.ops.ggufs import Gguf, text
 
 F32 = GGML_TYPES_BY_NAME["F32"]

@@ -26,7 +26,7 @@ from slmkit.ops import corpora
 from slmkit.ops.imatrix import ImatrixReport, imatrix, label
 from slmkit.ops.imatrix_statistics import statistics
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import imatrices, paths
 from slmkit.registry.store import Registry
 from slmkit.registry.verify import verify

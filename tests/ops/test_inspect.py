@@ -21,7 +21,7 @@ from slmkit.ops.inspect import Inspection, inspect
 from slmkit.ops.inspect.rendering import lint
 from slmkit.ops.split import split
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests.factories import make_llama, make_llama3
 from tests.ops.ggufs import Gguf, values

@@ -20,7 +20,7 @@ from slmkit.errors import FormatError, NotInRegistryError, UsageError
 from slmkit.ops import adopt, bench, kit, runs
 from slmkit.ops.split import split
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 
 SPECS = (BenchSpec(n_prompt=8, n_gen=4, repetitions=2, n_threads=1), BenchSpec(n_prompt=4, n_gen=0, repetitions=2))

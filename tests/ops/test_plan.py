@@ -24,7 +24,7 @@ from slmkit.formats.gguf.writer import Entry, string, u32
 from slmkit.host import bandwidth
 from slmkit.ops.convert import convert
 from slmkit.recipes import foresight, verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from tests import factories
 from tests.real_load import assert_as_planned
 

@@ -19,7 +19,7 @@ from slmkit.formats.gguf.header import read_header, shards
 from slmkit.ops.quantize import QuantizeReport
 from slmkit.ops.quantize import quantize as quantize_all
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from slmkit.registry.verify import verify
 from tests import factories

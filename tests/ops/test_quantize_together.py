@@ -18,7 +18,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import ChangedError, DiskFullError, ImatrixNeededError
 from slmkit.ops.quantize import quantize
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import paths
 from slmkit.registry.atomic import PARTIAL
 from slmkit.registry.store import Registry

@@ -15,7 +15,7 @@ from slmkit.ops import adopt
 from slmkit.ops.adopt import describe
 from slmkit.ops.quality.behaviour import behaviour, bundled
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from tests.convert.conftest import make_case, smollm2, smollm2_gguf  # noqa: F401  fixtures
 from tests.quality.test_tasks import found
 

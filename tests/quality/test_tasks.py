@@ -20,7 +20,7 @@ from slmkit.ops import adopt
 from slmkit.ops.adopt import describe
 from slmkit.ops.quality import tasks
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 
 FOLDER = resources.files("slmkit") / "data" / "tasks"
 

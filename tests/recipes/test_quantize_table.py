@@ -13,7 +13,7 @@ from slmkit.recipes import verbs
 from slmkit.recipes.plan import plan
 from slmkit.recipes.run import RecipeResult, run
 from slmkit.recipes.schema import Recipe, load
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from tests.conftest import Run
 
 MODEL = "local/tiny-llama"

@@ -28,7 +28,7 @@ from slmkit.recipes import verbs
 from slmkit.recipes.get import get
 from slmkit.recipes.rebuildable import candidates, drop
 from slmkit.recipes.rederive import Rederived, rederive
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import atomic, dropped, imatrices, paths
 from slmkit.registry.lineage import Family
 from slmkit.registry.store import Registry

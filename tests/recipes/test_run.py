@@ -13,7 +13,7 @@ from slmkit.errors import EngineMissingError
 from slmkit.recipes.plan import plan
 from slmkit.recipes.run import run
 from slmkit.recipes.schema import Recipe, load
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests.conftest import Run
 

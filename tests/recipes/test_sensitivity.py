@@ -26,7 +26,7 @@ from slmkit.recipes import run as recipe_run
 from slmkit.recipes import schema, verbs
 from slmkit.recipes import sensitivity as module
 from slmkit.recipes.sensitivity import sensitivity, write_recipe
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
 from tests import factories

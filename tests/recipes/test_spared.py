@@ -13,10 +13,11 @@ from slmkit.core.quant import quant_types
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.core.target import TargetSpec
-from slmkit.ops import corpora
+from slmkit.ops import adopt, corpora
 from slmkit.recipes import verbs
+from slmkit.recipes.session import Session
 from slmkit.recipes.target import quantize_to_target
-from slmkit.recipes.verbs import Session
+from slmkit.registry import atomic
 from slmkit.registry.store import Registry
 from tests import factories
 from tests.conftest import Run
@@ -105,3 +106,20 @@ def test_the_program_says_that_it_is_there(ref: ModelRef, slmkit: Run, registry:
     assert "there already" in done.stdout
     assert "converting it first" not in done.stderr
     assert is_dropped(registry)
+
+
+def test_a_file_that_is_named_by_its_path_is_read_once_for_its_digest(
+    f16: Path, tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "elsewhere-F16.gguf"
+    path.symlink_to(f16)
+    hashed: list[Path] = []
+
+    def sha256(path: Path) -> str:
+        hashed.append(path)
+        return atomic.sha256(path)
+
+    monkeypatch.setattr(adopt, "sha256", sha256)
+    (report,) = verbs.quantize(ModelRef("path", str(path)), quant_types(["Q4_0"]), session)
+    assert report.fresh
+    assert hashed == [path]

@@ -31,6 +31,15 @@ def test_continued_if_there_is_one(tmp_path: Path) -> None:
     assert write(tmp_path, None) == []
 
 
+def test_nobody_is_told_to_go_on_with_nothing(tmp_path: Path) -> None:
+    with journal(tmp_path, KEY, resume=False) as kept:
+        assert kept.is_empty
+        kept.add({"name": "a"})
+        assert not kept.is_empty
+    with journal(tmp_path, KEY, resume=True) as kept:
+        assert not kept.is_empty
+
+
 def test_there_must_be_one_to_resume(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to resume"):
         write(tmp_path, True)

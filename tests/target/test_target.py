@@ -20,8 +20,8 @@ from slmkit.ops.target import plan
 from slmkit.ops.target.objective import OBJECTIVE, expected_kld
 from slmkit.ops.target.rules import rules
 from slmkit.recipes import verbs
+from slmkit.recipes.session import Session
 from slmkit.recipes.target import quantize_to_target
-from slmkit.recipes.verbs import Session
 from slmkit.registry import paths
 from tests import factories
 from tests.conftest import Run

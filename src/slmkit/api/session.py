@@ -9,7 +9,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.registry.store import Registry
 
 if TYPE_CHECKING:
-    from slmkit.recipes.verbs import Session
+    from slmkit.recipes.session import Session
 
 Reference = str | ModelRef
 
@@ -21,6 +21,6 @@ def reference(ref: Reference) -> ModelRef:
 
 def session(progress: Progress, may_pull: bool = True, *, offline: bool = False) -> Session:
     """The registry of this user."""
-    from slmkit.recipes.verbs import Session
+    from slmkit.recipes.session import Session
 
     return Session(Registry(), progress, may_pull=may_pull, offline=offline)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.refs import ModelRef
     from slmkit.ops.bench import Versus
-    from slmkit.recipes.verbs import Session
+    from slmkit.recipes.session import Session
 
 _TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
 _SEVERAL = "Several: 1,2,4, 1-8, 1-8+2 or 1-8*2."

@@ -13,7 +13,7 @@ from slmkit.errors import UsageError
 
 if TYPE_CHECKING:
     from slmkit.recipes.rebuildable import Candidate
-    from slmkit.recipes.verbs import Session
+    from slmkit.recipes.session import Session
     from slmkit.report.table import Table
 
 

@@ -43,11 +43,12 @@ def plan(
     from slmkit.core.quant import quant_types
     from slmkit.core.units import parse_size
     from slmkit.recipes import foresight
-    from slmkit.report import plots
     from slmkit.report.planned import plan_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
     if plot:
+        from slmkit.report import plots
+
         plots.check_plot(plot)
     planned = foresight.plan(
         parse(ref),

@@ -9,7 +9,7 @@ from slmkit.cli.output import Output
 from slmkit.cli.progress import reporter
 from slmkit.core.refs import ModelRef
 from slmkit.errors import RefError
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 
 

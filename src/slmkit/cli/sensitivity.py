@@ -10,7 +10,7 @@ from slmkit.cli.output import Output
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import SomeFailedError, UsageError
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 
 
 def show(

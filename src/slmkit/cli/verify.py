@@ -14,7 +14,7 @@ from slmkit.errors import DamagedError, UsageError, VerdictError
 if TYPE_CHECKING:
     from slmkit.core.artifact import Artifact
     from slmkit.recipes.rederive import Rederived
-    from slmkit.recipes.verbs import Session
+    from slmkit.recipes.session import Session
 
 
 def verify(

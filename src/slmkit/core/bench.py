@@ -169,6 +169,11 @@ class Block:
     reasons: tuple[str, ...] = ()
     counted: bool = True
 
+    @property
+    def machines(self) -> tuple[Mapping[str, Any], ...]:
+        """What was read of the machine by itself, before and after this child: `core.machine.Machine` as documents."""
+        return tuple(self.seen[when] for when in ("machine", "machine_after") if self.seen.get(when))
+
 
 @dataclass(frozen=True)
 class BenchRow:

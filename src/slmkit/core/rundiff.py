@@ -152,6 +152,8 @@ def _verdict(a: _Cell, b: _Cell) -> str | None:
         return None
     one, other = (verdict.blocks(cell.row, cell.what) for cell in (b, a))
     n_processes = min(len(one.logs), len(other.logs))
+    if not n_processes:  # a size that another program did not know
+        return None
     text = verdict.difference(a.what, verdict.unpaired(one, other), verdict.FEW_PAIRS).text
     few = a.what != "size" and n_processes < verdict.FEW_PAIRS
     return text + (f" ({n_processes} process{'es' * (n_processes > 1)})" if few else "")

@@ -42,6 +42,11 @@ def mad(values: Sequence[float]) -> float | None:
     return None if centre is None else statistics.median(abs(value - centre) for value in values)
 
 
+def robust_stdev(values: Sequence[float]) -> float:
+    """What the standard deviation of a normal distribution with this `mad` is; 0 of nothing."""
+    return 1.4826 * (mad(values) or 0.0)
+
+
 def percentile(values: Sequence[float], q: float) -> float | None:
     """The `q`-th percentile (0 to 100), linear between neighbours as numpy's default; `None` of nothing."""
     if not values:

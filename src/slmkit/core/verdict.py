@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from slmkit.core import stats
-from slmkit.core.bench import BenchRow
+from slmkit.core import levels, stats
+from slmkit.core.bench import BenchRow, Block
 
 MEASURES = ("pp", "tg", "pg", "ttft", "rss", "size")
 TIMED = ("pp", "tg", "pg", "ttft")
@@ -82,6 +82,7 @@ def compare_rows(a: BenchRow, b: BenchRow) -> tuple[Difference, ...]:
 
     Block k of `a` is held against block k of `b`: they were measured in turn, so that drift hits both.
     """
+    a, b = _in_turn(a, b)
     both = ((blocks(a, what), blocks(b, what)) for what in MEASURES)
     return tuple(
         difference(one.what, paired(one, other), min(len(one.logs), len(other.logs)))
@@ -90,17 +91,43 @@ def compare_rows(a: BenchRow, b: BenchRow) -> tuple[Difference, ...]:
     )
 
 
+def _in_turn(a: BenchRow, b: BenchRow) -> tuple[BenchRow, BenchRow]:
+    """Both with the children of rounds in which both count, and during which the machine kept its speed where there are
+    enough of these; as they are where no round is left.
+    """
+    rounds = list(zip(a.blocks, b.blocks, strict=False))
+    known = levels.levels((a, b))
+    both = [one.counted and other.counted for one, other in rounds]
+    steady = [counts and _at_one_level(pair, known) for counts, pair in zip(both, rounds, strict=True)]
+    kept = steady if sum(steady) >= FEW_PAIRS else both
+    if not any(kept):
+        return a, b
+    one, other = (
+        replace(row, blocks=tuple(replace(block, counted=keep) for block, keep in zip(row.blocks, kept, strict=False)))
+        for row in (a, b)
+    )
+    return one, other
+
+
+def _at_one_level(pair: tuple[Block, Block], known: Sequence[float]) -> bool:
+    if len(known) < 2:
+        return True
+    found = {levels.level(block, known) for block in pair}
+    return len(found) == 1 and None not in found
+
+
 def blocks(row: BenchRow, what: str) -> Blocks:
     """Of the counted children of a row; with no `logs` for what was not measured."""
     if what == "size":
-        return Blocks(what, () if row.failure else (math.log(row.size_bytes),), 0.0)
+        known = not row.failure and row.size_bytes > 0  # other programs' runs may say 0
+        return Blocks(what, (math.log(row.size_bytes),) if known else (), 0.0)
     if what == "rss":
         peaks = [block.memory.peak_rss for block in row.counted if block.memory and block.memory.peak_rss]
         return Blocks(what, tuple(map(math.log, peaks)), LEAST_SPREAD[what])
     children = [[math.log(ns) for ns in getattr(block, f"{what}_ns")] for block in row.counted]
     children = [samples for samples in children if samples]
     tokens = math.log(row.n_tokens(what)) if what != "ttft" and children else 0.0
-    within = [1.4826 * (stats.mad(samples) or 0.0) for samples in children]  # a normal distribution's deviation
+    within = [stats.robust_stdev(samples) for samples in children]
     expected = max(LEAST_SPREAD[what], statistics.median(within) if within else 0.0)
     return Blocks(what, tuple(statistics.median(samples) - tokens for samples in children), expected)
 

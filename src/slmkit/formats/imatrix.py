@@ -29,6 +29,8 @@ Counts = NDArray[np.int64]
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _DATASETS, _CHUNK_COUNT, _CHUNK_SIZE = "imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"
 _STATE = "slmkit.state"
+_MOST_COUNTED = 2.0**62
+"""Above, a float is no number of tokens."""
 _AGAIN = "make it again: `slmkit imatrix REF --force`"
 
 
@@ -123,7 +125,7 @@ def _read_gguf(path: Path) -> Imatrix:
         sums, counts = _data(header, pair[0]), _data(header, pair[1])
         if not len(counts) or not len(sums) or len(sums) % len(counts):
             raise ImatrixError(f"{path} is damaged: {name} has {len(sums)} sums, {len(counts)} counts", hint=_AGAIN)
-        if not np.isfinite(counts).all():
+        if not (np.abs(counts) < _MOST_COUNTED).all():  # nor what is no number
             raise ImatrixError(f"{path} is damaged: the counts of {name} are not finite", hint=_AGAIN)
         entries[name] = Importance(sums.reshape(len(counts), -1), np.rint(counts).astype(np.int64))
     datasets, n_chunks, chunk_size = (header.metadata[k] for k in (_DATASETS, _CHUNK_COUNT, _CHUNK_SIZE))

@@ -33,7 +33,7 @@ def adopt(path: Path, registry: Registry, progress: Progress, model: str | None 
 def describe(path: Path, progress: Progress, model: str | None = None, *, hashed: bool = True) -> Artifact:
     """The artifact that a local path is, without registering it.
 
-    Without `hashed` a checkpoint has no files and so no digest: enough for work that registers nothing.
+    Without `hashed` it has no files and so no digest: enough for work that registers nothing.
     """
     path = path.expanduser().absolute()
     if not path.exists():
@@ -41,7 +41,7 @@ def describe(path: Path, progress: Progress, model: str | None = None, *, hashed
     if path.is_dir():
         return _checkpoint(path, progress, model, hashed)
     if path.suffix.lower() == ".gguf":
-        return _gguf(path, progress, model)
+        return _gguf(path, progress, model, hashed)
     raise UsageError(f"{path} is neither a .gguf file nor a checkpoint folder", hint="adopt a folder with config.json")
 
 
@@ -64,7 +64,7 @@ def _checkpoint(folder: Path, progress: Progress, model: str | None, hashed: boo
     )
 
 
-def _gguf(path: Path, progress: Progress, model: str | None) -> Artifact:
+def _gguf(path: Path, progress: Progress, model: str | None, hashed: bool) -> Artifact:
     facts = gguf_facts(path)
     match = SHARD.fullmatch(path.name)
     name = match["prefix"] if match else path.stem
@@ -74,7 +74,7 @@ def _gguf(path: Path, progress: Progress, model: str | None) -> Artifact:
         model=model or local_model(name),
         variant=variant,
         root=path.parent,
-        files=_hash(shards(path), progress),
+        files=_hash(shards(path), progress) if hashed else (),
         owned=False,
         provenance=Provenance("adopt", tools={"slmkit": __version__}),
         created=now(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from slmkit.core import normalise, units, verdict
-from slmkit.core.bench import OK, BenchRow, BenchRun
+from slmkit.core import levels, normalise, units, verdict
+from slmkit.core.bench import OK, BenchRow, BenchRun, Block
 from slmkit.core.check import INCONCLUSIVE, PASS, REGRESSION, UNMEASURED, Check, Judgement, Limits
 from slmkit.core.verdict import Blocks, Change
 from slmkit.errors import UsageError
@@ -21,13 +22,15 @@ def judge(baseline: BenchRun, now: BenchRun, limits: Limits) -> Check:
     """Each row of `now` that the baseline has, too, by each criterion.
 
     Rates are taken at the speed that the machine had at the time, as its bandwidth and FLOP/s tell, so a slower machine
-    is no regression; unlike machines of which these are not known are inconclusive. Raises `UsageError` where the two
-    have nothing in common.
+    is no regression; unlike machines of which these are not known are inconclusive. Of a machine with more than one
+    speed, children of the same are held against each other. Raises `UsageError` where the two have nothing in common.
     """
     pairs = [(_undisturbed(old), _undisturbed(new)) for old, new in common(baseline, now)]
     unlike = normalise.unlike(baseline.host, now.host)
-    judgements = [j for old, new in pairs for j in _Pair(baseline, now, old, new, bool(unlike)).judged(limits)]
-    return Check(tuple(judgements), tuple(_notes(baseline, now, pairs, unlike)))
+    held = [_Pair(baseline, now, old, new, bool(unlike)) for old, new in pairs]
+    judgements = [judgement for pair in held for judgement in pair.judged(limits)]
+    speeds = [pair.speeds for pair in held if pair.speeds]
+    return Check(tuple(judgements), (*_notes(baseline, now, pairs, unlike), *dict.fromkeys(speeds)))
 
 
 def common(baseline: BenchRun, now: BenchRun) -> list[tuple[BenchRow, BenchRow]]:
@@ -91,15 +94,34 @@ class _Pair:
         """By each criterion that applies."""
         spec = self.new.spec
         asked = {"pp": spec.n_prompt, "tg": spec.n_gen, "pg": spec.n_pg_prompt + spec.n_pg_gen}
+        at_one_speed = self._at_one_speed
         for what in RATES:
             if asked[what]:
-                yield self._grown(what, getattr(spec, what), "slower", limits.max_slowdown)
+                yield at_one_speed._grown(what, getattr(spec, what), "slower", limits.max_slowdown)
         yield self._grown("rss", "peak RSS", "more", limits.max_rss_growth)
         yield self._grown("size", "size", "larger", limits.max_size_growth)
         if limits.min_tok_per_s is not None and spec.n_gen:
             yield self._at_least("tg", spec.tg, limits.min_tok_per_s)
         if limits.max_ttft_ns is not None and (spec.n_prompt or spec.prompt):
             yield self._at_most("ttft", "TTFT", limits.max_ttft_ns)
+
+    @property
+    def speeds(self) -> str:
+        """That the machine had more than one; nothing where it had not."""
+        known = () if self.unlike else levels.levels((self.old, self.new))
+        if len(known) < 2 or not self._alike:
+            return ""
+        return f"the machine had {len(known)} speeds, {_gigabytes(known)} of memory: children of one are compared"
+
+    @property
+    def _at_one_speed(self) -> _Pair:
+        """With the children that ran while the machine was as fast by itself as with the other row; all if none did."""
+        old, new = self._alike or (self.old, self.new)
+        return replace(self, old=old, new=new)
+
+    @property
+    def _alike(self) -> tuple[BenchRow, BenchRow] | None:
+        return (self.old, self.new) if self.unlike else levels.alike(self.old, self.new)
 
     def _grown(self, what: str, test: str, word: str, limit: float) -> Judgement:
         """Whether time or bytes have grown by more than a share."""
@@ -125,19 +147,25 @@ class _Pair:
             return Change(new.logs[0] - old.logs[0], 0.0)
         if old.what == "rss" or not self._is_normalised(old.what):
             return verdict.unpaired(new, old)
-        change = verdict.unpaired(_normalised(new, self.new, self.after), _normalised(old, self.old, self.before))
+        before, after = (_known(old.what, *side) for side in ((self.old, self.before), (self.new, self.after)))
+        share = 1.0
         if not self.unlike:
-            return change
-        return Change(change.log, math.hypot(change.half, 1.96 * math.sqrt(2) * normalise.UNLIKE_SPREAD))
+            share = normalise.felt((old.logs, new.logs), (before, after), max(old.expected, new.expected))
+        change = verdict.unpaired(_normalised(new, after, share), _normalised(old, before, share))
+        unlike = 1.96 * math.sqrt(2) * normalise.UNLIKE_SPREAD if self.unlike else 0.0
+        return Change(change.log, math.hypot(change.half, unlike, 0.0 if self._alike else levels.APART))
 
     def _is_normalised(self, what: str) -> bool:
         """Unlike machines always, where it is known how fast they are; one and the same where that was read again and
         again: a single reading would add more noise than it takes away.
         """
         sides = ((self.old, self.before), (self.new, self.after))
+        read = [machine for row, run in sides for block in row.counted for machine in _beside(block, run)]
+        if len({machine.get("n_threads") for machine in read}) != 1:
+            return False  # what two threads read is no measure of one
         if self.unlike:
             return all(None not in _slowness(what, row, run) for row, run in sides)
-        return all(all("machine" in block.seen for block in row.counted) for row, _ in sides)
+        return all(block.machines for row, _ in sides for block in row.counted)
 
     def _doubtful(self, what: str, found: str) -> str:
         """Why a verdict does not hold. What disturbs makes slower: a pass now and a regression then are certain."""
@@ -145,12 +173,15 @@ class _Pair:
             return "the engine uses other CPU features there, and then takes other memory"
         if what not in RATES:
             return ""
+        if found == INCONCLUSIVE and not self._alike:
+            known = _gigabytes(levels.levels((self.old, self.new)))
+            return f"the machine has several speeds ({known} of memory), and too few processes had the same: try again"
         if found != PASS and self.new.state != OK:
             return f"it was {_state(self.new)}"
         if found != REGRESSION and self.old.state != OK:
             return f"the baseline was {_state(self.old)}"
         if found != PASS and self.unlike and not self._is_normalised(what):
-            return "the machines are unlike, and how fast they are by themselves was not measured"
+            return "the machines are unlike, and how fast they are by themselves was not measured alike"
         return ""
 
     def _at_least(self, what: str, test: str, limit: float) -> Judgement:
@@ -204,18 +235,26 @@ class _Pair:
         return "" if old.logs else "the baseline has no such number"
 
 
-def _normalised(found: Blocks, row: BenchRow, run: BenchRun) -> Blocks:
-    """As on a machine of the speed 1. What a single reading is wrong by is to be expected of each child."""
-    slow = [s for s in _slowness(found.what, row, run) if s is not None]
-    logs = tuple(log - s for log, s in zip(found.logs, slow, strict=True))
-    noise = normalise.MEMORY_SHARE[found.what] * normalise.READING_SPREAD
+def _normalised(found: Blocks, slow: Sequence[float], share: float) -> Blocks:
+    """As on a machine of the speed 1, of which that share is felt; each child's reading may be wrong, too."""
+    logs = tuple(log - share * s for log, s in zip(found.logs, slow, strict=True))
+    noise = share * normalise.MEMORY_SHARE[found.what] * normalise.READING_SPREAD
     return Blocks(found.what, logs, math.hypot(found.expected, noise))
 
 
+def _known(what: str, row: BenchRow, run: BenchRun) -> list[float]:
+    return [slow for slow in _slowness(what, row, run) if slow is not None]
+
+
 def _slowness(what: str, row: BenchRow, run: BenchRun) -> list[float | None]:
-    """Of the machine while each child ran that measured this; else when the run began."""
+    """Of the machine before and after each child that measured this; else when the run began."""
     measured = [block for block in row.counted if getattr(block, f"{what}_ns")]
-    return [normalise.slowness(what, block.seen.get("machine") or run.machine) for block in measured]
+    found = [[normalise.slowness(what, machine) for machine in _beside(block, run)] for block in measured]
+    return [statistics.fmean(known) if (known := [s for s in slow if s is not None]) else None for slow in found]
+
+
+def _beside(block: Block, run: BenchRun) -> tuple[Mapping[str, Any], ...]:
+    return block.machines or (run.machine,)
 
 
 def _notes(
@@ -237,6 +276,10 @@ def _named(keys: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]
 
 def _state(row: BenchRow) -> str:
     return ": ".join((row.state, *row.reasons[:1]))
+
+
+def _gigabytes(bandwidths: Sequence[float]) -> str:
+    return " or ".join(f"{bandwidth / 1e9:.3g} GB/s" for bandwidth in bandwidths)
 
 
 def _percent(share: float) -> str:

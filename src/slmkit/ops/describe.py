@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from slmkit.core.quant import QUANT_TYPES
-from slmkit.formats.gguf.model import open_model
+from slmkit.formats.gguf.model import GgufModel, open_model
 from slmkit.formats.gguf.types import GgmlType
 
 
 def gguf_facts(path: Path) -> dict[str, Any]:
     """Architecture, parameters, bpw and types of a GGUF with all its shards; raises `GgufError` for a damaged one."""
-    model = open_model(path)
+    return model_facts(open_model(path))
+
+
+def model_facts(model: GgufModel) -> dict[str, Any]:
+    """The same of one whose headers have been read."""
     tensors = ((tensor.info.type, tensor.info.n_elements) for tensor in model.tensors)
     return facts(model.architecture, model.first.hyper("context_length"), tensors)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
-from slmkit.core.quant import QUANT_TYPES, canonical
+from slmkit.core.quant import FLOATS, QUANT_TYPES, canonical
 from slmkit.core.quantize import label_of
 from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError, UsageError
 from slmkit.hub import catalog
 from slmkit.ops import adopt
 from slmkit.registry import dropped
-from slmkit.registry.store import Registry, Removal, is_whole
+from slmkit.registry.store import Registry, Removal, is_current, is_whole
 
 
 def expand(ref: ModelRef) -> ModelRef:
@@ -29,10 +29,16 @@ def checkpoint(ref: ModelRef, registry: Registry, progress: Progress, *, hashed:
     """The checkpoint that a reference names, if it is here; see `adopt.describe` for `hashed`."""
     ref = expand(ref)
     if ref.kind == "path":
-        found = adopt.describe(Path(ref.name), progress, hashed=hashed)
+        found = adopt.describe(Path(ref.name), progress, hashed=hashed and Path(ref.name).expanduser().is_dir())
         return found if found.is_checkpoint else None
     known = registry.find(ref.model, None)
     return known if known and is_whole(known) else None  # the Hugging Face cache is cleaned by others, too
+
+
+def best_float(model: str, source: Artifact | None, registry: Registry) -> Artifact | None:
+    """The most exact float GGUF that is here and was made from `source`, if that is known."""
+    every = (registry.find(model, name) for name in FLOATS)
+    return next((a for a in every if a and (is_current(a, source.digest) if source else is_whole(a))), None)
 
 
 def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:

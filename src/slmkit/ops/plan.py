@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slmkit.backends.llamacpp.child import require_engine
+from slmkit.backends.llamacpp.child import Children, require_engine
 from slmkit.backends.llamacpp.memory import load_memory
 from slmkit.backends.llamacpp.quantize import DryRun, dry_run
 from slmkit.core.plan import MAPPED, Context, ContextPlan, LoadMemory, ModelPlan, TypePlan
@@ -31,6 +31,14 @@ CACHE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "
 """What llama.cpp takes for a KV cache (`kv_cache_types` of common/arg.cpp, 0c1e57098)."""
 
 F16 = "F16"
+
+_AT_A_TIME = 4
+"""Children that ask for memory: more take longer to start than they save."""
+
+_BANDWIDTH_S = 0.1
+"""Enough for an estimate: some hundred chunks."""
+
+_Types = tuple[str, ...]
 
 _QUANTIZED = "the file is quantized already: quantizing it again would add its errors to the new ones"
 
@@ -63,6 +71,16 @@ class _Candidate:
     fallback_share: float = 0.0
     needs_imatrix: bool = False
 
+    @property
+    def types(self) -> _Types:
+        """Of its tensors."""
+        return tuple(entry.type.name for entry in self.hollow.entries)
+
+
+def prepare(children: Children) -> None:
+    """Start what `plan` will need, while its source is read: half of their time is their start."""
+    children.prepare("dry_run", *["memory"] * _n_children())
+
 
 def plan(
     source: PlanSource,
@@ -72,21 +90,24 @@ def plan(
     n_ctx: Sequence[int] = (),
     cache_types: Sequence[str] = ("F16",),
     ram_bytes: int | None = None,
+    children: Children | None = None,
 ) -> ModelPlan:
     """All of `types` (none: every one there is) at each context with each type of KV cache.
 
-    `n_ctx` is by default `DEFAULT_N_CTX`, `ram_bytes` this machine's memory. Raises `EngineMissingError`, `UsageError`
+    `n_ctx` is by default `DEFAULT_N_CTX`, `ram_bytes` this machine's memory, `children` may be those that `prepare` has
+    started. Raises `EngineMissingError`, `UsageError`
     for a context or cache that cannot be.
     """
     require_engine()
+    children = children or Children()
     base = source.made[source.base]
     n_ctx_train = base.number("context_length")
     contexts = [Context(n, kind) for n in _contexts(n_ctx, n_ctx_train) for kind in _cache_types(cache_types)]
     names = [quant.name for quant in types or _all_types(source)] or [source.base]
     with progress.task(f"plan {source.ref}", None, "steps"), tempfile.TemporaryDirectory(prefix="slmkit-") as folder:
-        candidates, refused = _candidates(source, names, Path(folder))
-        memories = _memories(candidates, contexts, Path(folder))
-        bytes_per_s = bandwidth.read_bytes_per_s(physical_cores())
+        candidates, refused = _candidates(source, names, Path(folder), children)
+        memories = _memories(candidates, contexts, Path(folder), children)
+        bytes_per_s = bandwidth.read_bytes_per_s(physical_cores(), _BANDWIDTH_S)
     ram_bytes = memory.total_bytes() if ram_bytes is None else ram_bytes
     f16 = next((c.hollow for c in candidates if c.variant == F16), None)
     rows = [
@@ -131,7 +152,9 @@ def _cache_types(names: Sequence[str]) -> list[str]:
     return wanted
 
 
-def _candidates(source: PlanSource, names: Sequence[str], folder: Path) -> tuple[list[_Candidate], list[TypePlan]]:
+def _candidates(
+    source: PlanSource, names: Sequence[str], folder: Path, children: Children
+) -> tuple[list[_Candidate], list[TypePlan]]:
     """What can be made (F16 in any case, as what the others are compared with), and what cannot and why."""
     base = source.made[source.base]
     wanted = dict.fromkeys([*names, F16] if source.is_float else names)
@@ -142,7 +165,8 @@ def _candidates(source: PlanSource, names: Sequence[str], folder: Path) -> tuple
     refused = []
     small = folder / "source.gguf"
     base.without_vocabulary().write(small)
-    for quant, answer in zip(others, dry_run(small, [(quant, QuantizeSpec()) for quant in others]), strict=True):
+    answers = dry_run(small, [(quant, QuantizeSpec()) for quant in others], children)
+    for quant, answer in zip(others, answers, strict=True):
         if isinstance(answer, DryRun):
             found.append(_quantized(base, quant, answer))
         else:
@@ -158,30 +182,43 @@ def _quantized(base: Hollow, quant: QuantType, answer: DryRun) -> _Candidate:
 
 
 def _memories(
-    candidates: Sequence[_Candidate], contexts: Sequence[Context], folder: Path
+    candidates: Sequence[_Candidate], contexts: Sequence[Context], folder: Path, children: Children
 ) -> list[list[LoadMemory | EngineError]]:
-    paths = []
-    for candidate in candidates:
-        path = folder / f"{candidate.variant}.gguf"
-        candidate.hollow.without_vocabulary().write(path)
-        paths.append(path)
-    found = load_memory(paths, contexts)
+    """The engine is asked once for those that come to the same."""
+    paths: dict[_Types, Path] = {}
+    for types, (candidate, *_) in _alike(candidates).items():
+        paths[types] = folder / f"{candidate.variant}.gguf"
+        candidate.hollow.without_vocabulary().write(paths[types])
+    answers = load_memory(list(paths.values()), contexts, _n_children(), children)
+    found = dict(zip(paths, answers, strict=True))
     return [
-        [answer if isinstance(answer, EngineError) else _counted_once(answer, candidate.hollow) for answer in answers]
-        for candidate, answers in zip(candidates, found, strict=True)
+        [
+            answer if isinstance(answer, EngineError) else _counted_once(answer, candidate.hollow)
+            for answer in found[candidate.types]
+        ]
+        for candidate in candidates
     ]
+
+
+def _n_children() -> int:
+    return min(_AT_A_TIME, physical_cores())
 
 
 def _twins(candidates: Sequence[_Candidate]) -> dict[str, str]:
     """Types that come to the same for this model, each with the one of them that falls back least."""
-    alike: dict[tuple[str, ...], list[_Candidate]] = {}
-    for candidate in candidates:
-        alike.setdefault(tuple(entry.type.name for entry in candidate.hollow.entries), []).append(candidate)
     found: dict[str, str] = {}
-    for group in alike.values():
+    for group in _alike(candidates).values():
         truest = min(group, key=lambda candidate: candidate.fallback_share)
         found |= {candidate.variant: truest.variant for candidate in group if candidate is not truest}
     return found
+
+
+def _alike(candidates: Sequence[_Candidate]) -> dict[_Types, list[_Candidate]]:
+    """Those whose tensors have the same types."""
+    alike: dict[_Types, list[_Candidate]] = {}
+    for candidate in candidates:
+        alike.setdefault(candidate.types, []).append(candidate)
+    return alike
 
 
 def _counted_once(memory: LoadMemory, hollow: Hollow) -> LoadMemory:

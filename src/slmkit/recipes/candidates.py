@@ -18,7 +18,7 @@ from slmkit.core.recommend import ESTIMATED, Candidate
 from slmkit.core.refs import ModelRef
 from slmkit.host.devices import Device
 from slmkit.ops import adopt
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 
 
 @dataclass(frozen=True)

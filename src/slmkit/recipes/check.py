@@ -8,17 +8,18 @@ from dataclasses import replace
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
-from slmkit.core.check import INCONCLUSIVE, Check, Limits
+from slmkit.core.check import INCONCLUSIVE, REGRESSION, Check, Limits
 from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
 from slmkit.ops import bench as bench_op
 from slmkit.ops import check as check_op
 from slmkit.ops.bench import PER_CHILD
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 
 ROUNDS = (5, 5, 10)
-"""Children of each row: the first ones, and how many more as long as the answer is neither yes nor no."""
+"""Children of each row: the first ones, and how many more as long as the answer is neither yes nor no. One criterion
+that does not hold is an answer."""
 
 
 def check(
@@ -51,6 +52,7 @@ def check(
         now = _measure(todo, n_rounds, now, session)
         answer = check_op.judge(baseline, now, limits)
         undecided = {judgement.ref for judgement in answer.with_verdict(INCONCLUSIVE)}
+        undecided -= {judgement.ref for judgement in answer.with_verdict(REGRESSION)}
         undecided -= {row.ref for row in now.rows if row.failure}
         todo = [(artifact, specs) for artifact, specs in todo if artifact.ref in undecided]
         if not todo:

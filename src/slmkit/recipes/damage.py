@@ -12,7 +12,7 @@ from slmkit.errors import ChangedError, UsageError
 from slmkit.formats.base_file import is_base_file
 from slmkit.ops import locate
 from slmkit.ops.quality import damage as op
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 
 
 def check_base(base: ModelRef | None) -> None:

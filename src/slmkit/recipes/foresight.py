@@ -13,7 +13,8 @@ from slmkit.core.quant import FLOATS, QuantType, canonical
 from slmkit.core.refs import ModelRef
 from slmkit.errors import HubFileNotFoundError, NotInRegistryError, UsageError
 from slmkit.ops import adopt, locate
-from slmkit.recipes.verbs import DEFAULT_FLOAT, Session, best_float
+from slmkit.recipes.session import Session
+from slmkit.recipes.verbs import DEFAULT_FLOAT
 from slmkit.registry.store import Registry, is_whole
 
 if TYPE_CHECKING:
@@ -48,12 +49,26 @@ def plan(
     ram_bytes: int | None = None,
 ) -> ModelPlan:
     """Size, memory and speed of every type (or of `types`) of a checkpoint or GGUF; see `ops.plan`."""
-    from slmkit.backends.llamacpp.child import require_engine
+    from slmkit.backends.llamacpp.child import Children, require_engine
     from slmkit.ops.plan import plan as plan_op  # loads numpy
+    from slmkit.ops.plan import prepare
 
     require_engine()  # before anything is asked of the Hub
-    source = _plan_source(locate.expand(ref), session)
-    return plan_op(source, types, session.progress, n_ctx=n_ctx, cache_types=cache_types, ram_bytes=ram_bytes)
+    children = Children()
+    try:
+        prepare(children)
+        source = _plan_source(locate.expand(ref), session)
+        return plan_op(
+            source,
+            types,
+            session.progress,
+            n_ctx=n_ctx,
+            cache_types=cache_types,
+            ram_bytes=ram_bytes,
+            children=children,
+        )
+    finally:
+        children.kill()
 
 
 def inspect(ref: ModelRef, session: Session) -> Inspection:
@@ -120,7 +135,7 @@ def _plan_source(ref: ModelRef, session: Session) -> PlanSource:
     if gguf := _gguf(ref, session):
         return gguf
     with unread(ref, session) as source:
-        here = best_float(source.model_id if ref.kind == "path" else ref.model, None, session.registry)
+        here = locate.best_float(source.model_id if ref.kind == "path" else ref.model, None, session.registry)
         base = here.variant if here and here.variant else DEFAULT_FLOAT
         found = source.plan(outtype=base.lower(), progress=session.progress)
     made = {name: Hollow(found.metadata, found.entries(name)) for name in FLOATS}
@@ -155,4 +170,4 @@ def _instead_of_a_checkpoint(model: str, registry: Registry) -> Artifact | None:
     if known and is_whole(known):
         return None
     every = [artifact for artifact in registry.artifacts(model) if not artifact.is_checkpoint]
-    return best_float(model, None, registry) or (every[0] if len(every) == 1 else None)
+    return locate.best_float(model, None, registry) or (every[0] if len(every) == 1 else None)

@@ -17,7 +17,7 @@ from slmkit.ops import check as check_op
 from slmkit.ops import check_quality
 from slmkit.recipes import quality, verbs
 from slmkit.recipes.check import HOW, check
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import runs
 
 _SUFFIXES = (".json", ".jsonl")

@@ -11,7 +11,7 @@ from slmkit.errors import NotInRegistryError, NotRebuiltError
 from slmkit.ops import locate
 from slmkit.ops.describe import now
 from slmkit.recipes.remake import cannot, other_tools, remake
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import atomic
 from slmkit.registry.lineage import Family, Known, called, state
 from slmkit.registry.store import is_whole

@@ -10,7 +10,7 @@ from slmkit.core.pick import Removed
 from slmkit.core.quant import FLOATS
 from slmkit.errors import LockedError
 from slmkit.recipes.rebuildable import candidates, drop
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 
 
 def remove_losers(

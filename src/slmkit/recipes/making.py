@@ -12,12 +12,12 @@ from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec, variant_name
 from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
-from slmkit.ops import corpora
+from slmkit.ops import corpora, locate
 from slmkit.ops.imatrix import label
 from slmkit.ops.quantize import fitting, is_as_asked
 from slmkit.recipes.schema import RecipeModel
+from slmkit.recipes.session import Session
 from slmkit.recipes.spared import dropped_floats, known_imatrix
-from slmkit.recipes.verbs import Session, best_float
 from slmkit.registry.store import Registry, is_current
 
 NOT_YET, ALREADY, OTHERWISE = "not made yet", "made already", "made in another way than the recipe's"
@@ -38,7 +38,7 @@ def make_steps(model: RecipeModel, ref: ModelRef, source: Artifact | None, sessi
     """Converting and quantizing one model; `source` is its checkpoint, or the GGUF that a path names."""
     registry, name = session.registry, source.model if source else ref.model
     file = source if source and not source.is_checkpoint else None  # it is quantized itself
-    base = file or best_float(name, source, registry)
+    base = file or locate.best_float(name, source, registry)
     if base and not model.convert.is_met_by(base):
         base = None
     base = base or next(dropped_floats(ref, session, model.convert), None)

@@ -22,8 +22,9 @@ from slmkit.ops import locate
 from slmkit.recipes import foresight
 from slmkit.recipes.disk import check_disk
 from slmkit.recipes.losers import remove_losers
+from slmkit.recipes.session import Session
 from slmkit.recipes.trial import Trial
-from slmkit.recipes.verbs import DEFAULT_FLOAT, Session
+from slmkit.recipes.verbs import DEFAULT_FLOAT
 from slmkit.registry.journals import journal
 
 REPETITIONS = 6

@@ -13,7 +13,7 @@ from slmkit.hub import bundled
 from slmkit.ops import compare, locate
 from slmkit.recipes.making import Step, make_steps
 from slmkit.recipes.schema import Recipe, RecipeModel
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 
 BUNDLED_ORG = "bundled"

@@ -15,7 +15,7 @@ from slmkit.ops import locate
 from slmkit.ops.quality import Asked, open_baseline
 from slmkit.ops.quality import quality as op
 from slmkit.recipes import verbs
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 
 
 def quality(
@@ -71,7 +71,7 @@ def base_of(artifacts: Sequence[Artifact], session: Session) -> Artifact | None:
     """The float file that files of one model are held against; `None` where there is none and none can be made."""
     model = artifacts[0].model
     checkpoint = session.registry.find(model, None)
-    if known := verbs.best_float(model, checkpoint, session.registry):
+    if known := locate.best_float(model, checkpoint, session.registry):
         return known
     if named := next((a for kind in FLOATS for a in artifacts if a.variant == kind), None):
         return named

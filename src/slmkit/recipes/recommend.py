@@ -23,8 +23,8 @@ from slmkit.ops import comparable, compare, locate
 from slmkit.recipes import candidates, foresight
 from slmkit.recipes.candidates import Option, estimated
 from slmkit.recipes.pick import to_try
+from slmkit.recipes.session import Session
 from slmkit.recipes.trial import Trial
-from slmkit.recipes.verbs import Session
 from slmkit.registry import runs
 from slmkit.registry.store import is_whole
 

@@ -12,7 +12,7 @@ from slmkit.core.artifact import Artifact, File
 from slmkit.errors import ChangedError, ConvertError, EngineError, FormatError
 from slmkit.formats.gguf.difference import first_difference
 from slmkit.recipes.remake import cannot, other_tools, remake
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import atomic
 from slmkit.registry.lineage import Family, called
 

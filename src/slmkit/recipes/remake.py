@@ -16,7 +16,7 @@ from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.units import size
 from slmkit.errors import DiskFullError
 from slmkit.formats.gguf.header import SHARD
-from slmkit.recipes.verbs import Session
+from slmkit.recipes.session import Session
 from slmkit.registry import atomic
 from slmkit.registry.unchanged import unchanged
 

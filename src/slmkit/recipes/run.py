@@ -20,8 +20,8 @@ from slmkit.recipes import verbs
 from slmkit.recipes.plan import effective_ref
 from slmkit.recipes.quantize_table import Quantizing
 from slmkit.recipes.schema import Recipe, RecipeModel
+from slmkit.recipes.session import Session
 from slmkit.recipes.target import quantize_to_target
-from slmkit.recipes.verbs import Session
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from slmkit.ops.describe import now
 from slmkit.ops.quality import quality
 from slmkit.recipes import schema
 from slmkit.recipes.partly import Partly, Types
-from slmkit.recipes.verbs import Session, float_source
+from slmkit.recipes.session import Session
+from slmkit.recipes.verbs import float_source
 from slmkit.registry import atomic, runs
 from slmkit.registry.journals import Journal, journal
 from slmkit.registry.store import Registry
@@ -75,17 +76,14 @@ def sensitivity(
     key = {KIND: source.digest, "type": quant.name, "corpus": corpus.sha256, "spec": asdict(spec)}
     with unchanged(source), journal(home, key, resume=resume) as kept:
         measuring = _Measuring(partly, corpus, spec, home, kept)
-        try:
-            with progress.task(f"sensitivity to {quant}", len(groups) + keep_costly, "steps") as task:
-                costs = measuring.costs(todo, task)
-                if keep_costly:
-                    raised = partly.higher({name for cost in costly(costs) for name in cost.group.tensors})
-                if raised:
-                    mixed = TensorGroup("kept", f"costly in {HIGHER}", tuple(partly.planned))
-                    costs += measuring.costs({mixed: {**partly.planned, **raised}}, task)
-        except KeyboardInterrupt:
-            progress.say("what is measured is kept: the same command with `--resume` goes on")
-            raise
+        n_steps = len(groups) + keep_costly
+        with kept.told("measured", progress), progress.task(f"sensitivity to {quant}", n_steps, "steps") as task:
+            costs = measuring.costs(todo, task)
+            if keep_costly:
+                raised = partly.higher({name for cost in costly(costs) for name in cost.group.tensors})
+            if raised:
+                mixed = TensorGroup("kept", f"costly in {HIGHER}", tuple(partly.planned))
+                costs += measuring.costs({mixed: {**partly.planned, **raised}}, task)
         found = Sensitivity(
             created=now(),
             host=probe.host().document(),

@@ -14,12 +14,12 @@ from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
 from slmkit.ops import adopt, locate
+from slmkit.recipes.session import Session
 from slmkit.registry import atomic, dropped, imatrices
 from slmkit.registry.store import Registry
 
 if TYPE_CHECKING:
     from slmkit.ops.quantize import QuantizeReport
-    from slmkit.recipes.verbs import Session
 
 
 def spared(
@@ -52,8 +52,6 @@ def dropped_floats(ref: ModelRef, session: Session, spec: ConvertSpec | None = N
     """The recipes of float files that `ref` (no variant of it) could be quantized from, the most exact first; none
     where such a file is here.
     """
-    from slmkit.recipes.verbs import best_float
-
     ref = locate.expand(ref)
     if ref.variant is not None:
         return
@@ -65,7 +63,7 @@ def dropped_floats(ref: ModelRef, session: Session, spec: ConvertSpec | None = N
     if not recipes:
         return
     source = locate.checkpoint(ref, session.registry, session.progress)
-    if best_float(model, source, session.registry):
+    if locate.best_float(model, source, session.registry):
         return
     for recipe in recipes:
         if (source is None or source.digest in recipe.provenance.parents) and (not spec or spec.is_met_by(recipe)):

@@ -10,8 +10,9 @@ from slmkit.core.convert import ConvertSpec
 from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.refs import ModelRef
 from slmkit.core.target import TargetSpec
+from slmkit.recipes.session import Session
 from slmkit.recipes.spared import dropped_floats, known_imatrix
-from slmkit.recipes.verbs import Session, float_source, imatrix_file
+from slmkit.recipes.verbs import float_source, imatrix_file
 from slmkit.registry import imatrices
 
 if TYPE_CHECKING:

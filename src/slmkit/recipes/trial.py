@@ -22,8 +22,8 @@ from slmkit.ops import compare, locate
 from slmkit.ops import quality as quality_op
 from slmkit.ops.quality import known
 from slmkit.recipes import candidates, verbs
+from slmkit.recipes.session import Session
 from slmkit.recipes.spared import dropped_floats
-from slmkit.recipes.verbs import Session
 from slmkit.registry import dropped
 from slmkit.registry.lineage import state
 from slmkit.registry.store import is_whole
@@ -179,7 +179,7 @@ class Trial:
         if self.ref.variant is not None or _is_gguf(self.ref):
             return verbs.float_source(self.ref, self.session)
         source = locate.checkpoint(self.ref, self.session.registry, self.session.progress)
-        here = verbs.best_float(self.model, source, self.session.registry)
+        here = locate.best_float(self.model, source, self.session.registry)
         return here or next(dropped_floats(self.ref, self.session), None)
 
     def _known(self, variant: str) -> Artifact | None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from slmkit._version import __version__
 from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.convert import ConvertSpec
-from slmkit.core.progress import Progress
-from slmkit.core.quant import FLOATS, QuantType
+from slmkit.core.quant import QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import ChangedError, EngineMissingError, FormatError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.ops import adopt, locate
+from slmkit.recipes.session import Session
 from slmkit.recipes.spared import known_imatrix, spared
 from slmkit.registry import atomic, imatrices, paths
-from slmkit.registry.store import Registry, is_current, is_whole
+from slmkit.registry.store import is_whole
 
 if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
@@ -32,16 +32,6 @@ if TYPE_CHECKING:
 
 DEFAULT_FLOAT = "F16"
 """What is made when there is nothing to quantize from: the baseline that everybody compares with."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """What every verb needs: where things are, who is told, and whether the network may be used."""
-
-    registry: Registry
-    progress: Progress
-    may_pull: bool = True
-    offline: bool = False
 
 
 def pull(
@@ -239,17 +229,11 @@ def float_source(ref: ModelRef, session: Session, spec: ConvertSpec | None = Non
         return _one_gguf(expanded, session)
     source = locate.checkpoint(expanded, session.registry, session.progress)
     model = source.model if source else expanded.model
-    found = best_float(model, source, session.registry)
+    found = locate.best_float(model, source, session.registry)
     if found is not None and (spec is None or spec.is_met_by(found)):
         return found
     session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
     return convert(expanded, session, outtype=DEFAULT_FLOAT.lower(), spec=spec)
-
-
-def best_float(model: str, source: Artifact | None, registry: Registry) -> Artifact | None:
-    """The most exact float GGUF that is here and was made from `source`, if that is known."""
-    every = (registry.find(model, name) for name in FLOATS)
-    return next((a for a in every if a and (is_current(a, source.digest) if source else is_whole(a))), None)
 
 
 def imatrix(

@@ -68,7 +68,16 @@ def scratch(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder and all in it, if it is there: Ctrl-C in the middle of that waits until it is gone."""
+    try:
         shutil.rmtree(folder, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def place(folder: Path, target: Path) -> None:
@@ -136,7 +145,7 @@ def clear_partials(folder: Path) -> None:
     """Delete what interrupted writers left; the caller holds the folder's lock."""
     for path in folder.glob(f"{PARTIAL}*"):
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
         else:
             path.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from slmkit.core.progress import Progress
 from slmkit.errors import UsageError, is_disk_full
 from slmkit.registry import atomic
 
@@ -20,10 +21,28 @@ from slmkit.registry import atomic
 class Journal:
     """One that is being written. `records` are those of the run that is continued."""
 
-    def __init__(self, path: Path, records: list[dict[str, Any]]) -> None:
-        self._path = path
+    def __init__(self, path: Path, records: list[dict[str, Any]], resume: bool | None) -> None:
+        self._path, self._resume = path, resume
         self.records = records
         self.done = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there would be nothing to go on with."""
+        return not self._path.exists()
+
+    @contextmanager
+    def told(self, how: str, progress: Progress) -> Iterator[None]:
+        """Around the work: who interrupts it learns that what is `how` ("measured") is kept, if anything is, and how to
+        go on.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.is_empty:
+                command = "the same command" if self._resume is None else "the same command with `--resume`"
+                progress.say(f"what is {how} is kept: {command} goes on")
+            raise
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a line, and see it safe on the disk; raises `DiskFullError`."""
@@ -60,7 +79,7 @@ def journal(home: Path, key: Any, *, resume: bool | None) -> Iterator[Journal]:
             raise UsageError("nothing to resume: no interrupted run has these models and settings")
         if resume is False:
             path.unlink(missing_ok=True)
-        made = Journal(path, list(_lines(path)) if path.exists() else [])
+        made = Journal(path, list(_lines(path)) if path.exists() else [], resume)
         yield made
         if made.done:
             path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def estimate_cell(estimate: Estimate | None, digits: int, *, percent: bool = Fal
     scale, sign = (100, " %") if percent else (1, "")
     error = "" if estimate.error is None else f" ± {estimate.error * scale:.{digits}f}"
     value = estimate.value if math.isfinite(estimate.value) else None  # JSON has no word for what is not a number
-    return Cell(f"{estimate.value * scale:.{digits}f}{error}{sign}", value)
+    return Cell(f"{estimate.value * scale:z.{digits}f}{error}{sign}", value)  # z: no "-0.0000"
 
 
 def estimate_cells(estimate: Estimate | None, digits: int, *, percent: bool = False) -> Iterator[Cell]:

@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata
 from typing import IO, Any
 
@@ -41,6 +42,15 @@ _NO_MEMORY = (
 INSTALL_HINT = "install it: `pip install 'slmkit[engine]'` (compiles for some minutes; the README has the right flags)"
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A child that waits for its job, and where it writes what goes wrong."""
+
+    job: str
+    process: subprocess.Popen[str]
+    stderr: IO[str]
+
+
 class Children:
     """Children that run at the same time, each in a thread of its parent; `kill` ends them all, and each that starts
     later.
@@ -49,7 +59,25 @@ class Children:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
+        self._ready: list[_Ready] = []
         self._killed = False
+
+    def prepare(self, *jobs: str) -> None:
+        """Start a child for each of `jobs`, which will be run soon: starting takes longer than some jobs do."""
+        for job in jobs:
+            stderr = _stderr()
+            process = _start(stderr, (), job)
+            self.add(process)
+            with self._lock:
+                self._ready.append(_Ready(job, process, stderr))
+
+    def _take(self, job: str) -> _Ready | None:
+        """One that has been prepared for it."""
+        with self._lock:
+            found = next((ready for ready in self._ready if ready.job == job), None)
+            if found:
+                self._ready.remove(found)
+            return found
 
     @property
     def killed(self) -> bool:
@@ -67,6 +95,12 @@ class Children:
             self._killed = True
             for child in self._running:
                 child.kill()
+            unused, self._ready = self._ready, []
+        for ready in unused:
+            ready.process.wait()
+            self.remove(ready.process)
+            _close(ready.process)
+            ready.stderr.close()
 
     def add(self, child: subprocess.Popen[str]) -> None:
         """One that has just been started."""
@@ -90,16 +124,17 @@ def run(
     children: Children | None = None,
     within: Sequence[str] = (),
 ) -> Event:
-    """Run `job` and return its result event; the child is one of `children` meanwhile. `within` is a command that
-    becomes the child, such as that of a `host.limits.Limit`.
+    """Run `job` and return its result event; the child is one of `children` meanwhile, which may have it prepared.
+    `within` is a command that becomes the child, such as that of a `host.limits.Limit`.
 
     Raises `EngineMissingError`, `EngineCrashedError` (a signal), `OutOfMemoryError`, `EngineTimeoutError` after
     `timeout_s`, or `EngineError` with the job's own words.
     """
     require_engine()
     log: deque[str] = deque(maxlen=LOG_LINES)
-    with tempfile.TemporaryFile("w+", errors="replace") as stderr:
-        child = _start(stderr, within)
+    ready = children._take(job) if children and not within else None
+    with ready.stderr if ready else _stderr() as stderr:
+        child = ready.process if ready else _start(stderr, within)
         if children:
             children.add(child)
         timer = _Deadline(child, timeout_s)
@@ -144,11 +179,15 @@ def llama_cpp_commit() -> str | None:
     return _COMMITS.get((installed() or "").rpartition(" ")[2])
 
 
-def _start(stderr: IO[str], within: Sequence[str]) -> subprocess.Popen[str]:
+def _stderr() -> IO[str]:
+    return tempfile.TemporaryFile("w+", errors="replace")
+
+
+def _start(stderr: IO[str], within: Sequence[str], *prepared: str) -> subprocess.Popen[str]:
     # -P: nothing is imported from the folder that the user happens to stand in.  GGML_NO_BACKTRACE: ggml_abort would
     # start gdb and print pages.  A session of its own: Ctrl-C reaches the parent only, which then kills the child.
     return subprocess.Popen(
-        [*within, sys.executable, "-P", "-m", "slmkit.backends.llamacpp.worker"],
+        [*within, sys.executable, "-P", "-m", "slmkit.backends.llamacpp.worker", *prepared],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -180,12 +180,15 @@ def imatrix_needed(quant: QuantType, log: tuple[str, ...] = ()) -> ImatrixNeeded
     )
 
 
-def dry_run(source: Path, requests: Sequence[tuple[QuantType, QuantizeSpec]]) -> list[DryRun | EngineError]:
+def dry_run(
+    source: Path, requests: Sequence[tuple[QuantType, QuantizeSpec]], children: Children | None = None
+) -> list[DryRun | EngineError]:
     """What each of `requests` would make of `source`, of which only the header is read: its weights may be a hole.
 
     An entry is an error where the engine refuses. One child does them all.
     """
-    result = run("dry_run", {"source": str(source), "requests": [_options(quant, spec) for quant, spec in requests]})
+    asked = {"source": str(source), "requests": [_options(quant, spec) for quant, spec in requests]}
+    result = run("dry_run", asked, children=children)
     answers: list[DryRun | EngineError] = []
     for (quant, _), answer in zip(requests, result["logs"], strict=True):
         text = str(answer["log"])

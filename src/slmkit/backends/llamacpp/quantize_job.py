@@ -36,7 +36,7 @@ def quantize(
     started = time.perf_counter_ns()
     logs = [_planned(channel, source, order["options"]) for order in orders]
     model = open_model(Path(source))
-    together = []
+    together: list[one_pass.Target] = []
     for order, log in zip(orders, logs, strict=True):
         target, options = order["target"], order["options"]
         if options["keep_split"] or options["prune_layers"] or model.layout.alignment != LAYOUT.alignment:
@@ -48,10 +48,16 @@ def quantize(
         one_pass.write(model, together, n_threads, lambda n_bytes: channel.send("read", n_bytes=n_bytes))
     elapsed_ns = time.perf_counter_ns() - started
     if try_tokens:
+        looked_at = {target.path for target in together}  # each block, before `one_pass` wrote it
         channel.send("written")
         for order in orders:
             smoke(
-                channel, _first(order["target"]), n_tokens=try_tokens, n_gpu_layers=0, n_threads=max(1, n_threads - 1)
+                channel,
+                _first(order["target"]),
+                n_tokens=try_tokens,
+                n_gpu_layers=0,
+                n_threads=max(1, n_threads - 1),
+                check_tensors=Path(order["target"]) not in looked_at,
             )
     made = [
         {"types": quantize_log.types(log), "fallbacks": list(map(asdict, quantize_log.fallbacks(log, order["base"])))}

@@ -18,14 +18,16 @@ The KV cache and sums in 16 bits make 2e-3 of it where nothing differs but the p
 """
 
 
-def smoke(channel: Channel, path: str, n_tokens: int, n_gpu_layers: int, n_threads: int) -> dict[str, Any]:
+def smoke(
+    channel: Channel, path: str, n_tokens: int, n_gpu_layers: int, n_threads: int, *, check_tensors: bool = True
+) -> dict[str, Any]:
     """Load a file, check its numbers, decode a short prompt and then a few tokens: `{"tokens": [...], "text": ...}`.
 
     Output that is not finite, the same for every token, the same after different tokens, or no text is an error.
     """
     bindings.forward_log(channel)
     with (
-        bindings.model(path, n_gpu_layers=n_gpu_layers, check_tensors=True, repack=False) as model,
+        bindings.model(path, n_gpu_layers=n_gpu_layers, check_tensors=check_tensors, repack=False) as model,
         bindings.context(model, n_ctx=64, n_batch=64, n_ubatch=64, n_threads=n_threads) as context,
     ):
         decoder = Decoder(model, context, 64)

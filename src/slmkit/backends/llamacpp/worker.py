@@ -10,9 +10,17 @@ from slmkit.backends.llamacpp.channel import Channel
 
 
 def main() -> None:
-    """Run the job that stdin names."""
+    """Run the job that stdin names; what those on the command line need is imported before."""
     channel = Channel()
-    request = json.loads(sys.stdin.readline())
+    if prepared := sys.argv[1:]:
+        from slmkit.backends.llamacpp import jobs
+
+        for name in prepared:
+            jobs.find(name)
+    line = sys.stdin.readline()
+    if not line:
+        return  # the parent died, or does not need it
+    request = json.loads(line)
     channel.watch_parent()
 
     from slmkit.backends.llamacpp import bindings, jobs

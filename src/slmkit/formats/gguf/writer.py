@@ -19,6 +19,8 @@ from slmkit.formats.gguf.output import Chunk, Output
 from slmkit.formats.gguf.types import GgmlType, ValueType
 
 MAGIC = b"GGUF"
+_COUNTS_BYTES = 24
+"""Magic, version, and how many tensors and values there are."""
 
 _FORMATS = {
     ValueType.UINT8: "B",
@@ -192,7 +194,8 @@ def write_gguf(
 
 def file_size(metadata: Mapping[str, Encoded], entries: Sequence[Entry], layout: Layout = LAYOUT) -> int:
     """Bytes that `write_gguf` will write, known before it starts."""
-    return layout.padded(sum(map(len, _header(metadata, entries, layout)))) + data_size(entries, layout)
+    table_bytes = sum(len(_text(entry.name)) + 8 * len(entry.shape) + 16 for entry in entries)  # `_table`
+    return layout.padded(_COUNTS_BYTES + sum(map(len, _values(metadata))) + table_bytes) + data_size(entries, layout)
 
 
 def data_size(entries: Iterable[Entry], layout: Layout = LAYOUT) -> int:
@@ -208,17 +211,24 @@ def encode_header(metadata: Mapping[str, Encoded], entries: Sequence[Entry], lay
 
 def _header(metadata: Mapping[str, Encoded], entries: Sequence[Entry], layout: Layout) -> Iterator[bytes]:
     yield MAGIC + struct.pack("<IQQ", layout.version, len(entries), len(metadata))
+    yield from _values(metadata)
+    yield from _table(entries, layout)
+
+
+def _values(metadata: Mapping[str, Encoded]) -> Iterator[bytes]:
     for key, value in metadata.items():
         yield _text(key)
         try:
             yield value.encoded
         except (struct.error, TypeError, AttributeError, UnicodeEncodeError, OverflowError) as error:
             raise GgufError(f"`{key}` cannot be stored as {value.type.name.lower()}: {error}") from error
+
+
+def _table(entries: Sequence[Entry], layout: Layout) -> Iterator[bytes]:
     offset = 0
     for entry in entries:
-        yield _text(entry.name) + struct.pack("<I", len(entry.shape))
-        yield struct.pack(f"<{len(entry.shape)}Q", *reversed(entry.shape))
-        yield struct.pack("<IQ", entry.type.id, offset)
+        n = len(entry.shape)
+        yield _text(entry.name) + struct.pack(f"<I{n}QIQ", n, *reversed(entry.shape), entry.type.id, offset)
         offset += layout.padded(entry.size_bytes)
 
 

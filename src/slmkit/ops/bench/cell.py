@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
-from slmkit.core import stats
+from slmkit.core import levels, stats
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import OK, BenchRow, BenchSpec, Block, Failure
 from slmkit.errors import GgufError
@@ -57,6 +57,12 @@ class Cell:
     def spec(self) -> BenchSpec:
         """What is measured."""
         return self.plain.spec
+
+    @property
+    def n_threads(self) -> int:
+        """Of its processes."""
+        assert self.spec.n_threads, "settled before"
+        return self.spec.n_threads
 
     @property
     def name(self) -> dict[str, object]:
@@ -115,8 +121,12 @@ class Cell:
         ]
         if row.failure or not rough:
             return row
-        note = f"{row.ref}: known only to {', '.join(rough)}: raise -r or --max-time, or close other programs"
-        return replace(row, warnings=(note,))
+        known = levels.levels([row])
+        advice = "raise -r or --max-time, or close other programs"
+        if len(known) > 1:
+            speeds = " and ".join(f"{bandwidth / 1e9:.3g}" for bandwidth in known)
+            advice = f"the machine had {len(known)} speeds ({speeds} GB/s of memory): raise -r"
+        return replace(row, warnings=(f"{row.ref}: known only to {', '.join(rough)}: {advice}",))
 
     @property
     def _is_precise(self) -> bool:

@@ -11,7 +11,7 @@ from slmkit._version import __version__
 from slmkit.backends.llamacpp import child
 from slmkit.core import units
 from slmkit.core.artifact import Artifact
-from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Failure, block_of
+from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Block, Failure, block_of
 from slmkit.core.progress import Progress, Task
 from slmkit.errors import CannotMeasureError, EngineError, EngineMissingError, UsageError
 from slmkit.host import peaks, probe
@@ -56,13 +56,9 @@ def bench(
     with journal(registry.home, key, resume=resume) as kept:
         builds = _restore(cells, kept)
         text = corpus().text
-        with progress.task("bench", sum(cell.n_steps for cell in cells), "steps") as task:
-            try:
-                builds += _rounds(cells, effort.in_step, text, kept, task)
-            except KeyboardInterrupt:
-                how = "the same command" if resume is None else "the same command with `--resume`"
-                progress.say(f"what is measured is kept: {how} goes on")
-                raise
+        n_steps = sum(cell.n_steps for cell in cells)
+        with kept.told("measured", progress), progress.task("bench", n_steps, "steps") as task:
+            builds += _rounds(cells, effort.in_step, text, kept, task)
         rows = tuple(cell.settled for cell in cells)
         if min_ram:
             rows = tuple(
@@ -74,7 +70,7 @@ def bench(
             build=next(iter(builds), {}),
             rows=(*rows, *unreadable),
             slmkit=__version__,
-            machine=_machine(cells) or _machine_now(),
+            machine=_machine(cells, n_threads),
         )
         runs.save(registry.home, "bench", run.document())
         kept.done = True
@@ -85,34 +81,43 @@ def _rounds(cells: Sequence[Cell], in_step: bool, text: str, kept: Journal, task
     builds: list[Mapping[str, str]] = []
     machine: Mapping[str, Any] = {}
 
-    def look() -> None:
-        """How fast the machine is by itself in this round: it drifts."""
-        nonlocal machine
-        task.describe(f"round {n_round}: the machine")
-        machine = _machine_now()
+    n_threads = max(cell.n_threads for cell in cells)
 
-    def turn(cell: Cell, n_round: int) -> None:
-        builds.extend(_measure(cell, n_round, text, machine, kept, task))
+    def look(n_round: int) -> Mapping[str, Any]:
+        task.describe(f"round {n_round}: the machine")
+        return _machine_now(n_threads)
+
+    def take_turns(todo: Sequence[Cell], n_round: int) -> None:
+        """How fast the machine is by itself, with as many threads, is read before and after, for it changes."""
+        nonlocal machine
+        machine = machine or look(n_round)
+        measured = []
+        for cell in todo if n_round % 2 else todo[::-1]:
+            if build := _measure(cell, n_round, text, machine, kept, task):
+                builds.append(build)
+                measured.append(cell)
+        machine = look(n_round)
+        for cell in measured:
+            cell.blocks[-1] = _beside(cell.blocks[-1], machine_after=machine)
 
     n_round = 1
     while todo := [cell for cell in cells if not cell.is_enough]:
-        if in_step:
-            todo = [cell for cell in cells if not cell.failure]
-        look()
-        for cell in todo if n_round % 2 else todo[::-1]:
-            turn(cell, n_round)
+        take_turns([cell for cell in cells if not cell.failure] if in_step else todo, n_round)
         n_round += 1
     if again := [cell for cell in cells if cell.is_disturbed]:
-        look()
-        for cell in again:
-            turn(cell, n_round)
+        take_turns(again, n_round)
     return builds
+
+
+def _beside(block: Block, **machines: Mapping[str, Any]) -> Block:
+    """With what the machine could do by itself, where that is known."""
+    return replace(block, seen={**block.seen, **{when: machine for when, machine in machines.items() if machine}})
 
 
 def _measure(
     cell: Cell, n_round: int, text: str, machine: Mapping[str, Any], kept: Journal, task: Task
-) -> list[Mapping[str, str]]:
-    """One child's worth of repetitions, on a machine that was as fast as that."""
+) -> Mapping[str, str] | None:
+    """One child's worth of repetitions, on a machine that was as fast as that; the engine's build."""
     label = f"{cell.plain.ref} round {n_round}"
 
     def on_sample(test: str, elapsed_ns: int) -> None:
@@ -128,22 +133,23 @@ def _measure(
     except EngineError as error:
         cell.failure = Failure.of(error)
         kept.add({**cell.name, "failure": asdict(cell.failure)})
-        return []
-    block = replace(measured.block, seen={**measured.block.seen, **({"machine": machine} if machine else {})})
+        return None
+    block = _beside(measured.block, machine=machine)
     cell.blocks.append(block)
     cell.spent_s += time.monotonic() - started
     kept.add({**cell.name, "block": asdict(block), "spent_s": cell.spent_s, "build": dict(measured.build)})
-    return [measured.build]
+    return measured.build
 
 
-def _machine_now() -> Mapping[str, Any]:
-    machine = peaks.measure(probe.physical_cores())
+def _machine_now(n_threads: int) -> Mapping[str, Any]:
+    machine = peaks.measure(n_threads)
     return asdict(machine) if machine else {}
 
 
-def _machine(cells: Sequence[Cell]) -> Mapping[str, Any]:
-    """As it was in the first round."""
-    return next((block.seen["machine"] for cell in cells for block in cell.blocks if "machine" in block.seen), {})
+def _machine(cells: Sequence[Cell], n_threads: int) -> Mapping[str, Any]:
+    """With so many threads: as it was in the first round, where it was read with as many."""
+    read = (block.seen.get("machine", {}) for cell in cells for block in cell.blocks)
+    return next((one for one in read if one.get("n_threads") == n_threads), {}) or _machine_now(n_threads)
 
 
 def _reading(row: BenchRow, test: str, elapsed_ns: int) -> str:

@@ -29,7 +29,7 @@ from slmkit.ops.export.config import (
     norm_shift,
 )
 from slmkit.ops.export.tokenizer import write_json, write_tokenizer
-from slmkit.registry.atomic import PARTIAL
+from slmkit.registry import atomic
 
 Array = npt.NDArray[Any]
 CHUNK_ELEMENTS = 4 << 20
@@ -86,7 +86,7 @@ def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportRe
     if (free := shutil.disk_usage(out.parent).free) < size_bytes * 1.02:
         raise DiskFullError(f"the checkpoint needs {size(size_bytes)}, {out.parent} has {size(free)} free", hint=_FREE)
     factors = next((np.concatenate(list(_chunks(t))) for t in model.tensors if t.info.name == ROPE_FACTORS), None)
-    temporary = out.with_name(f"{PARTIAL}{os.getpid()}-{out.name}")
+    temporary = out.with_name(f"{atomic.PARTIAL}{os.getpid()}-{out.name}")
     try:
         temporary.mkdir()
         write_json(temporary / "config.json", model_config(whole, dtype, factors))
@@ -101,7 +101,7 @@ def export_hf(gguf: Path, out: Path, *, progress: Progress = SILENT) -> ExportRe
             raise DiskFullError(f"no space left on the disk of {out.parent}", hint=_FREE) from error
         raise ConvertError(f"cannot write {out}: {error.strerror}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        atomic.remove(temporary)
     total = sum(path.stat().st_size for path in out.iterdir())
     return ExportReport(out, header.architecture, source_type, dtype, n_params, len(weights), total)
 

@@ -14,12 +14,14 @@ from slmkit.backends.llamacpp import quality as engine
 from slmkit.backends.llamacpp.quality import BASE
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import Failure
+from slmkit.core.divergence import scores
 from slmkit.core.progress import Progress, Task
 from slmkit.core.quality import Baseline, Chunk, Corpus, QualityRow, QualityRun, QualitySpec
 from slmkit.errors import CannotWriteError, EngineError, EngineMissingError, UsageError
 from slmkit.host import memory, probe
 from slmkit.ops.describe import now
 from slmkit.ops.quality.asked import Asked
+from slmkit.ops.quality.defects import defect
 from slmkit.registry import atomic, runs
 from slmkit.registry.journals import Journal, journal
 from slmkit.registry.store import Registry
@@ -64,13 +66,12 @@ def quality(
     precision = "exact" if not isinstance(base, Baseline) else "coarse"
     key = {"quality": digests, "base": base and precision, "corpus": corpus.sha256, "spec": asdict(spec)}
     with journal(registry.home, key, resume=resume) as kept:
-        try:
-            with progress.task(f"quality {corpus.name}", None, "steps") as task, _saving(save_base) as temporary:
-                reading.read(kept, task, temporary)
-        except KeyboardInterrupt:
-            how = "the same command" if resume is None else "the same command with `--resume`"
-            progress.say(f"what is read is kept: {how} goes on")
-            raise
+        with (
+            kept.told("read", progress),
+            progress.task(f"quality {corpus.name}", None, "steps") as task,
+            _saving(save_base) as temporary,
+        ):
+            reading.read(kept, task, temporary)
         file = base if isinstance(base, Artifact) else None
         results, written = asked.ask(file, others, progress, spec.n_threads)
         run = QualityRun(
@@ -145,20 +146,24 @@ class _Reading:
         self._turn = BASE
 
     @property
-    def rows(self) -> Iterator[QualityRow]:
+    def rows(self) -> list[QualityRow]:
         """In the order in which they were named, the base first."""
-        for number, artifact in self.files.items():
-            yield QualityRow(
-                ref=artifact.ref,
-                digest=artifact.digest,
-                size_bytes=artifact.size_bytes,
-                chunks=tuple(self._chunks[number]),
-                is_base=number == BASE,
-                defect=self._defects.get(number),
-                failure=self._failures.get(number),
-                bpw=artifact.facts.get("bpw") if isinstance(artifact, Artifact) else None,
-                decided=self._decided.get(number),
-            )
+        rows = [self._row(number, artifact) for number, artifact in self.files.items()]
+        base = next((row for row in rows if row.is_base), None)
+        return [_judged(row, base, artifact) for row, artifact in zip(rows, self.files.values(), strict=True)]
+
+    def _row(self, number: int, artifact: Artifact | Baseline) -> QualityRow:
+        return QualityRow(
+            ref=artifact.ref,
+            digest=artifact.digest,
+            size_bytes=artifact.size_bytes,
+            chunks=tuple(self._chunks[number]),
+            is_base=number == BASE,
+            defect=self._defects.get(number),
+            failure=self._failures.get(number),
+            bpw=artifact.facts.get("bpw") if isinstance(artifact, Artifact) else None,
+            decided=self._decided.get(number),
+        )
 
     def read(self, kept: Journal, task: Task, save_base: Path | None) -> None:
         """Everything; a file that takes the process along is left out, and the rest is read in another."""
@@ -247,3 +252,11 @@ class _Reading:
         peak = memory.of_process(pid)["peak_rss"]
         if peak is not None:
             self.peak_rss = max(peak, self.peak_rss or 0)
+
+
+def _judged(row: QualityRow, base: QualityRow | None, artifact: Artifact | Baseline) -> QualityRow:
+    """With the defect that its scores tell of."""
+    if row.defect or row.failure or not (found := scores(row, base)):
+        return row
+    types = artifact.facts.get("params_by_type") if isinstance(artifact, Artifact) else None
+    return replace(row, defect=defect(found, types))

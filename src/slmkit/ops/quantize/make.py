@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from slmkit._version import __version__
 from slmkit.backends.llamacpp.child import Children
 from slmkit.backends.llamacpp.quantize import Order as Wanted
 from slmkit.backends.llamacpp.quantize import QuantizeResult, quantize_together
-from slmkit.core.artifact import JSON, Artifact, File, Provenance
+from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec
-from slmkit.formats.gguf.header import read_header
-from slmkit.ops.describe import gguf_facts, now
+from slmkit.formats.gguf.model import GgufModel, open_model
+from slmkit.ops.describe import model_facts, now
 from slmkit.ops.quantize.label import label_facts
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
@@ -46,15 +46,12 @@ def make(
         targets = [paths.gguf_path(registry.home, source.model, order.variant) for order in orders]
         folders = [stack.enter_context(atomic.staged(target)) for target in targets]
         threads = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="check"))
-        checking: list[list[Future[File]]] = []
+        checking: list[Future[_Checked]] = []
 
         def check() -> None:
             """Hash the files and bring them to the disk, while the engine tries them."""
-            for folder in folders:
-                files = sorted(folder.iterdir())
-                for path in files:
-                    threads.submit(atomic.flush, path)  # for a start: publishing makes sure of it
-                checking.append([threads.submit(_hashed, path, progress, children) for path in files])
+            threads.submit(_flush, folders)
+            checking.extend(threads.submit(_checked, folder, progress, children) for folder in folders)
 
         with unchanged(source):
             results = quantize_together(
@@ -69,19 +66,52 @@ def make(
                 children=children,
             )
         made = []
-        for order, folder, result, files in zip(orders, folders, results, checking, strict=True):
-            artifact = _artifact(order, folder, result, tuple(done.result() for done in files), n_threads, registry)
+        for order, folder, result, checked in zip(orders, folders, results, checking, strict=True):
+            artifact = _artifact(order, checked.result(), result, n_threads, registry)
             registry.publish(artifact, folder)
             made.append(artifact)
     return made
 
 
-def _artifact(
-    order: Order, folder: Path, result: QuantizeResult, files: tuple[File, ...], n_threads: int, registry: Registry
-) -> Artifact:
-    source, quant, spec = order.source, order.quant, order.spec
+def _flush(folders: Sequence[Path]) -> None:
+    """For a start: publishing makes sure of it, and tells what goes wrong."""
+    with suppress(OSError):
+        for folder in folders:
+            for path in folder.iterdir():
+                atomic.flush(path)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What was made for one order."""
+
+    files: tuple[File, ...]
+    model: GgufModel
+
+
+def _checked(folder: Path, progress: Progress, children: Children) -> _Checked:
     written = sorted(folder.iterdir())
-    facts = {**gguf_facts(written[0]), **_label(quant, written, result), "elapsed_s": round(result.elapsed_ns / 1e9, 3)}
+    return _Checked(tuple(_hashed(path, progress, children) for path in written), open_model(written[0]))
+
+
+def _hashed(path: Path, progress: Progress, children: Children) -> File:
+    size_bytes = path.stat().st_size
+    with progress.task(f"check {path.name}", size_bytes, "bytes") as task:
+
+        def advance(n_bytes: int) -> None:
+            children.check()
+            task.advance(n_bytes)
+
+        return File(path.name, size_bytes, atomic.sha256(path, advance))
+
+
+def _artifact(order: Order, made: _Checked, result: QuantizeResult, n_threads: int, registry: Registry) -> Artifact:
+    source, quant, spec = order.source, order.quant, order.spec
+    facts = {
+        **model_facts(made.model),
+        **label_facts(quant, [tensor.info for tensor in made.model.tensors], result.fallbacks),
+        "elapsed_s": round(result.elapsed_ns / 1e9, 3),
+    }
     if spec.mix:
         facts |= spec.mix.facts
     if spec.allow_requantize:
@@ -90,7 +120,7 @@ def _artifact(
         model=source.model,
         variant=order.variant,
         root=paths.gguf_path(registry.home, source.model, order.variant).parent,
-        files=files,
+        files=made.files,
         owned=True,
         provenance=Provenance(
             "quantize",
@@ -110,18 +140,3 @@ def _artifact(
         created=now(),
         facts=facts,
     )
-
-
-def _label(quant: QuantType, made: list[Path], result: QuantizeResult) -> dict[str, JSON]:
-    return label_facts(quant, [t for path in made for t in read_header(path).tensors], result.fallbacks)
-
-
-def _hashed(path: Path, progress: Progress, children: Children) -> File:
-    size_bytes = path.stat().st_size
-    with progress.task(f"check {path.name}", size_bytes, "bytes") as task:
-
-        def advance(n_bytes: int) -> None:
-            children.check()
-            task.advance(n_bytes)
-
-        return File(path.name, size_bytes, atomic.sha256(path, advance))

@@ -34,7 +34,8 @@ _OF_QUALITY = (
     "PPL: perplexity, of the tokens in the second half of each chunk, as llama-perplexity computes it.",
     "KLD: how far the probabilities of all possible next tokens are from the base's, in nats, the mean over the same "
     "tokens; same top: how often the most likely token is the base's.",
-    f"verdict by mean KLD: {compared.thresholds()}; a file with another vocabulary than its base is broken, too.",
+    f"verdict by mean KLD: {compared.thresholds()}; broken is also a file with another "
+    "vocabulary than its base, and one whose scores no quantization explains.",
 )
 
 

@@ -61,7 +61,8 @@ def fill(axes: Any, comparison: Comparison) -> Filled:
     axes.set_ylabel("mean KLD, nats")
     axes.set_title("size against KLD (filled: ★ in the table)", fontsize=11)
     handles = [*_markers(models), *verdicts.legend({verdicts.word_of(row.quality) for row in rows})]
-    axes.legend(handles=handles, frameon=False, fontsize=9)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}  # inside, it covers points
+    axes.legend(handles=handles, frameon=False, fontsize=9, **below)
     return texts, lines
 
 
