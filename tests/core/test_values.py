@@ -29,6 +29,8 @@ def test_other_units() -> None:
     assert units.duration(185) == "3 min 05 s"
     assert units.duration(4320) == "1 h 12 min"
     assert [units.elapsed(s) for s in (0.0842, 1.31, 185)] == ["84.2 ms", "1.31 s", "3 min 05 s"]
+    assert [units.several(n, "chunk") for n in (0, 1, 40)] == ["0 chunks", "1 chunk", "40 chunks"]
+    assert [units.several(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
     assert {units.count(None), units.percent(None), units.number(None), units.milliseconds(None)} == {"–"}
 
 

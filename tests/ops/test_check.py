@@ -271,7 +271,7 @@ def test_another_speed_of_the_machine_is_no_regression_and_hides_none(speeds: li
     baseline = run(moved(*[NEAR, FAR] * 4))
     found = judge(baseline, run(moved(*speeds)), Limits())
     assert of(found, "pp128").verdict == PASS
-    assert found.notes == ("the machine had 2 speeds, 36 GB/s or 64 GB/s of memory: children of one are compared",)
+    assert found.notes == ("the machine had 2 speeds (36 and 64 GB/s of memory): children of one are compared",)
     assert of(judge(baseline, run(moved(*speeds, slow=1.08)), Limits()), "pp128").verdict == REGRESSION
 
 

@@ -138,7 +138,7 @@ def test_bytes_of_a_token_in_the_cache(keys: dict[str, bytes | None], kv_bytes: 
         ({"tokenizer.ggml.tokens": None}, "no tokenizer"),
         ({"llama.vocab_size": u32(7)}, "vocab_size is 7"),
         ({"tokenizer.ggml.model": string("gpt2")}, "no pre-tokenizer"),
-        ({"tokenizer.ggml.tokens": strings([*TOKENS, "a"])}, "1 tokens stand in it twice"),
+        ({"tokenizer.ggml.tokens": strings([*TOKENS, "a"])}, "tokens that stand in it twice: 1"),
         (
             {"tokenizer.ggml.token_type": struct.pack("<IIQii", ValueType.ARRAY, ValueType.INT32, 2, 1, 1)},
             "2 values in token_type for 5",

@@ -77,6 +77,6 @@ def _text(values: dict[str, Any]) -> str:
     from slmkit.core.imatrix import REASONS
 
     size = units.size(values["size_bytes"])
-    stopped = f"stopped after {values['n_chunks']} chunks: {REASONS[values['reason']]}"
+    stopped = f"stopped after {units.several(values['n_chunks'], 'chunk')}: {REASONS[values['reason']]}"
     already = "" if values["fresh"] else " (was there already)"
-    return f"{values['path']}  {size}  {values['n_entries']} matrices; {stopped}{already}"
+    return f"{values['path']}  {size}  {units.several(values['n_entries'], 'matrix', 'matrices')}; {stopped}{already}"

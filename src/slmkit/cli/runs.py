@@ -190,12 +190,16 @@ def import_runs(
 
     A run that is here already is not kept twice.
     """
+    from slmkit.core import units
     from slmkit.ops import runs as op
     from slmkit.registry.paths import home
 
     output = open_output(as_json=as_json, quiet=quiet)
     brought = op.bring(files, home())
-    lines = [f"{run.id}  {run.path}, {run.n_rows} rows" + ("" if run.fresh else ", here already") for run in brought]
+    lines = [
+        f"{run.id}  {run.path}, {units.several(run.n_rows, 'row')}" + ("" if run.fresh else ", here already")
+        for run in brought
+    ]
     output.record([{**asdict(run), "path": str(run.path)} for run in brought], "\n".join(lines))
     output.hint(f"slmkit runs show {brought[0].id}")
 

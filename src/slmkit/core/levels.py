@@ -44,6 +44,11 @@ def level(block: Block, known: Sequence[float]) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
+def told(known: Sequence[float]) -> str:
+    """`2 speeds (11 and 20 GB/s of memory)`."""
+    return f"{len(known)} speeds ({' and '.join(f'{bandwidth / 1e9:.3g}' for bandwidth in known)} GB/s of memory)"
+
+
 def alike(old: BenchRow, new: BenchRow) -> tuple[BenchRow, BenchRow] | None:
     """Both with only the children of one level, the one of which both have most; `None` where they have none in common.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slmkit.core import units
 from slmkit.core.behaviour import BehaviourReport
 from slmkit.core.bench import Failure
 from slmkit.core.tasks import TaskResult
@@ -52,6 +53,11 @@ class Corpus:
             return self.texts[0].sha256
         lines = "".join(f"{text.sha256}  {text.domain}\n" for text in self.texts)
         return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def reading(n_chunks: int, n_ctx: int, corpus_name: str, sha256: str) -> str:
+    """How much was read of what: `40 chunks of 512 tokens of prose (0123456789ab)`."""
+    return f"{units.several(n_chunks, 'chunk')} of {n_ctx} tokens of {corpus_name} ({sha256[:12]})"
 
 
 @dataclass(frozen=True)

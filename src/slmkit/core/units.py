@@ -80,6 +80,11 @@ def count(n: int | float | None) -> str:
     return f"{n:g}"
 
 
+def several(n: int, noun: str, more: str | None = None) -> str:
+    """`1 chunk`, `40 chunks`; `1 process`, `2 processes` with `more="processes"`."""
+    return f"{n} {noun if n == 1 else more or noun + 's'}"
+
+
 def percent(share: float | None) -> str:
     """A share of one: 0.715 is `71.5 %`."""
     return DASH if share is None else f"{share * 100:.1f} %"

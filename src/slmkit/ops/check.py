@@ -111,7 +111,7 @@ class _Pair:
         known = () if self.unlike else levels.levels((self.old, self.new))
         if len(known) < 2 or not self._alike:
             return ""
-        return f"the machine had {len(known)} speeds, {_gigabytes(known)} of memory: children of one are compared"
+        return f"the machine had {levels.told(known)}: children of one are compared"
 
     @property
     def _at_one_speed(self) -> _Pair:
@@ -174,8 +174,8 @@ class _Pair:
         if what not in RATES:
             return ""
         if found == INCONCLUSIVE and not self._alike:
-            known = _gigabytes(levels.levels((self.old, self.new)))
-            return f"the machine has several speeds ({known} of memory), and too few processes had the same: try again"
+            known = levels.told(levels.levels((self.old, self.new)))
+            return f"the machine had {known}, and too few processes had the same: try again"
         if found != PASS and self.new.state != OK:
             return f"it was {_state(self.new)}"
         if found != REGRESSION and self.old.state != OK:
@@ -276,10 +276,6 @@ def _named(keys: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]
 
 def _state(row: BenchRow) -> str:
     return ": ".join((row.state, *row.reasons[:1]))
-
-
-def _gigabytes(bandwidths: Sequence[float]) -> str:
-    return " or ".join(f"{bandwidth / 1e9:.3g} GB/s" for bandwidth in bandwidths)
 
 
 def _percent(share: float) -> str:

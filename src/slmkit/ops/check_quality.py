@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from slmkit.core import stats, units
 from slmkit.core.check import INCONCLUSIVE, PASS, REGRESSION, UNMEASURED, Check, Judgement, Limits
 from slmkit.core.divergence import Estimate, Scores, scores
-from slmkit.core.quality import Chunk, QualityRow, QualityRun
+from slmkit.core.quality import Chunk, QualityRow, QualityRun, reading
 
 KLD, PPL_RATIO, SAME_TOP = "KLD", "PPL ratio", "same top"
 _Z975 = 1.96
@@ -129,4 +129,4 @@ def _notes(run: QualityRun, rows: Collection[QualityRow]) -> Iterator[str]:
     n_chunks = max(len(row.chunks) for row in rows)
     saved = "" if run.base_precision == "exact" else " as it was saved: KLD is a little less than beside the file"
     against = f", beside {run.base_row.ref}{saved}" if run.base_row else ""
-    yield f"{n_chunks} chunks of {run.spec.n_ctx} tokens of {run.corpus_name} ({run.corpus[:12]}){against}"
+    yield f"{reading(n_chunks, run.spec.n_ctx, run.corpus_name, run.corpus)}{against}"

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from slmkit.core import units
 from slmkit.core.artifact import Artifact
 from slmkit.core.compare import Judged, QualityTerms
 from slmkit.core.quality import QualityRow, QualityRun, QualitySpec
@@ -109,7 +110,7 @@ def _unlike(one: _Found, other: _Found, against: QualityRun | None) -> Iterator[
     if mine.n_ctx != theirs.n_ctx:
         yield f"n_ctx {mine.n_ctx}"
     if mine.n_chunks != theirs.n_chunks:
-        yield f"{mine.n_chunks} chunks"
+        yield units.several(mine.n_chunks, "chunk")
     if mine.build != theirs.build:
         yield "another build of the engine"
     if mine.base_precision != theirs.base_precision:

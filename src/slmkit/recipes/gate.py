@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from slmkit.core import units
 from slmkit.core.bench import BenchRun
 from slmkit.core.check import Check, Limits
 from slmkit.core.quality import Corpus, QualityRun, QualitySpec
@@ -87,7 +88,7 @@ def _one(text: str, option: str, parse: Callable[[bytes], list[Run]]) -> Run:
     except FormatError as error:
         raise UsageError(f"{option} {text}: {error.message}", hint=error.hint or HOW) from error
     if len(found) != 1:
-        raise UsageError(f"{option} {text}: {len(found)} runs are in it, one is wanted", hint=HOW)
+        raise UsageError(f"{option} {text}: {units.several(len(found), 'run')} in it, one is wanted", hint=HOW)
     return found[0]
 
 

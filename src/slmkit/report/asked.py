@@ -57,7 +57,8 @@ def behaviour_table(runs: Sequence[QualityRun]) -> Table | None:
     rows = [tuple(_written(each, report)) for report in reports for each in (report.reference, *report.rows)]
     first = reports[0].reference
     how = "in the model's chat template" if first.is_chat else "without a chat template: the model has none"
-    notes = [f"{len(first.answers)} prompts {how}, {first.n_gen} tokens at most; the likeliest token each time"]
+    asked, most = units.several(len(first.answers), "prompt"), units.several(first.n_gen, "token")
+    notes = [f"{asked} {how}, {most} at most; the likeliest token each time"]
     every = [each for report in reports for each in (report.reference, *report.rows)]
     notes += [f"{label_of(each.ref)}: {each.failure.message}" for each in every if each.failure]
     return Table(columns, tuple(rows), "behaviour", tuple(notes))

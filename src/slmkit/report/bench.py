@@ -177,7 +177,8 @@ def trouble(row: BenchRow, label: str) -> Iterator[str]:
         yield f"{label} is {row.state}: {'; '.join(row.reasons) or 'no reason was recorded'}"
     dropped = len(row.blocks) - len(row.counted)
     if dropped:
-        yield f"{label}: what was disturbed was measured again, {dropped} of {len(row.blocks)} processes do not count"
+        of = units.several(len(row.blocks), "process", "processes")
+        yield f"{label}: what was disturbed was measured again, {dropped} of {of} do not count"
 
 
 def _memory_notes(entries: Entries) -> Iterator[str]:

@@ -163,11 +163,11 @@ def _method(card: Card) -> Iterator[str]:
         )
     if quality := comparison.quality:
         yield (
-            f"Quality: {quality.n_chunks} chunks of {quality.n_ctx} tokens of the corpus `{quality.corpus_name}`, the "
-            "second half of each scored, as llama-perplexity does. PPL is perplexity, KLD how far the probabilities of "
-            "all possible next tokens are from those of the float file, in nats, same top how often the most likely "
-            f"token is the same. The words go by mean KLD: {compared.thresholds()}. SHA-256 of the text: "
-            f"`{quality.corpus}`; {_build(dict(quality.build))}."
+            f"Quality: {units.several(quality.n_chunks, 'chunk')} of {quality.n_ctx} tokens of the corpus "
+            f"`{quality.corpus_name}`, the second half of each scored, as llama-perplexity does. PPL is perplexity, "
+            "KLD how far the probabilities of all possible next tokens are from those of the float file, in nats, same "
+            "top how often the most likely token is the same. The words go by mean KLD: "
+            f"{compared.thresholds()}. SHA-256 of the text: `{quality.corpus}`; {_build(dict(quality.build))}."
         )
 
 

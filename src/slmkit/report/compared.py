@@ -8,6 +8,7 @@ from slmkit.core import units
 from slmkit.core.compare import CompareRow, Comparison, Judged
 from slmkit.core.divergence import BROKEN, THRESHOLDS
 from slmkit.core.history import label_of
+from slmkit.core.quality import reading
 from slmkit.report.cells import BASE, BEST, estimate_cells, estimate_columns
 from slmkit.report.table import Cell, Column
 
@@ -54,8 +55,8 @@ def terms(comparison: Comparison) -> str:
     bases = dict.fromkeys(label_of(row.quality.base) for row in comparison.rows if row.quality and row.quality.base)
     what = "PPL and KLD" if bases else "PPL"
     return (
-        f"{what}: {quality.n_chunks} chunks of {quality.n_ctx} tokens of {quality.corpus_name} "
-        f"({quality.corpus[:12]}){', beside ' + ', '.join(bases) if bases else ''}; ± is the standard error"
+        f"{what}: {reading(quality.n_chunks, quality.n_ctx, quality.corpus_name, quality.corpus)}"
+        f"{', beside ' + ', '.join(bases) if bases else ''}; ± is the standard error"
     )
 
 

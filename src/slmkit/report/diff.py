@@ -84,4 +84,4 @@ def _notes(tensors: Sequence[TensorDiff]) -> tuple[str, ...]:
     for tensor in tensors:
         if tensor.note:
             counts[tensor.note] = counts.get(tensor.note, 0) + 1
-    return tuple(f"{n} tensors: {note}" for note, n in counts.items())
+    return tuple(f"{units.several(n, 'tensor')}: {note}" for note, n in counts.items())

@@ -84,7 +84,7 @@ def _notes(found: Pick) -> Iterator[str]:
         yield f"not tried: {each.name}: {each.reason}"
     bench = next((row.bench for row in found.rows if row.bench), None)
     tests = f"{bench.spec.tg}, {bench.spec.pp}; " if bench else ""
-    chunks = f"{found.n_chunks} chunks of {found.corpus_name}" if found.n_chunks else found.corpus_name
+    chunks = f"{units.several(found.n_chunks, 'chunk')} of {found.corpus_name}" if found.n_chunks else found.corpus_name
     yield f"{tests}KLD, same top and PPL on {chunks}, beside the float file"
     if found.removed:
         kept = [each.ref for each in found.removed if each.is_recipe_kept]

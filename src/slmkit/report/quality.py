@@ -10,7 +10,7 @@ from slmkit.core import units
 from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
-from slmkit.core.quality import QualityRow, QualityRun
+from slmkit.core.quality import QualityRow, QualityRun, reading
 from slmkit.report.cells import BASE, FAILED, estimate_cell, estimate_cells, estimate_columns, size_cell
 from slmkit.report.table import Cell, Column, Table
 
@@ -115,21 +115,22 @@ def _verdict(row: QualityRow, found: Scores | None) -> str | None:
 
 def _notes(run: QualityRun) -> Iterator[str]:
     for row in run.rows:
+        n_read = units.several(len(row.chunks), "chunk")
         if row.failure:
             yield f"{label_of(row.ref)}: {row.failure.message}"
         elif row.defect:
             yield f"{label_of(row.ref)} is broken: {row.defect}"
         elif row.decided is not None:
             answer = "keeps" if row.decided else "does not keep"
-            yield f"{label_of(row.ref)} {answer} the limit: decided after {len(row.chunks)} chunks"
+            yield f"{label_of(row.ref)} {answer} the limit: decided after {n_read}"
         elif run.spec.until_decided and not row.is_base:
-            yield f"{label_of(row.ref)}: not decided after {len(row.chunks)} chunks: the whole text was read"
+            yield f"{label_of(row.ref)}: not decided after {n_read}: the whole text was read"
     if run.base_precision != "exact":
         yield "beside a saved base, which takes the unlikely tokens for one: KLD is some 2 % less than beside the file"
     n_chunks = max((len(row.chunks) for row in run.rows), default=0)
     against = f", beside {label_of(run.base_row.ref)}" if run.base_row else ""
     yield (
-        f"{n_chunks} chunks of {run.spec.n_ctx} tokens of {run.corpus_name} ({run.corpus[:12]}){against}; "
+        f"{reading(n_chunks, run.spec.n_ctx, run.corpus_name, run.corpus)}{against}; "
         f"± is the standard error; peak RSS {units.size(run.peak_rss)}"
     )
 

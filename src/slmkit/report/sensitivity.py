@@ -7,6 +7,7 @@ from typing import Any
 
 from slmkit.core import units
 from slmkit.core.history import label_of
+from slmkit.core.quality import reading
 from slmkit.core.quant import FLOATS
 from slmkit.core.sensitivity import COSTLY_FACTOR, HIGHER, Cost, Kind, Sensitivity, costly, sum_of
 from slmkit.report.cells import size_cell
@@ -112,8 +113,8 @@ def _notes(found: Sensitivity, marked: Sequence[Cost]) -> Iterator[str]:
     else:
         yield f"no group {what}"
     yield (
-        f"{len(found.together.klds)} chunks of {found.spec.n_ctx} tokens of {found.corpus_name} "
-        f"({found.corpus[:12]}), beside {label_of(found.ref)}; ± is the standard error over the chunks"
+        f"{reading(len(found.together.klds), found.spec.n_ctx, found.corpus_name, found.corpus)}, beside "
+        f"{label_of(found.ref)}; ± is the standard error over the chunks"
     )
 
 
@@ -128,7 +129,7 @@ def _said(found: Sensitivity) -> Iterator[str]:
     if found.kept and found.kept.kld and found.together.kld:
         more = units.size(found.together.saved_bytes - found.kept.saved_bytes)
         yield f"Mean KLD {found.kept.kld.value:.4f} instead of {found.together.kld.value:.4f}, for {more} more,"
-        yield f"on {len(found.kept.klds)} chunks of {found.spec.n_ctx} tokens of {found.corpus_name}."
+        yield f"on {units.several(len(found.kept.klds), 'chunk')} of {found.spec.n_ctx} tokens of {found.corpus_name}."
 
 
 def _quoted(text: str) -> str:

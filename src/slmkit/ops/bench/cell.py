@@ -124,8 +124,7 @@ class Cell:
         known = levels.levels([row])
         advice = "raise -r or --max-time, or close other programs"
         if len(known) > 1:
-            speeds = " and ".join(f"{bandwidth / 1e9:.3g}" for bandwidth in known)
-            advice = f"the machine had {len(known)} speeds ({speeds} GB/s of memory): raise -r"
+            advice = f"the machine had {levels.told(known)}: raise -r"
         return replace(row, warnings=(f"{row.ref}: known only to {', '.join(rough)}: {advice}",))
 
     @property

@@ -93,5 +93,5 @@ def _problems(
     if values.get("model") == "gpt2" and "pre" not in values:
         out.append("no pre-tokenizer is named: llama.cpp splits text in a default way, mostly the wrong one")
     if doubled := n - len(set(tokens)):
-        out.append(f"{doubled:,} tokens stand in it twice")
+        out.append(f"tokens that stand in it twice: {doubled:,}")
     return out
