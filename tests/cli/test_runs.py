@@ -17,6 +17,9 @@ from slmkit.registry import runs
 from slmkit.registry.store import Registry
 from tests.conftest import Run
 from tests.measured import FAILED, HOST, SPEC, row, run
+from tests.report.test_sensitivity import FOUND
+
+SENSITIVITY = replace(FOUND, created="2026-11-25T00:00:00+00:00", host=HOST)
 
 Kept = dict[str, str]
 
@@ -137,6 +140,37 @@ def test_export_and_import_bring_a_run_to_another_machine(
     again = slmkit("runs", "import", file, env=other)
     assert again.stdout.count("here already") == 2
     assert len(list((tmp_path / "other" / "runs").iterdir())) == 2
+
+
+def test_a_sensitivity_run_is_listed_shown_and_brought_elsewhere(
+    kept: Kept, slmkit: Run, registry: Registry, tmp_path: Path
+) -> None:
+    moment = datetime(2026, 11, 25, tzinfo=UTC)
+    name = runs.save(registry.home, runs.SENSITIVITY, SENSITIVITY.document(), moment).stem
+    assert listed(slmkit) == [name, kept["new"], kept["other"], kept["old"]]
+    assert listed(slmkit, "--model", "org/m", "--quant", "Q4_0") == [name, kept["new"], kept["old"]]
+    shown = slmkit("runs", "show", "latest")
+    assert shown.returncode == 0, shown.stderr
+    assert "beside m-F16; each group is in Q4_0" in shown.stdout
+    assert "attn_v *" in shown.stdout
+    found = json.loads(slmkit("runs", "show", name, "--json").stdout)
+    assert (found["id"], found["kind"], len(found["groups"])) == (name, "sensitivity", len(SENSITIVITY.costs))
+    for arguments in (["show", name, kept["old"]], ["diff", name, kept["old"]]):
+        refused = slmkit("runs", *arguments)
+        assert (refused.returncode, "`sensitivity`" in refused.stderr) == (2, True), refused.stderr
+    refused = slmkit("runs", "export", name, "--as", "benchstat")
+    assert (refused.returncode, "no words for runs of `sensitivity`" in refused.stderr) == (2, True)
+    file, other = tmp_path / "runs.json", {"SLMKIT_HOME": str(tmp_path / "other")}
+    assert slmkit("runs", "export", name, kept["old"], "-o", file).returncode == 0
+    brought = slmkit("runs", "import", file, env=other)
+    assert f"{len(SENSITIVITY.costs)} rows" in brought.stdout
+    assert "here already" in slmkit("runs", "import", file, env=other).stdout
+    assert "attn_v *" in slmkit("runs", "show", "latest", env=other).stdout
+    gate = slmkit("check", "org/m:Q4_0", "--run", name, "--max-kld", "0.1")
+    assert gate.returncode == 2
+    assert "`quality --sensitivity`" in gate.stderr
+    assert slmkit("runs", "rm", name, "--yes").returncode == 0
+    assert name not in listed(slmkit)
 
 
 def test_import_takes_all_files_or_none(kept: Kept, slmkit: Run, registry: Registry, tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_a_broken_model_may_have_scores_that_are_no_numbers() -> None:
     worst["same_top"] = "AA=="
     document["rows"][0]["chunks"][0]["nll"] = "AACAPw=="
     (found,) = parse_any(text(document))
+    assert isinstance(found, QualityRun)
     assert len(found.rows) == 3
 
 

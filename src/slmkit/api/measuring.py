@@ -19,7 +19,7 @@ from slmkit.registry.store import Registry
 if TYPE_CHECKING:
     from datetime import date
 
-    from slmkit.core.history import Listed, ListedQuality
+    from slmkit.core.history import AnyListed
     from slmkit.ops.runs import Imported
 
 
@@ -125,7 +125,7 @@ def list_runs(
     host: str | None = None,
     since: date | None = None,
     until: date | None = None,
-) -> list[Listed | ListedQuality]:
+) -> list[AnyListed]:
     """The runs that were kept, the newest first, with their rows that are looked for; damaged files are passed over."""
     from slmkit.core.history import Wanted
     from slmkit.ops import runs as op

@@ -73,28 +73,29 @@ def show(
     quiet: options.Quiet = False,
 ) -> None:
     """Show a run, or several of one kind side by side: its table, and where and by what each was measured."""
-    from slmkit.core.history import StoredQuality, StoredRun
-    from slmkit.core.quality import QualityRun
+    from slmkit.core.history import StoredQuality, StoredRun, StoredSensitivity
     from slmkit.registry import runs
     from slmkit.registry.paths import home
     from slmkit.report.asked import behaviour_table, tasks_table
-    from slmkit.report.quality import domains_table, quality_record
-    from slmkit.report.runs import quality_run_table, run_table
+    from slmkit.report.quality import domains_table
+    from slmkit.report.runs import quality_run_table, record, run_table, sensitivity_run_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
     found = [runs.read_any(home(), text) for text in ids]
     benches = [stored for stored in found if isinstance(stored, StoredRun)]
     qualities = [stored for stored in found if isinstance(stored, StoredQuality)]
+    sensitivities = [stored for stored in found if isinstance(stored, StoredSensitivity)]
     if as_json:
-        documents = [
-            {"id": stored.id, **(quality_record(s) if isinstance(s := stored.run, QualityRun) else s.document())}
-            for stored in found
-        ]
+        documents = [record(stored) for stored in found]
         output.record(documents if len(documents) > 1 else documents[0], "")
-    elif benches and qualities:
-        raise UsageError("runs of `bench` and `quality` have no table in common", hint="name those of one kind")
+    elif len(found) not in (len(benches), len(qualities), len(sensitivities)):
+        kinds = " and ".join(f"`{kind}`" for kind in dict.fromkeys(runs.kind_of(stored.run) for stored in found))
+        raise UsageError(f"runs of {kinds} have no table in common", hint="name those of one kind")
     elif benches:
         output.table(run_table(*benches, wide=wide))
+    elif sensitivities:
+        for each in sensitivities:
+            output.table(sensitivity_run_table(each))
     else:
         output.table(quality_run_table(*qualities, wide=wide))
         shown = [stored.run for stored in qualities]
@@ -165,10 +166,11 @@ def export(
     else:
         found = [each.run for each in stored if isinstance(each.run, BenchRun)]
         if not found:
-            raise UsageError(f"{form} has no words for runs of `quality`", hint=f"`slmkit runs export {ids[0]}`")
+            kind = runs.kind_of(stored[0].run)
+            raise UsageError(f"{form} has no words for runs of `{kind}`", hint=f"`slmkit runs export {ids[0]}`")
         for each in stored:
             if not isinstance(each.run, BenchRun):
-                output.warn(f"left out: {each.id} is a run of `quality`")
+                output.warn(f"left out: {each.id} is a run of `{runs.kind_of(each.run)}`")
         text = interchange(found, form)
         for reason in left_out(found, form):
             output.warn(f"left out: {reason}")

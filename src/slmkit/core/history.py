@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, TypeVar
 
 from slmkit.core.bench import BenchRow, BenchRun
 from slmkit.core.quality import QualityRow, QualityRun
+from slmkit.core.sensitivity import Cost, Sensitivity
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _HOST = ("cpu", "n_cores", "memory_bytes", "system")
@@ -17,11 +18,8 @@ Row = TypeVar("Row", BenchRow, QualityRow)
 
 
 @dataclass(frozen=True)
-class StoredRun:
-    """A bench that is kept, and what to type to name it."""
-
+class _Stored:
     id: str
-    run: BenchRun
 
     @property
     def short(self) -> str:
@@ -30,16 +28,27 @@ class StoredRun:
 
 
 @dataclass(frozen=True)
-class StoredQuality:
+class StoredRun(_Stored):
+    """A bench that is kept, and what to type to name it."""
+
+    run: BenchRun
+
+
+@dataclass(frozen=True)
+class StoredQuality(_Stored):
     """The same for a run of `quality`."""
 
-    id: str
     run: QualityRun
 
-    @property
-    def short(self) -> str:
-        """The end of the id."""
-        return short(self.id)
+
+@dataclass(frozen=True)
+class StoredSensitivity(_Stored):
+    """The same for a run of `quality --sensitivity`."""
+
+    run: Sensitivity
+
+
+Stored = StoredRun | StoredQuality | StoredSensitivity
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,17 @@ class ListedQuality:
 
     stored: StoredQuality
     rows: tuple[QualityRow, ...]
+
+
+@dataclass(frozen=True)
+class ListedSensitivity:
+    """The same for a run of `quality --sensitivity`; `rows` are its groups of tensors."""
+
+    stored: StoredSensitivity
+    rows: tuple[Cost, ...]
+
+
+AnyListed = Listed | ListedQuality | ListedSensitivity
 
 
 def short(run_id: str) -> str:
@@ -78,11 +98,18 @@ class Wanted:
 
     def among(self, rows: Iterable[Row], run: BenchRun | QualityRun, day: date) -> tuple[Row, ...]:
         """The rows of a run that one looks for; none when the run is not one."""
+        return tuple(row for row in rows if self._is(row.ref)) if self._is_when_and_where(run, day) else ()
+
+    def groups(self, run: Sensitivity, day: date) -> tuple[Cost, ...]:
+        """The groups of a run of `quality --sensitivity`; none when it is of another model or type."""
+        quant = self.quant is None or self.quant.lower() == run.type.lower()
+        of = quant and replace(self, quant=None)._is(run.ref)
+        return run.costs if of and self._is_when_and_where(run, day) else ()
+
+    def _is_when_and_where(self, run: BenchRun | QualityRun | Sensitivity, day: date) -> bool:
         if self.host and self.host.lower() not in host_name(run).lower():
-            return ()
-        if (self.since and day < self.since) or (self.until and day > self.until):
-            return ()
-        return tuple(row for row in rows if self._is(row.ref))
+            return False
+        return not ((self.since and day < self.since) or (self.until and day > self.until))
 
     def _is(self, ref: str) -> bool:
         label = label_of(ref).lower()
@@ -91,7 +118,7 @@ class Wanted:
         return not self.model or self.model.lower() in ref.lower() or self.model.lower() in label
 
 
-def host_name(run: BenchRun | QualityRun) -> str:
+def host_name(run: BenchRun | QualityRun | Sensitivity) -> str:
     """The machine in a few words: its CPU, its GPU."""
     known = (run.host.get("cpu"), run.host.get("gpu"))
     return ", ".join(str(name) for name in known if name) or "unknown machine"

@@ -11,7 +11,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from slmkit.core.divergence import Estimate
@@ -116,6 +116,21 @@ class Sensitivity:
     def document(self) -> dict[str, Any]:
         """As JSON."""
         return {"schema": SCHEMA, "kind": "sensitivity", **asdict(self)}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Sensitivity:
+        """The inverse; raises `KeyError`, `TypeError` or `ValueError` for something else."""
+        if document["kind"] != "sensitivity" or document["schema"] != SCHEMA:
+            raise ValueError(f"not a sensitivity run of schema {SCHEMA}")
+        values = {field.name: document[field.name] for field in fields(cls)}
+        return cls(
+            **{
+                **values,
+                "spec": QualitySpec(**values["spec"]),
+                "costs": tuple(Cost.from_document(cost) for cost in values["costs"]),
+                "rules": tuple(tuple(rule) for rule in values["rules"]),
+            }
+        )
 
 
 def tensor_groups(names: Iterable[str]) -> list[TensorGroup]:

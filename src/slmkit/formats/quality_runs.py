@@ -14,11 +14,6 @@ from slmkit.formats.shape import misfit, reading
 KIND = "quality"
 
 
-def is_one(document: Any) -> bool:
-    """Whether it says so of itself."""
-    return isinstance(document, dict) and document.get("kind") == KIND
-
-
 def read(document: Mapping[str, Any]) -> QualityRun:
     """The run; raises `FormatError` for what is none, or has other scores than its base."""
     if (schema := document.get("schema")) != SCHEMA:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from slmkit.core.bench import SCHEMA, BenchRun
 from slmkit.core.quality import QualityRun
+from slmkit.core.sensitivity import Sensitivity
 from slmkit.errors import FormatError
-from slmkit.formats import llama_bench, quality_runs
+from slmkit.formats import llama_bench, quality_runs, sensitivity_runs
 from slmkit.formats.shape import misfit, reading
 
+Run = BenchRun | QualityRun | Sensitivity
 EXPECTED = (
     "expected the JSON of `slmkit bench --json` or `slmkit runs export`, or of `llama-bench -o json` or `-o jsonl`"
 )
@@ -25,15 +28,14 @@ def parse(content: bytes) -> list[BenchRun]:
     return _benches(_documents(content))
 
 
-def parse_any(content: bytes) -> list[BenchRun | QualityRun]:
-    """The same, and runs of `quality`; both may be in one file."""
+def parse_any(content: bytes) -> list[Run]:
+    """The same, and runs of `quality` and its `--sensitivity`; all kinds may be in one file."""
     documents = _documents(content)
-    if not any(quality_runs.is_one(document) for document in documents):
+    if not any(_kind(document) in _READERS for document in documents):
         return [*_benches(documents)]
-    found: list[BenchRun | QualityRun] = []
-    for document in documents:
-        found.append(quality_runs.read(document) if quality_runs.is_one(document) else _run(document))
-        moment(found[-1])
+    found = [_READERS.get(_kind(document), _run)(document) for document in documents]
+    for run in found:
+        moment(run)
     return found
 
 
@@ -47,13 +49,13 @@ def _benches(documents: list[Any]) -> list[BenchRun]:
     return found
 
 
-def plain(run: BenchRun | QualityRun) -> dict[str, Any]:
+def plain(run: Run) -> dict[str, Any]:
     """A run as the JSON that it is read from: lists, no tuples."""
     document: dict[str, Any] = json.loads(json.dumps(run.document()))
     return document
 
 
-def moment(run: BenchRun | QualityRun) -> datetime:
+def moment(run: Run) -> datetime:
     """When it was made, in UTC; raises `FormatError`."""
     try:
         when = datetime.fromisoformat(run.created)
@@ -91,6 +93,18 @@ def _run(document: Any) -> BenchRun:
         run = BenchRun.from_document(document)
     _check(run)
     return run
+
+
+_READERS: dict[str, Callable[[Any], Run]] = {
+    quality_runs.KIND: quality_runs.read,
+    sensitivity_runs.KIND: sensitivity_runs.read,
+}
+"""By the kind that a document says it is of; what says none is a bench."""
+
+
+def _kind(document: Any) -> str:
+    """What a document says of itself; nothing where it is none."""
+    return str(document.get("kind")) if isinstance(document, dict) else ""
 
 
 def _check(run: BenchRun) -> None:

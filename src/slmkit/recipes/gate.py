@@ -12,6 +12,7 @@ from slmkit.core.bench import BenchRun
 from slmkit.core.check import Check, Limits
 from slmkit.core.quality import Corpus, QualityRun, QualitySpec
 from slmkit.core.refs import ModelRef
+from slmkit.core.sensitivity import Sensitivity
 from slmkit.errors import FormatError, UsageError
 from slmkit.formats import runs as documents
 from slmkit.ops import check as check_op
@@ -23,7 +24,7 @@ from slmkit.registry import runs
 
 _SUFFIXES = (".json", ".jsonl")
 """Of files with runs; an id has a dot in it, too."""
-Run = TypeVar("Run", bound=BenchRun | QualityRun)
+Run = TypeVar("Run", bound=documents.Run)
 
 
 def gate(
@@ -76,8 +77,13 @@ def read_run(text: str, session: Session, *, kind: str) -> BenchRun | QualityRun
     path = Path(text).expanduser()
     if not path.exists() and path.suffix.lower() not in _SUFFIXES and path.name == text:
         home = session.registry.home
-        return runs.read_any(home, text, *((kind,) if text == runs.LATEST else ())).run
-    return _one(text, "--run", documents.parse_any)
+        run = runs.read_any(home, text, *((kind,) if text == runs.LATEST else ())).run
+    else:
+        run = _one(text, "--run", documents.parse_any)
+    if isinstance(run, Sensitivity):
+        what = "a run of `quality --sensitivity`, which no limit is about"
+        raise UsageError(f"--run {text} is {what}", hint="`slmkit runs list`")
+    return run
 
 
 def _one(text: str, option: str, parse: Callable[[bytes], list[Run]]) -> Run:

@@ -30,7 +30,6 @@ from slmkit.registry.unchanged import unchanged
 from slmkit.report.sensitivity import recipe_text, rules_text
 from slmkit.report.table import writing
 
-KIND = "sensitivity"
 DEFAULT_CHUNKS = 16
 MOST_TOGETHER = 8
 """Files that share one reading of the base, where disk and memory allow as many."""
@@ -73,7 +72,7 @@ def sensitivity(
     todo = {group: {name: partly.planned[name] for name in group.tensors} for group in groups}
     partly.check(list(todo.values()))
     raised: Types = {}
-    key = {KIND: source.digest, "type": quant.name, "corpus": corpus.sha256, "spec": asdict(spec)}
+    key = {runs.SENSITIVITY: source.digest, "type": quant.name, "corpus": corpus.sha256, "spec": asdict(spec)}
     with unchanged(source), journal(home, key, resume=resume) as kept:
         measuring = _Measuring(partly, corpus, spec, home, kept)
         n_steps = len(groups) + keep_costly
@@ -99,7 +98,7 @@ def sensitivity(
             slmkit=__version__,
             elapsed_s=time.monotonic() - started,
         )
-        runs.save(home, KIND, found.document())
+        runs.save(home, runs.SENSITIVITY, found.document())
         kept.done = True
     return found
 

@@ -1,4 +1,6 @@
-"""Runs of `bench` and `quality`: one JSON document each, raw samples and all. A run's id is the stem of its file."""
+"""Runs of `bench`, `quality` and its `--sensitivity`: one JSON document each, raw samples and all. A run's id is the
+stem of its file.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slmkit.core.bench import BenchRun
-from slmkit.core.history import StoredQuality, StoredRun, short
+from slmkit.core.history import Stored, StoredQuality, StoredRun, StoredSensitivity, short
 from slmkit.core.quality import QualityRun
+from slmkit.core.sensitivity import Sensitivity
 from slmkit.errors import FormatError, NotInRegistryError, RegistryError, UsageError
 from slmkit.formats import runs as documents
 from slmkit.registry.atomic import write_text
 
-BENCH, QUALITY = "bench", "quality"
-KINDS = (BENCH, QUALITY)
+BENCH, QUALITY, SENSITIVITY = "bench", "quality", "sensitivity"
+KINDS = (BENCH, QUALITY, SENSITIVITY)
 LATEST = "latest"
 
 
@@ -60,24 +62,31 @@ def quality_runs(home: Path) -> tuple[list[StoredQuality], list[DamagedRun]]:
     return [stored for stored in whole if isinstance(stored, StoredQuality)], damaged
 
 
+def sensitivity_runs(home: Path) -> tuple[list[StoredSensitivity], list[DamagedRun]]:
+    """The same of `quality --sensitivity`."""
+    whole, damaged = _whole(home, SENSITIVITY)
+    return [stored for stored in whole if isinstance(stored, StoredSensitivity)], damaged
+
+
 def read(home: Path, text: str) -> StoredRun:
     """The bench that an id names; see `find`.
 
-    Raises `RegistryError` for a damaged one, `UsageError` for a run of `quality`.
+    Raises `RegistryError` for a damaged one, `UsageError` for a run of another kind.
     """
     try:
         path = find(home, text, BENCH)
     except NotInRegistryError:
-        if not _named(home, text, QUALITY):
+        kind = next((kind for kind in KINDS if _named(home, text, kind)), None)
+        if kind is None:
             raise
-        raise UsageError(f"{text} is a run of `quality`: one of `bench` is wanted", hint="`slmkit runs list`") from None
+        raise UsageError(f"{text} is a run of `{kind}`: one of `bench` is wanted", hint="`slmkit runs list`") from None
     stored = _read(path)
     assert isinstance(stored, StoredRun)
     return stored
 
 
-def read_any(home: Path, text: str, *kinds: str) -> StoredRun | StoredQuality:
-    """The run of either kind that an id names; see `find`; raises `RegistryError` for a damaged one."""
+def read_any(home: Path, text: str, *kinds: str) -> Stored:
+    """The run of any kind that an id names; see `find`; raises `RegistryError` for a damaged one."""
     return _read(find(home, text, *kinds))
 
 
@@ -96,10 +105,10 @@ def find(home: Path, text: str, *kinds: str) -> Path:
     return found[0]
 
 
-def keep(home: Path, run: BenchRun | QualityRun) -> tuple[str, bool]:
+def keep(home: Path, run: documents.Run) -> tuple[str, bool]:
     """Keep a run from elsewhere under the time when it was made; gives its id, and whether it was not here before."""
     document = documents.plain(run)
-    kind = QUALITY if isinstance(run, QualityRun) else BENCH
+    kind = kind_of(run)
     for stored in _whole(home, kind)[0]:
         if documents.plain(stored.run) == document:
             return stored.id, False
@@ -114,8 +123,8 @@ def _named(home: Path, text: str, *kinds: str) -> list[Path]:
     return found or [p for p in paths if text and (p.stem.startswith(text) or short(p.stem).startswith(text))]
 
 
-def _whole(home: Path, kind: str) -> tuple[list[StoredRun | StoredQuality], list[DamagedRun]]:
-    whole: list[StoredRun | StoredQuality] = []
+def _whole(home: Path, kind: str) -> tuple[list[Stored], list[DamagedRun]]:
+    whole: list[Stored] = []
     damaged: list[DamagedRun] = []
     for path in _paths(home, kind):
         try:
@@ -125,22 +134,31 @@ def _whole(home: Path, kind: str) -> tuple[list[StoredRun | StoredQuality], list
     return whole, damaged
 
 
-def _read(path: Path) -> StoredRun | StoredQuality:
+def _read(path: Path) -> Stored:
     try:
         return _stored(path)
     except (OSError, FormatError) as error:
         raise _damaged(path, str(error)) from error
 
 
-def _stored(path: Path) -> StoredRun | StoredQuality:
+def _stored(path: Path) -> Stored:
     """What is in a file; raises `OSError`, and `FormatError` also where it is of another kind than its name says."""
     found = documents.parse_any(path.read_bytes())
     if len(found) != 1:
         raise FormatError("one run is wanted in a file")
     run = found[0]
-    if isinstance(run, QualityRun) != (f"-{QUALITY}-" in path.stem):
+    if f"-{kind_of(run)}-" not in path.stem:
         raise FormatError("it is a run of another kind than its name says")
-    return StoredQuality(path.stem, run) if isinstance(run, QualityRun) else StoredRun(path.stem, run)
+    if isinstance(run, QualityRun):
+        return StoredQuality(path.stem, run)
+    return StoredSensitivity(path.stem, run) if isinstance(run, Sensitivity) else StoredRun(path.stem, run)
+
+
+def kind_of(run: documents.Run) -> str:
+    """What it is called in the names of files."""
+    if isinstance(run, QualityRun):
+        return QUALITY
+    return SENSITIVITY if isinstance(run, Sensitivity) else BENCH
 
 
 def _paths(home: Path, *kinds: str) -> list[Path]:

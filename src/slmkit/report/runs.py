@@ -9,24 +9,39 @@ from typing import Any
 from slmkit.core import stats, units
 from slmkit.core.bench import OK, BenchRun
 from slmkit.core.divergence import scores
-from slmkit.core.history import Listed, ListedQuality, StoredQuality, StoredRun, host_name, label_of
+from slmkit.core.history import (
+    AnyListed,
+    Listed,
+    ListedQuality,
+    ListedSensitivity,
+    Stored,
+    StoredQuality,
+    StoredRun,
+    StoredSensitivity,
+    host_name,
+    label_of,
+)
+from slmkit.core.quality import QualityRun
 from slmkit.core.rundiff import Beside, Differing, RunsDiff, Value
+from slmkit.core.sensitivity import Sensitivity
 from slmkit.report.bench import bench_table
 from slmkit.report.cells import estimate_cell
-from slmkit.report.quality import quality_table
+from slmkit.report.quality import quality_record, quality_table
+from slmkit.report.sensitivity import sensitivity_record, sensitivity_table
 from slmkit.report.table import Cell, Column, Table
 
 _TESTS = ("pp", "tg", "pg")
 _FEW = 3
+_KINDS = {Listed: "bench", ListedQuality: "quality", ListedSensitivity: "sensitivity"}
 
 
-def runs_table(listed: Sequence[Listed | ListedQuality]) -> Table:
+def runs_table(listed: Sequence[AnyListed]) -> Table:
     """One row for each run, the newest first; its speed or its mean KLD, too, when it is one row of each run that was
-    looked for. Which kind it is of is said where there are runs of `quality`.
+    looked for. Which kind it is of is said where there are others than of `bench`.
     """
-    kinds = {isinstance(found, ListedQuality) for found in listed}
+    kinds = {not isinstance(found, Listed) for found in listed}
     hosts = len({host_name(found.stored.run) for found in listed}) > 1
-    single = bool(listed) and all(len(found.rows) == 1 for found in listed)
+    single = bool(listed) and all(len(found.rows) == 1 or isinstance(found, ListedSensitivity) for found in listed)
     columns = [Column("id", "run", right=False), Column("kind", "kind", right=False, shown=True in kinds)]
     columns += [Column("created", "created, UTC", right=False)]
     columns += [Column("models", "models", right=False), Column("tests", "tests", right=False)]
@@ -59,6 +74,20 @@ def quality_run_table(*several: StoredQuality, wide: bool = False) -> Table:
     return replace(table, title=" ".join(stored.id for stored in several), notes=(*table.notes, *facts))
 
 
+def record(stored: Stored) -> dict[str, Any]:
+    """A run as JSON: its figures beside what they are computed from, and its id."""
+    run = stored.run
+    if isinstance(run, QualityRun):
+        return {"id": stored.id, **quality_record(run)}
+    return {"id": stored.id, **(sensitivity_record(run) if isinstance(run, Sensitivity) else run.document())}
+
+
+def sensitivity_run_table(stored: StoredSensitivity) -> Table:
+    """The same for a run of `quality --sensitivity`."""
+    table = sensitivity_table(stored.run)
+    return replace(table, notes=(*table.notes, *_origin(stored)))
+
+
 def diff_table(a: str, b: str, difference: RunsDiff) -> Table:
     """Run A and run B beside each other, and below what is not the same about them."""
     settings = any(value.settings for value in difference.values)
@@ -75,14 +104,14 @@ def diff_table(a: str, b: str, difference: RunsDiff) -> Table:
     return Table(tuple(columns), rows, f"{a} {b}", (*notes, *difference.disturbed))
 
 
-def _listed_cells(found: Listed | ListedQuality, hosts: bool) -> Iterator[Cell]:
+def _listed_cells(found: AnyListed, hosts: bool) -> Iterator[Cell]:
     run, rows = found.stored.run, found.rows
     n_failed = sum(row.failure is not None for row in rows)
     build = " ".join(str(run.build.get(name)) for name in ("engine", "llama.cpp") if run.build.get(name))
-    kind = "quality" if isinstance(found, ListedQuality) else "bench"
+    kind = _KINDS[type(found)]
     yield from (Cell(found.stored.short, found.stored.id), Cell(kind, kind))
     yield Cell(run.created[:16].replace("T", " "), run.created)
-    yield _some(list(dict.fromkeys(label_of(row.ref) for row in rows)))
+    yield _some(_models(found))
     yield _some(_tests(found))
     yield from (Cell(str(len(rows)), len(rows)), Cell(str(n_failed or ""), n_failed))
     states = _states(found)
@@ -92,15 +121,23 @@ def _listed_cells(found: Listed | ListedQuality, hosts: bool) -> Iterator[Cell]:
     yield Cell(build, build)
 
 
-def _tests(found: Listed | ListedQuality) -> list[str]:
-    if isinstance(found, ListedQuality):
+def _models(found: AnyListed) -> list[str]:
+    if isinstance(found, ListedSensitivity):
+        return [f"{label_of(found.stored.run.ref)} in {found.stored.run.type}"]
+    return list(dict.fromkeys(label_of(row.ref) for row in found.rows))
+
+
+def _tests(found: AnyListed) -> list[str]:
+    if not isinstance(found, Listed):
         run = found.stored.run
         return [f"{'KLD' if run.base else 'PPL'} at {run.spec.n_ctx} of {run.corpus_name}"]
     return list(dict.fromkeys(getattr(row.spec, t) for row in found.rows for t in _TESTS if row.samples(t)))
 
 
-def _states(found: Listed | ListedQuality) -> list[str]:
+def _states(found: AnyListed) -> list[str]:
     """What is not as it should be: disturbed, or broken whatever it scores."""
+    if isinstance(found, ListedSensitivity):
+        return []
     if isinstance(found, ListedQuality):
         return ["broken"] if any(row.defect for row in found.rows) else []
     return [state for state in dict.fromkeys(row.state for row in found.rows if not row.failure) if state != OK]
@@ -111,8 +148,8 @@ def _some(names: list[str]) -> Cell:
     return Cell(", ".join(names[:_FEW]) + more, names)
 
 
-def _rate(found: Listed | ListedQuality, test: str) -> Cell:
-    if isinstance(found, ListedQuality):
+def _rate(found: AnyListed, test: str) -> Cell:
+    if not isinstance(found, Listed):
         return Cell(units.DASH, None)
     rates = found.rows[0].rates(test)
     half = stats.relative_interval(rates)
@@ -120,14 +157,16 @@ def _rate(found: Listed | ListedQuality, test: str) -> Cell:
     return Cell(units.number(mean) + (f" ± {half * 100:.1f} %" if half is not None else ""), mean)
 
 
-def _kld(found: Listed | ListedQuality) -> Cell:
+def _kld(found: AnyListed) -> Cell:
     if isinstance(found, Listed):
         return Cell(units.DASH, None)
+    if isinstance(found, ListedSensitivity):
+        return estimate_cell(found.stored.run.together.kld, 4)
     known = scores(found.rows[0], found.stored.run.base_row)
     return estimate_cell(known.kld if known else None, 4)
 
 
-def _origin(stored: StoredRun | StoredQuality) -> tuple[str, ...]:
+def _origin(stored: Stored) -> tuple[str, ...]:
     run = stored.run
     by = f"{run.source if isinstance(run, BenchRun) else 'slmkit'} {run.slmkit}".rstrip()
     return (f"{stored.id}: {run.created}, by {by}", _facts("machine", run.host), _facts("engine", run.build))

@@ -114,7 +114,8 @@ def _notes(found: Sensitivity, marked: Sequence[Cost]) -> Iterator[str]:
         yield f"no group {what}"
     yield (
         f"{reading(len(found.together.klds), found.spec.n_ctx, found.corpus_name, found.corpus)}, beside "
-        f"{label_of(found.ref)}; ± is the standard error over the chunks"
+        f"{label_of(found.ref)}; each group is in {found.type}, all else as it was; ± is the standard error over the "
+        "chunks"
     )
 
 
