@@ -50,6 +50,31 @@ def changed(path: Path, name: str, *, slow: float = 1.0, **row: Any) -> Path:
     return write(path.parent / name, document)
 
 
+def test_a_report_that_cannot_be_written_hides_no_verdict(baseline: Path, slmkit: Run, tmp_path: Path) -> None:
+    nowhere = ("--junit", tmp_path / "no" / "such" / "folder.xml")
+    slow = slmkit("check", "--baseline", baseline, "--run", changed(baseline, "slow.json", slow=2.0), *nowhere)
+    assert slow.returncode == 3, slow.stderr
+    assert "slower" in slow.stdout
+    assert "cannot write" in slow.stderr
+    fine = slmkit("check", "--baseline", baseline, "--run", baseline, *nowhere)
+    assert fine.returncode == 1
+    assert "cannot write" in fine.stderr
+    assert len(fine.stdout.splitlines()) == 5
+
+
+def test_a_model_that_the_run_lacks_is_no_pass_unless_others_are_named(
+    baseline: Path, slmkit: Run, tmp_path: Path
+) -> None:
+    document = json.loads(baseline.read_text())
+    document["rows"].append({**document["rows"][0], "ref": "local/other:Q4_0"})
+    two = write(tmp_path / "two.json", document)
+    done = slmkit("check", "--baseline", two, "--run", baseline)
+    assert done.returncode == 1
+    assert "could not measure: local/other:Q4_0" in done.stderr
+    named = slmkit("check", "local/tiny-llama:Q4_0", "--baseline", two, "--run", baseline)
+    assert named.returncode == 0, named.stderr
+
+
 def test_a_run_beside_itself_passes(baseline: Path, slmkit: Run, tmp_path: Path) -> None:
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
     summary.write_text("before\n")

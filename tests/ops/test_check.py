@@ -193,6 +193,34 @@ def test_nothing_in_common_is_an_error_that_says_what_differs() -> None:
         judge(run(), run(row()), Limits())
 
 
+def test_what_the_baseline_has_and_the_run_lacks_does_not_pass() -> None:
+    deep, other = replace(row(), spec=replace(SPEC, depth=4096)), replace(row(), ref="org/n:Q4_0")
+    found = judge(run(row(), deep, other), run(row()), Limits())
+    assert (found.verdict, found.summary) == (UNMEASURED, "2 could not measure, 4 pass")
+    lacking = [j for j in found.judgements if j.verdict == UNMEASURED]
+    assert [(j.ref, j.test) for j in lacking] == [
+        ("org/m:Q4_0", f"{deep.spec.pp} {deep.spec.tg}"),
+        ("org/n:Q4_0", "pp128 tg32"),
+    ]
+    more = judge(run(row()), run(row(), other), Limits())
+    assert more.verdict == PASS
+    assert more.notes == ("the baseline has no org/n:Q4_0 with these settings (pp128, tg32): not judged",)
+    failed = replace(other, blocks=(), failure=Failure("engine.crashed", "it crashed"))
+    crashed = judge(run(row(), failed), run(row()), Limits())
+    assert crashed.verdict == PASS
+    assert crashed.notes == ("org/n:Q4_0 failed in the baseline (it crashed): nothing is held against it",)
+
+
+def test_an_update_makes_no_other_machine() -> None:
+    updated = {**HOST, "system": "Linux 7", "memory_bytes": (4 << 30) - 4096}
+    found = judge(run(row()), run(row(), host=updated), Limits())
+    assert found.verdict == PASS
+    assert of(found, "tg32").text == of(judge(run(row()), run(row()), Limits()), "tg32").text
+    assert found.notes == ("the same machine with another system: system was Linux 6 and is Linux 7",)
+    unlike = judge(run(row()), run(row(), host={**updated, "memory_bytes": 8 << 30}), Limits())
+    assert unlike.notes[0].startswith("the machines are unlike: memory_bytes")
+
+
 def test_effort_is_not_a_setting_and_a_file_may_lie_elsewhere() -> None:
     here = replace(row(), ref="./m.gguf", spec=replace(SPEC, repetitions=99, timeout_s=5))
     assert judge(run(replace(row(), ref="/there/m.gguf")), run(here), Limits()).verdict == PASS

@@ -11,7 +11,7 @@ import typer
 from slmkit.cli import options
 from slmkit.cli.output import open_output
 from slmkit.core.check import Check
-from slmkit.errors import InconclusiveError, SomeFailedError, VerdictError
+from slmkit.errors import InconclusiveError, SlmkitError, SomeFailedError, VerdictError
 
 
 def check(
@@ -71,7 +71,7 @@ def check(
     Limits of quality are absolute and need no baseline: with one of them the models are read beside their float file.
     """
     from slmkit.cli.refs import parse_all, session
-    from slmkit.core.check import Limits
+    from slmkit.core.check import REGRESSION, Limits
     from slmkit.core.quality import QualitySpec
     from slmkit.core.units import parse_share, parse_time
     from slmkit.ops import corpora
@@ -101,17 +101,22 @@ def check(
         corpus=lambda: corpora.evaluation(corpus or ()),
         spec=QualitySpec(n_chunks=n_chunks),
     )
-    if junit:
-        with writing(junit):
-            junit.write_text(as_junit(found, allow_inconclusive=allow_inconclusive), encoding="utf-8")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with writing(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
-            file.write(check_markdown(found))
     if as_json:
         output.record(found.document(), "")
     else:
         output.table(check_table(found))
         output.say(f"{found.verdict}: {found.summary}")
+    try:
+        if junit:
+            with writing(junit):
+                junit.write_text(as_junit(found, allow_inconclusive=allow_inconclusive), encoding="utf-8")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with writing(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
+                file.write(check_markdown(found))
+    except SlmkitError as error:
+        if found.verdict != REGRESSION:
+            raise
+        output.warn(error.message)  # a regression is the worse news, and has an exit code of its own
     _raise(found, allow_inconclusive)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slmkit.core import stats
@@ -21,7 +21,15 @@ FELT_SPREAD = 0.5
 """Standard deviation of how much of it a model feels, before anything is known of the model: from nothing to twice.
 For tg of SmolLM2 1.0 was found on one machine and 0.1 to 0.2 on another ("A machine with two speeds" in
 docs/lab-notes.md)."""
-_SAME = ("cpu", "n_cores", "memory_bytes", "system")
+_SAME: Mapping[str, Callable[[Any], Any]] = {
+    "cpu": str,
+    "n_cores": str,
+    "memory_bytes": lambda size: size and round(size / 2**30),
+    "system": lambda name: str(name).partition(" ")[0],
+}
+"""Of a host, and what of it counts: neither a kernel's update nor what firmware keeps of the memory makes a machine
+another one.
+"""
 
 
 def slowness(what: str, machine: Mapping[str, Any]) -> float | None:
@@ -36,7 +44,7 @@ def slowness(what: str, machine: Mapping[str, Any]) -> float | None:
 
 def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys by which two hosts are different machines."""
-    return tuple(key for key in _SAME if one.get(key) != other.get(key))
+    return tuple(key for key, plain in _SAME.items() if plain(one.get(key)) != plain(other.get(key)))
 
 
 def felt(logs: Sequence[Sequence[float]], slow: Sequence[Sequence[float]], least: float) -> float:

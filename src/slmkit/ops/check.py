@@ -19,7 +19,8 @@ RATES = ("pp", "tg", "pg")
 
 
 def judge(baseline: BenchRun, now: BenchRun, limits: Limits) -> Check:
-    """Each row of `now` that the baseline has, too, by each criterion.
+    """Each row of the baseline by each criterion. One that `now` lacks could not be measured; what has failed in the
+    baseline is held against nothing, and what it lacks is not judged: both are said.
 
     Rates are taken at the speed that the machine had at the time, as its bandwidth and FLOP/s tell, so a slower machine
     is no regression; unlike machines of which these are not known are inconclusive. Of a machine with more than one
@@ -29,6 +30,7 @@ def judge(baseline: BenchRun, now: BenchRun, limits: Limits) -> Check:
     unlike = normalise.unlike(baseline.host, now.host)
     held = [_Pair(baseline, now, old, new, bool(unlike)) for old, new in pairs]
     judgements = [judgement for pair in held for judgement in pair.judged(limits)]
+    judgements += [_lacking(row) for row in lacks(now, baseline) if not row.failure]
     speeds = [pair.speeds for pair in held if pair.speeds]
     return Check(tuple(judgements), (*_notes(baseline, now, pairs, unlike), *dict.fromkeys(speeds)))
 
@@ -40,6 +42,12 @@ def common(baseline: BenchRun, now: BenchRun) -> list[tuple[BenchRow, BenchRow]]
     if not pairs:
         raise UsageError(f"nothing to compare: {_difference(baseline, now)}", hint=_MAKE_ONE)
     return pairs
+
+
+def lacks(one: BenchRun, other: BenchRun) -> list[BenchRow]:
+    """The rows of `other` that `one` has not."""
+    known = {_key(row) for row in one.rows}
+    return [row for row in other.rows if _key(row) not in known]
 
 
 def joined(one: BenchRun, more: BenchRun) -> BenchRun:
@@ -72,6 +80,15 @@ def _difference(baseline: BenchRun, now: BenchRun) -> str:
     mine, theirs = one.spec.conditions(), other.spec.conditions()
     keys = [f"{key} {theirs[key]} there and {mine[key]} here" for key in mine if mine[key] != theirs[key]]
     return f"{one.ref} was measured with {', '.join(keys)}"
+
+
+def _lacking(old: BenchRow) -> Judgement:
+    """One that was measured then and is not there now."""
+    spec = old.spec
+    asked = {spec.pp: spec.n_prompt, spec.tg: spec.n_gen, spec.pg: spec.n_pg_prompt + spec.n_pg_gen}
+    tests = " ".join(test for test, n in asked.items() if n)
+    same = "no row of this model with these settings is in the run"
+    return Judgement(name(old.ref), tests, "is measured", UNMEASURED, 0.0, None, None, None, None, same)
 
 
 def _undisturbed(row: BenchRow) -> BenchRow:
@@ -265,6 +282,13 @@ def _notes(
     builds = [key for key in {**baseline.build, **now.build} if baseline.build.get(key) != now.build.get(key)]
     if builds:
         yield f"the engines are unlike: {_named(builds, baseline.build, now.build)}"
+    if baseline.host.get("system") != now.host.get("system") and "system" not in unlike:
+        yield f"the same machine with another system: {_named(('system',), baseline.host, now.host)}"
+    for row in lacks(now, baseline):
+        if row.failure:
+            yield f"{name(row.ref)} failed in the baseline ({row.failure.message}): nothing is held against it"
+    for row in lacks(baseline, now):
+        yield f"the baseline has no {name(row.ref)} with these settings ({row.spec.pp}, {row.spec.tg}): not judged"
     for old, new in pairs:
         if old.digest != new.digest:
             yield f"{new.ref} has other bytes than in the baseline"

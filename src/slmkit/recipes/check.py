@@ -40,7 +40,7 @@ def check(
         raise UsageError("the baseline is empty: it has no row that was measured", hint=HOW)
     found = verbs.artifacts(refs, session)
     if measured is not None:
-        return check_op.judge(baseline, _only(found, measured), limits)
+        return check_op.judge(_of(found, baseline), _only(found, measured), limits)
     if not refs:
         found = verbs.artifacts([ModelRef.parse(ref) for ref in dict.fromkeys(row.ref for row in rows)], session)
     todo = [(artifact, _specs(artifact, rows)) for artifact in found]
@@ -48,6 +48,7 @@ def check(
         there = ", ".join(dict.fromkeys(row.ref for row in rows))
         raise UsageError(f"the baseline has no {', '.join(missing)}: it has {there}", hint=HOW)
     now: BenchRun | None = None
+    baseline = _of(found, baseline)
     for n_rounds in rounds:
         now = _measure(todo, n_rounds, now, session)
         answer = check_op.judge(baseline, now, limits)
@@ -72,6 +73,13 @@ def _only(artifacts: Sequence[Artifact], run: BenchRun) -> BenchRun:
         there = ", ".join(dict.fromkeys(row.ref for row in run.rows)) or "no rows"
         raise UsageError(f"the run has no {', '.join(sorted(names))}: it has {there}", hint="`slmkit runs list`")
     return replace(run, rows=rows)
+
+
+def _of(artifacts: Sequence[Artifact], baseline: BenchRun) -> BenchRun:
+    """What the baseline has of these; all of it when there are none."""
+    names = {check_op.name(artifact.ref) for artifact in artifacts}
+    rows = (row for row in baseline.rows if not names or check_op.name(row.ref) in names)
+    return replace(baseline, rows=tuple(rows))
 
 
 def _specs(artifact: Artifact, rows: Sequence[BenchRow]) -> tuple[BenchSpec, ...]:
