@@ -130,7 +130,7 @@ def test_every_trouble_is_named_below_the_table() -> None:
     notes = bench_table(run(row("F16"), FAILED, repeated, warned, warnings=("it was busy",))).notes
     assert 'Q8_0: no <b>memory</b> | "left" & gone; allow it more: `--max-rss`' in notes
     assert f"Q4_K_M is noisy: {BUSY}" in notes
-    assert "Q4_K_M: what was disturbed was measured again, 1 of 3 processes do not count" in notes
+    assert "Q4_K_M: disturbed, and left out: 1 of 3 processes" in notes
     assert "it was busy" in notes
     assert "made for 128 tokens" in notes
 

@@ -151,7 +151,7 @@ class Block:
     `first_ns` is the first-run cost, in no other sample: the first token of a fresh context. `n_warmup` repetitions
     came before the samples. `joules` maps a test (`pp`, `tg`, `pg`, `ttft`) to the energy of all its repetitions, where
     it can be read. `seen` is what the machine did meanwhile, `state` what was made of it; a block that is not `counted`
-    was measured again.
+    was disturbed, and others were not.
     """
 
     load_ns: int | None = None

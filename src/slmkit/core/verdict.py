@@ -152,6 +152,17 @@ def run_half(run: Blocks) -> float:
     return math.hypot(_half(run.logs, faster_half, run.expected), 1.96 * RUN_SPREAD[run.what])
 
 
+def known_to(row: BenchRow, what: str) -> float | None:
+    """Half the 95 % interval of what a row's children measured on average, as a share of it; `None` of fewer than two
+    samples. What children differ by counts as well as what samples do, whichever says more.
+    """
+    among_samples = stats.relative_interval([float(ns) for ns in row.samples(what)])
+    found = blocks(row, what)
+    if among_samples is None or len(found.logs) < 2:
+        return among_samples
+    return max(among_samples, math.expm1(_half(found.logs, statistics.fmean, found.expected)))
+
+
 def midmean(values: Sequence[float]) -> float:
     """The mean of the middle half: a wild block at either end has no say."""
     cut = len(values) // 4

@@ -178,7 +178,7 @@ def trouble(row: BenchRow, label: str) -> Iterator[str]:
     dropped = len(row.blocks) - len(row.counted)
     if dropped:
         of = units.several(len(row.blocks), "process", "processes")
-        yield f"{label}: what was disturbed was measured again, {dropped} of {of} do not count"
+        yield f"{label}: disturbed, and left out: {dropped} of {of}"
 
 
 def _memory_notes(entries: Entries) -> Iterator[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
-from slmkit.core import levels, stats
+from slmkit.core import levels, verdict
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import OK, BenchRow, BenchSpec, Block, Failure
 from slmkit.errors import GgufError
@@ -14,7 +15,8 @@ from slmkit.formats.gguf.hollow import read_hollow
 PER_CHILD = 3
 """Repetitions that one child measures: then the next row has its turn."""
 LEAST_CHILDREN = 2
-"""Of each row: what differs from one process to the next (where its memory lies) would be missed in one."""
+"""Of each row: what differs from one process to the next (where its memory lies) would be missed in one. Where
+something disturbed them, at most so many are measured once more."""
 PAIRS = 5
 """Children of each row at least when two are held against each other: the pairs are what an interval comes from."""
 
@@ -76,16 +78,26 @@ class Cell:
 
     @property
     def n_next(self) -> int:
-        """Repetitions of the next child: all of them again when everything is done, and was disturbed."""
-        return min(PER_CHILD, self.spec.repetitions - self.n_done or self.spec.repetitions)
+        """Repetitions of the next child; when everything is done, and was disturbed, those of one child again."""
+        missing = self.spec.repetitions - self.n_done
+        return min(PER_CHILD, missing if missing > 0 else self.spec.repetitions)
 
     @property
     def n_steps(self) -> int:
         """Samples that are missing at least: more follow where these vary."""
+        n_repetitions = min(self.spec.repetitions, PER_CHILD * self.effort.least_children) - self.n_done
+        return max(0, n_repetitions) * self._n_tests
+
+    @property
+    def n_next_steps(self) -> int:
+        """Samples of the next child."""
+        return self.n_next * self._n_tests
+
+    @property
+    def _n_tests(self) -> int:
         spec = self.spec
         asked = (spec.n_prompt or spec.prompt, spec.n_prompt, spec.n_gen, spec.n_pg_prompt + spec.n_pg_gen)
-        n_repetitions = min(spec.repetitions, PER_CHILD * self.effort.least_children) - self.n_done
-        return max(0, n_repetitions) * sum(1 for test in asked if test)
+        return sum(1 for test in asked if test)
 
     @property
     def is_enough(self) -> bool:
@@ -98,17 +110,25 @@ class Cell:
         return n_children >= self.effort.least_children and self._is_precise
 
     @property
-    def is_disturbed(self) -> bool:
-        """Something was in the way of those that count."""
-        return not self.failure and self.row.state != OK
+    def n_again(self) -> int:
+        """Children that are to be measured once more, because something disturbed so many."""
+        return 0 if self.failure else min(LEAST_CHILDREN, max(0, self._n_needed - self._n_quiet))
 
     @property
     def row(self) -> BenchRow:
         """As it stands. Where enough children were undisturbed the others do not count."""
-        n_quiet = sum(block.state == OK for block in self.blocks)
-        enough = n_quiet >= min(self.effort.least_children, max(1, len(self.blocks) - 1))
+        enough = self._n_quiet >= self._n_needed
         blocks = tuple(replace(block, counted=block.state == OK or not enough) for block in self.blocks)
         return replace(self.plain, blocks=blocks, failure=self.failure)
+
+    @property
+    def _n_quiet(self) -> int:
+        return sum(block.state == OK for block in self.blocks)
+
+    @property
+    def _n_needed(self) -> int:
+        """Undisturbed children that a row can rest on; as many as it has when fewer repetitions were asked for."""
+        return min(self.effort.least_children, math.ceil(self.spec.repetitions / PER_CHILD))
 
     @property
     def settled(self) -> BenchRow:
@@ -136,4 +156,4 @@ class Cell:
         """Of each rate half its 95 % interval, as a share of it."""
         row = self.row
         names = {"pp": self.spec.pp, "tg": self.spec.tg, "pg": self.spec.pg}
-        return {name: stats.relative_interval(row.rates(test)) for test, name in names.items() if row.samples(test)}
+        return {name: verdict.known_to(row, test) for test, name in names.items() if row.samples(test)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from slmkit._version import __version__
@@ -40,8 +41,8 @@ def bench(
     those that were `unreadable` to begin with.
 
     The rows take turns, so that a machine whose speed drifts is unfair to none. What is finished when it is interrupted
-    is kept: `resume` goes on with it, `None` does so if there is any. A row that something disturbed is measured once
-    more in the end. With `min_ram` the least memory in which each runs at speed is searched for.
+    is kept: `resume` goes on with it, `None` does so if there is any. Children that something disturbed are measured
+    once more in the end. With `min_ram` the least memory in which each runs at speed is searched for.
 
     Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure or to resume.
     """
@@ -58,7 +59,8 @@ def bench(
         text = corpus().text
         n_steps = sum(cell.n_steps for cell in cells)
         with kept.told("measured", progress), progress.task("bench", n_steps, "steps") as task:
-            builds += _rounds(cells, effort.in_step, text, kept, task)
+            turns = _Turns(cells, text, kept, task, builds=builds)
+            turns.until_enough(effort.in_step)
         rows = tuple(cell.settled for cell in cells)
         if min_ram:
             rows = tuple(
@@ -77,68 +79,82 @@ def bench(
     return run
 
 
-def _rounds(cells: Sequence[Cell], in_step: bool, text: str, kept: Journal, task: Task) -> list[Mapping[str, str]]:
-    builds: list[Mapping[str, str]] = []
-    machine: Mapping[str, Any] = {}
+@dataclass
+class _Turns:
+    """The children of all cells, one after the other; `n_samples` are done, `builds` are those of the engine."""
 
-    n_threads = max(cell.n_threads for cell in cells)
+    cells: Sequence[Cell]
+    text: str
+    kept: Journal
+    task: Task
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    builds: list[Mapping[str, str]] = field(default_factory=list)
+    n_samples: int = 0
 
-    def look(n_round: int) -> Mapping[str, Any]:
-        task.describe(f"round {n_round}: the machine")
-        return _machine_now(n_threads)
+    def until_enough(self, in_step: bool) -> None:
+        """Round after round, and at last once more what something disturbed."""
+        n_round = 1
+        while todo := [cell for cell in self.cells if not cell.is_enough]:
+            self._round([cell for cell in self.cells if not cell.failure] if in_step else todo, n_round)
+            n_round += 1
+        again = [(cell, cell.n_again) for cell in self.cells]
+        for n in range(max(n_again for _, n_again in again)):
+            self._round([cell for cell, n_again in again if n_again > n and not cell.failure], n_round + n)
 
-    def take_turns(todo: Sequence[Cell], n_round: int) -> None:
-        """How fast the machine is by itself, with as many threads, is read before and after, for it changes."""
-        nonlocal machine
-        machine = machine or look(n_round)
-        measured = []
-        for cell in todo if n_round % 2 else todo[::-1]:
-            if build := _measure(cell, n_round, text, machine, kept, task):
-                builds.append(build)
-                measured.append(cell)
-        machine = look(n_round)
+    def _round(self, todo: Sequence[Cell], n_round: int) -> None:
+        """One child of each. How fast the machine is by itself is read before and after, for it changes."""
+        self.task.set_total(self.n_samples + sum(max(cell.n_steps, cell.n_next_steps) for cell in todo))
+        self.machine = self.machine or self._look(n_round)
+        measured = [cell for cell in (todo if n_round % 2 else todo[::-1]) if self._child(cell, n_round)]
+        self.machine = self._look(n_round)
         for cell in measured:
-            cell.blocks[-1] = _beside(cell.blocks[-1], machine_after=machine)
+            cell.blocks[-1] = _beside(cell.blocks[-1], machine_after=self.machine)
 
-    n_round = 1
-    while todo := [cell for cell in cells if not cell.is_enough]:
-        take_turns([cell for cell in cells if not cell.failure] if in_step else todo, n_round)
-        n_round += 1
-    if again := [cell for cell in cells if cell.is_disturbed]:
-        take_turns(again, n_round)
-    return builds
+    def _look(self, n_round: int) -> Mapping[str, Any]:
+        """With as many threads as the cells have."""
+        self.task.describe(f"round {n_round}: the machine")
+        return _machine_now(max(cell.n_threads for cell in self.cells))
+
+    def _child(self, cell: Cell, n_round: int) -> bool:
+        """One child's worth of repetitions; whether it came to its end."""
+        label = f"{self._label(cell)}, round {n_round}"
+        seen: Counter[str] = Counter()
+
+        def on_sample(test: str, elapsed_ns: int) -> None:
+            self.n_samples += 1
+            seen[test] += 1
+            self.task.advance()
+            self.task.describe(f"{label}, repetition {seen[test]}: {_reading(cell.plain, test, elapsed_ns)}")
+
+        self.task.describe(label)
+        started = time.monotonic()
+        try:
+            measured = measure(cell.artifact.path, cell.spec, self.text, cell.n_next, on_sample)
+        except EngineMissingError:
+            raise
+        except EngineError as error:
+            cell.failure = Failure.of(error)
+            self.kept.add({**cell.name, "failure": asdict(cell.failure)})
+            return False
+        block = _beside(measured.block, machine=self.machine)
+        cell.blocks.append(block)
+        cell.spent_s += time.monotonic() - started
+        build = dict(measured.build)
+        self.kept.add({**cell.name, "block": asdict(block), "spent_s": cell.spent_s, "build": build})
+        self.builds.append(build)
+        return True
+
+    def _label(self, cell: Cell) -> str:
+        """Its model, and those of its settings that are not the same in all."""
+        known = [each.spec.conditions() for each in self.cells]
+        mine = cell.spec.conditions()
+        own = [f"{key} {value}" for key, value in mine.items() if any(each[key] != value for each in known)]
+        return " ".join([cell.plain.ref, *own])
 
 
 def _beside(block: Block, **machines: Mapping[str, Any]) -> Block:
     """With what the machine could do by itself, where that is known."""
     return replace(block, seen={**block.seen, **{when: machine for when, machine in machines.items() if machine}})
-
-
-def _measure(
-    cell: Cell, n_round: int, text: str, machine: Mapping[str, Any], kept: Journal, task: Task
-) -> Mapping[str, str] | None:
-    """One child's worth of repetitions, on a machine that was as fast as that; the engine's build."""
-    label = f"{cell.plain.ref} round {n_round}"
-
-    def on_sample(test: str, elapsed_ns: int) -> None:
-        task.advance()
-        task.describe(f"{label}, {_reading(cell.plain, test, elapsed_ns)}")
-
-    task.describe(label)
-    started = time.monotonic()
-    try:
-        measured = measure(cell.artifact.path, cell.spec, text, cell.n_next, on_sample)
-    except EngineMissingError:
-        raise
-    except EngineError as error:
-        cell.failure = Failure.of(error)
-        kept.add({**cell.name, "failure": asdict(cell.failure)})
-        return None
-    block = _beside(measured.block, machine=machine)
-    cell.blocks.append(block)
-    cell.spent_s += time.monotonic() - started
-    kept.add({**cell.name, "block": asdict(block), "spent_s": cell.spent_s, "build": dict(measured.build)})
-    return measured.build
 
 
 def _machine_now(n_threads: int) -> Mapping[str, Any]:
