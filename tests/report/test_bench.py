@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from slmkit.cli.output import _rich_table
+from slmkit.core import stats
 from slmkit.core.bench import BenchRun, Block
 from slmkit.report.bench import bench_table, pp_of_max, tg_of_max
 from slmkit.report.settings import Entries
@@ -57,6 +58,10 @@ def test_people_see_llama_bench_s_numbers_and_the_state() -> None:
 def test_wide_shows_what_was_measured_and_nothing_else() -> None:
     shown = titles(bench_table(FOUR, wide=True))
     for title in (
+        "pp median",
+        "tg MAD",
+        "tg 95 % low",
+        "tg 95 % high",
         "pp of max",
         "TTFT p50",
         "TTFT p99",
@@ -68,8 +73,26 @@ def test_wide_shows_what_was_measured_and_nothing_else() -> None:
         "faults",
     ):
         assert title in shown
-    for title in ("pg tok/s", "VRAM", "J/tok", "threads", "n_batch"):  # not measured, or the same for all
+    for title in ("pg tok/s", "pg MAD", "VRAM", "J/tok", "threads", "n_batch"):  # not measured, or the same for all
         assert title not in shown
+
+
+def test_a_rate_has_its_median_its_mad_and_its_interval() -> None:
+    several = replace(SPEC, n_pg_prompt=64, n_pg_gen=8)
+    rated = row("F16", several)
+    (record,) = bench_table(run(rated)).records()
+    for test in ("pp", "tg", "pg"):
+        rates = rated.rates(test)
+        low, high = record[f"{test}_low_tok_per_s"], record[f"{test}_high_tok_per_s"]
+        assert record[f"{test}_median_tok_per_s"] == stats.median(rates)
+        assert record[f"{test}_mad_tok_per_s"] == stats.mad(rates)
+        assert (low, high) == stats.interval(rates)
+        assert low < record[f"{test}_tok_per_s"] < high
+    assert column(bench_table(run(rated), wide=True), "tg_mad_tok_per_s") == ["0.16"]
+    single = replace(rated, blocks=(block("F16", several, tg_ns=(10**9,), pp_ns=()),))
+    (record,) = bench_table(run(single)).records()
+    assert (record["tg_mad_tok_per_s"], record["tg_low_tok_per_s"], record["tg_high_tok_per_s"]) == (0, None, None)
+    assert record["pp_mad_tok_per_s"] is None
 
 
 def test_machines_get_the_same_columns_from_every_run() -> None:

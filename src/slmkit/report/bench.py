@@ -24,6 +24,8 @@ _MEMORY = (
     ("vram", "VRAM"),
     ("swap", "swap"),
 )
+_SPREAD = {"median": "median", "mad": "MAD", "low": "95 % low", "high": "95 % high"}
+"""Of the rates: `low` and `high` are the 95 % confidence interval of their mean."""
 _Part = tuple[Column, Cell]
 
 
@@ -119,7 +121,11 @@ def _speed(entry: Entry, entries: Entries, wide: bool) -> Iterator[_Part]:
         text = units.number(mean) + (f" ± {deviation:.2f}" if deviation is not None else "")
         yield Column(f"{test}_tok_per_s", f"{name} tok/s"), Cell(text, mean)
         yield _hidden(f"{test}_stdev_tok_per_s", deviation)
-        yield _hidden(f"{test}_median_tok_per_s", stats.median(rates))
+        low, high = stats.interval(rates) or (None, None)
+        spread = {"median": stats.median(rates), "mad": stats.mad(rates), "low": low, "high": high}
+        for key, value in spread.items():
+            column = Column(f"{test}_{key}_tok_per_s", f"{test} {_SPREAD[key]}", shown=wide)
+            yield column, Cell(units.number(value), value)
         yield _hidden(f"n_{test}", len(rates))
     for test, share in (("pp", pp_of_max(entry)), ("tg", tg_of_max(entry))):
         text = units.DASH if share is None else f"{share:.0%}".replace("%", " %")
