@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from slmkit.core import stats, units
 from slmkit.core.bench import NOISY, THROTTLED, BenchRow, BenchRun
+from slmkit.core.versus import Versus
 from slmkit.report.cells import FAILED, size_cell, time_cell
 from slmkit.report.settings import SETTINGS, TESTS, Entries, Entry, facts, tests
 from slmkit.report.table import Cell, Column, Table
@@ -26,25 +27,28 @@ _MEMORY = (
 )
 _SPREAD = {"median": "median", "mad": "MAD", "low": "95 % low", "high": "95 % high"}
 """Of the rates: `low` and `high` are the 95 % confidence interval of their mean."""
+_TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
+"""Of differences that are not a rate's."""
 _Part = tuple[Column, Cell]
 
 
-def bench_table(*runs: BenchRun, wide: bool = False) -> Table:
+def bench_table(*runs: BenchRun, wide: bool = False, against: Sequence[Versus] = ()) -> Table:
     """The rows of one run, or of several side by side.
 
     People see what fits a terminal, or with `wide` all that was measured; of settings those that differ, in a note what
-    is common. Machines always get every column.
+    is common. Machines always get every column. What models of the run are beside another is the first note.
     """
     entries = Entries.of(*runs)
     rows = [list(_parts(entry, entries, wide)) for entry in entries.entries]
     some = [any(row[i][1].value is not None for row in rows) for i in range(len(rows[0]) if rows else 0)]
     columns = [replace(column, shown=column.shown and some[i]) for i, (column, _) in enumerate(rows[0] if rows else ())]
     cells = tuple(tuple(cell for _, cell in row) for row in rows)
-    return Table(tuple(columns), cells, entries.model or "bench", tuple(bench_notes(entries)) if rows else ())
+    return Table(tuple(columns), cells, entries.model or "bench", tuple(bench_notes(entries, against)) if rows else ())
 
 
-def bench_notes(entries: Entries) -> Iterator[str]:
-    """What is common, how it was measured, what is wrong with it, and what some columns mean."""
+def bench_notes(entries: Entries, against: Sequence[Versus] = ()) -> Iterator[str]:
+    """Which model is faster, what is common, how it was measured, what is wrong with it, what some columns mean."""
+    yield from verdicts(entries, against)
     yield entries.common()
     yield from _measured(entries)
     for entry in entries.entries:
@@ -54,6 +58,14 @@ def bench_notes(entries: Entries) -> Iterator[str]:
     yield from _memory_notes(entries)
     known = (entry for entry in entries.entries if "bandwidth_bytes_per_s" in entry.run.machine)
     yield from dict.fromkeys(_ceiling(entry, entries) for entry in known)
+
+
+def verdicts(entries: Entries, against: Sequence[Versus]) -> Iterator[str]:
+    """`Q4_0 beside Q8_0: tg128: 31.2 % ± 0.8 % faster; size: 38.1 % smaller`."""
+    for each in against:
+        subject, other = (Entry(row, entries.entries[0].run) for row in (each.subject, each.other))
+        told = (f"{_TITLES.get(d.what) or getattr(each.subject.spec, d.what)}: {d.text}" for d in each.differences)
+        yield f"{entries.label(subject)} beside {entries.name(other)}: {'; '.join(told)}"
 
 
 def tg_of_max(entry: Entry) -> float | None:
