@@ -38,6 +38,8 @@ def test_lists_of_settings_make_rows_and_each_test_is_measured_once(furnished: R
         assert bool(row.samples("pg")) == bool(row.spec.n_pg_prompt)
         assert row.memory is not None
         assert row.memory.kv
+        assert row.memory.output is not None
+        assert row.memory.vram is None
         assert row.n_params
         assert row.bytes_per_token
     assert run.machine["bandwidth_bytes_per_s"] > 0
