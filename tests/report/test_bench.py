@@ -182,9 +182,10 @@ def test_the_interpreter_is_named() -> None:
 
 
 def test_shares_of_the_ceiling() -> None:
-    """40 tok/s x 270 MB of 21.3 GB/s, and 412 tok/s x 2 x 134.5M of 380 GFLOP/s."""
+    """40 tok/s x 272 MB of 21.3 GB/s, and 412 tok/s x 2 x 134.5M of 380 GFLOP/s."""
     (entry,) = Entries.of(run(row("F16"))).entries
-    assert tg_of_max(entry) == pytest.approx(40 * (SIZES["F16"] - MIB) / 21.3e9, rel=0.01)
+    n_bytes = SIZES["F16"] - MIB + 36_864 * SPEC.n_ctx * 64 / 768
+    assert tg_of_max(entry) == pytest.approx((stats.mean(entry.row.tg_rates) or 0) * n_bytes / 21.3e9)
     assert pp_of_max(entry) == pytest.approx(412 * 2 * 134_515_008 / 380e9, rel=0.01)
     four = replace(SPEC, n_parallel=4)  # four tokens for each reading of the weights
     (together,) = Entries.of(run(row("F16", four))).entries
@@ -192,6 +193,20 @@ def test_shares_of_the_ceiling() -> None:
     (unknown,) = Entries.of(run(row("F16"), machine={})).entries
     assert tg_of_max(unknown) is pp_of_max(unknown) is None
     assert "tg of max" not in titles(bench_table(run(row("F16"), machine={})))
+
+
+def test_at_depth_the_cache_is_read_for_each_token_too() -> None:
+    deep = replace(SPEC, depth=4096)
+    (entry,) = Entries.of(run(row("F16", deep))).entries
+    memory = entry.row.memory
+    assert memory is not None
+    assert memory.kv is not None
+    assert deep.n_cells == 4864  # 4096 + 512 + 33, as the engine rounds it up
+    assert entry.row.bytes_per_step == SIZES["F16"] - MIB + memory.kv * (4096 + 64) / 4864
+    own = replace(entry.row, spec=replace(deep, prompt="Once upon a time"))
+    assert own.bytes_per_step == own.bytes_per_token  # nobody knows how large its context was
+    unread = replace(entry.row, blocks=(block("F16", deep, memory=None),))
+    assert unread.bytes_per_step == unread.bytes_per_token
 
 
 def test_several_models_have_their_names_and_several_hosts_a_column() -> None:

@@ -69,11 +69,12 @@ def verdicts(entries: Entries, against: Sequence[Versus]) -> Iterator[str]:
 
 
 def tg_of_max(entry: Entry) -> float | None:
-    """Generation as a share of what the machine's memory bandwidth allows, each step reading all that it uses."""
+    """Generation as a share of what the machine's memory bandwidth allows; a step reads weights and KV cache once."""
     bandwidth, rate = entry.run.machine.get("bandwidth_bytes_per_s"), stats.mean(entry.row.tg_rates)
-    if not bandwidth or rate is None or not entry.row.bytes_per_token:
+    n_bytes = entry.row.bytes_per_step
+    if not bandwidth or rate is None or not n_bytes:
         return None
-    return rate / entry.row.spec.n_parallel * entry.row.bytes_per_token / float(bandwidth)
+    return rate / entry.row.spec.n_parallel * n_bytes / float(bandwidth)
 
 
 def pp_of_max(entry: Entry) -> float | None:

@@ -21,6 +21,7 @@ from slmkit.backends.llamacpp.breakdown import breakdown
 from slmkit.backends.llamacpp.buffers import sums
 from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.decoder import Decoder, Together, Tokens, Vocabulary, sampler
+from slmkit.core.bench import ITL_TOKENS
 
 WARMUP_TOKENS = 16
 """Generated at a time while warming up: llama-bench's single token is too few for models under 1B."""
@@ -28,8 +29,6 @@ SETTLED = 0.03
 """Warm is when a run takes as long as the one before, but for this share."""
 MOST_WARMUP_RUNS = 8
 MOST_WARMUP_NS = 3_000_000_000
-ITL_TOKENS = 32
-"""Generated after a real prompt, to see the time between tokens."""
 
 
 def speed(channel: Channel, path: str, text: str, repetitions: int, **settings: Any) -> dict[str, Any]:
