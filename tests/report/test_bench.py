@@ -13,7 +13,9 @@ from rich.console import Console
 from slmkit.cli.output import _rich_table
 from slmkit.core import stats
 from slmkit.core.bench import BenchRun, Block
+from slmkit.core.versus import versus
 from slmkit.report.bench import bench_table, pp_of_max, tg_of_max
+from slmkit.report.html import bench_page
 from slmkit.report.settings import Entries
 from slmkit.report.table import Table, render
 
@@ -165,6 +167,19 @@ def test_a_row_that_failed_is_dashes_and_says_so() -> None:
     assert (record["state"], record["error"]) == ("failed", 'no <b>memory</b> | "left" & gone')
     only = bench_table(run(FAILED))
     assert titles(only) == ["type", "size", "state"]
+
+
+def test_what_one_is_beside_another_is_the_first_note() -> None:
+    grid = [row(variant, replace(SPEC, n_threads=n)) for n in (1, 2) for variant in ("Q4_0", "F16")]
+    against = list(versus(run(*grid), "sha256:F16"))
+    first, second, common, *_ = bench_table(run(*grid), against=against).notes
+    assert first.startswith("Q4_0, threads 1 beside F16: pp512: 2.89 ± ")
+    assert second.startswith("Q4_0, threads 2 beside F16: pp512: 2.89 ± ")
+    assert second.endswith("; size: 66.4 % smaller")
+    assert common.startswith(MODEL)
+    assert f"<li>{first}</li>" in bench_page(run(*grid), against=against)
+    (alone,) = versus(run(FAILED, *grid[:1], row("F16", grid[0].spec)), "sha256:F16")  # a failed one has no verdict
+    assert alone.subject.ref == f"{MODEL}:Q4_0"
 
 
 def test_no_rows_are_no_table() -> None:
