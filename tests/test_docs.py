@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import typer
 
 from slmkit.cli.app import app
+from slmkit.core.bench import SCHEMA, BenchRow, BenchRun, Block, Memory
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -124,6 +126,15 @@ def test_every_room_is_in_the_picture() -> None:
     for room in there - {"cli", "ops/convert/arch", "ops/convert/dequantize"}:
         modules = {path.stem for path in (source / room).glob("*.py")} - {"__init__"}
         assert set(re.findall(r"`([a-z_0-9]+)`", dict(rows)[room])) == modules, room
+
+
+def test_a_run_is_described_as_it_is_written() -> None:
+    """Every key of a run, its rows, their blocks and the memory of these."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    described = text.partition("\n## Runs\n")[2].partition("\n## ")[0]
+    assert f"schema {SCHEMA}:" in described
+    keys = {field.name for kind in (BenchRun, BenchRow, Block, Memory) for field in fields(kind)}
+    assert {key for key in keys if f"`{key}`" not in described} == set()
 
 
 def test_the_python_example_runs(checkpoint: Path, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_lists_of_settings_make_rows_and_each_test_is_measured_once(furnished: R
         assert bool(row.samples("pg")) == bool(row.spec.n_pg_prompt)
         assert row.memory is not None
         assert row.memory.kv
+        assert row.memory.output is not None
+        assert row.memory.vram is None
         assert row.n_params
         assert row.bytes_per_token
     assert run.machine["bandwidth_bytes_per_s"] > 0
@@ -57,11 +59,38 @@ def test_an_own_prompt_and_several_sequences(furnished: Registry, slmkit: Run, t
 def test_two_models_are_held_against_each_other(furnished: Registry, slmkit: Run) -> None:
     done = slmkit("bench", f"{MODEL}:Q4_0", "--vs", f"{MODEL}:F16", *QUICK)
     assert done.returncode == 0, done.stderr
-    assert f"{MODEL}:Q4_0 beside {MODEL}:F16:" in done.stderr
-    assert "% smaller" in done.stderr
+    (verdict,) = [line for line in done.stdout.splitlines() if line.startswith("Q4_0 beside F16: pp16: ")]
+    assert "% smaller" in verdict
+    assert "beside" not in done.stderr
     several = slmkit("bench", f"{MODEL}:Q4_0", "--vs", MODEL, *QUICK)
     assert several.returncode == 2
     assert "name one of them" in several.stderr
+
+
+def test_the_verdict_is_in_every_form(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
+    command = ("bench", f"{MODEL}:Q4_0", "--vs", f"{MODEL}:F16", *QUICK, "-r", "2", "--max-time", "0")
+    page = tmp_path / "a.html"
+    markdown = slmkit(*command, "--quiet", "--format", "md", "--report", page)
+    assert "\nQ4_0 beside F16: pp16: " in markdown.stdout
+    assert "<li>Q4_0 beside F16: pp16: " in page.read_text(encoding="utf-8")
+    as_json = json.loads(slmkit(*command, "--json").stdout)
+    assert [each["other"]["ref"] for each in as_json["versus"]] == [f"{MODEL}:F16"]
+    table = slmkit(*command, "--format", "csv")
+    assert "beside" not in table.stdout
+    assert "Q4_0 beside F16: pp16: " in table.stderr
+
+
+def test_a_file_is_not_held_against_itself(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
+    q4_0 = furnished.find(MODEL, "Q4_0")
+    assert q4_0 is not None
+    copy = shutil.copy(q4_0.path, tmp_path / "copy.gguf")
+    runs = list((furnished.home / "runs").glob("*.json"))
+    for other in (f"{MODEL}:Q4_0", copy):
+        done = slmkit("bench", f"{MODEL}:Q4_0", "--vs", other, *QUICK)
+        assert done.returncode == 2
+        assert f"{MODEL}:Q4_0 and {other} are the same file" in done.stderr
+        assert "hint:" in done.stderr
+    assert list((furnished.home / "runs").glob("*.json")) == runs
 
 
 def test_the_best_number_of_threads_is_found_and_said(furnished: Registry, slmkit: Run) -> None:

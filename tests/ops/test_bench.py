@@ -49,6 +49,27 @@ def test_numbers_raw_samples_host_and_build_are_kept(tiny: str, session: Session
     assert document["build"]["features"]
 
 
+def test_the_cache_has_the_cells_that_are_expected(tiny: str, session: Session) -> None:
+    """Of a token of one sequence it takes the same under every spec."""
+    grown = (
+        SPEC,
+        replace(SPEC, n_prompt=250),
+        replace(SPEC, depth=300),
+        replace(SPEC, n_prompt=0, n_gen=40),
+        replace(SPEC, n_prompt=0, n_gen=300, n_parallel=3),
+    )
+    specs = [replace(spec, repetitions=1) for spec in grown]
+    run = verbs.bench([ModelRef.parse(f"{tiny}:Q4_0")], specs, session)
+    assert [spec.n_cells for spec in specs] == [256, 256, 512, 256, 512]
+    sizes = set()
+    for found in run.rows:
+        assert found.memory is not None
+        assert found.memory.kv
+        assert found.spec.n_cells
+        sizes.add(found.memory.kv / (found.spec.n_cells * found.spec.n_parallel))
+    assert len(sizes) == 1
+
+
 def test_a_child_that_is_killed_becomes_a_row_and_the_others_still_run(tiny: str, session: Session) -> None:
     """The first model's child is killed by a signal from outside, in the middle of its work."""
     killed: list[int] = []

@@ -11,8 +11,11 @@ import pytest
 from rich.console import Console
 
 from slmkit.cli.output import _rich_table
+from slmkit.core import stats
 from slmkit.core.bench import BenchRun, Block
+from slmkit.core.versus import versus
 from slmkit.report.bench import bench_table, pp_of_max, tg_of_max
+from slmkit.report.html import bench_page
 from slmkit.report.settings import Entries
 from slmkit.report.table import Table, render
 
@@ -57,6 +60,10 @@ def test_people_see_llama_bench_s_numbers_and_the_state() -> None:
 def test_wide_shows_what_was_measured_and_nothing_else() -> None:
     shown = titles(bench_table(FOUR, wide=True))
     for title in (
+        "pp median",
+        "tg MAD",
+        "tg 95 % low",
+        "tg 95 % high",
         "pp of max",
         "TTFT p50",
         "TTFT p99",
@@ -68,8 +75,26 @@ def test_wide_shows_what_was_measured_and_nothing_else() -> None:
         "faults",
     ):
         assert title in shown
-    for title in ("pg tok/s", "VRAM", "J/tok", "threads", "n_batch"):  # not measured, or the same for all
+    for title in ("pg tok/s", "pg MAD", "VRAM", "J/tok", "threads", "n_batch"):  # not measured, or the same for all
         assert title not in shown
+
+
+def test_a_rate_has_its_median_its_mad_and_its_interval() -> None:
+    several = replace(SPEC, n_pg_prompt=64, n_pg_gen=8)
+    rated = row("F16", several)
+    (record,) = bench_table(run(rated)).records()
+    for test in ("pp", "tg", "pg"):
+        rates = rated.rates(test)
+        low, high = record[f"{test}_low_tok_per_s"], record[f"{test}_high_tok_per_s"]
+        assert record[f"{test}_median_tok_per_s"] == stats.median(rates)
+        assert record[f"{test}_mad_tok_per_s"] == stats.mad(rates)
+        assert (low, high) == stats.interval(rates)
+        assert low < record[f"{test}_tok_per_s"] < high
+    assert column(bench_table(run(rated), wide=True), "tg_mad_tok_per_s") == ["0.16"]
+    single = replace(rated, blocks=(block("F16", several, tg_ns=(10**9,), pp_ns=()),))
+    (record,) = bench_table(run(single)).records()
+    assert (record["tg_mad_tok_per_s"], record["tg_low_tok_per_s"], record["tg_high_tok_per_s"]) == (0, None, None)
+    assert record["pp_mad_tok_per_s"] is None
 
 
 def test_machines_get_the_same_columns_from_every_run() -> None:
@@ -144,6 +169,19 @@ def test_a_row_that_failed_is_dashes_and_says_so() -> None:
     assert titles(only) == ["type", "size", "state"]
 
 
+def test_what_one_is_beside_another_is_the_first_note() -> None:
+    grid = [row(variant, replace(SPEC, n_threads=n)) for n in (1, 2) for variant in ("Q4_0", "F16")]
+    against = list(versus(run(*grid), "sha256:F16"))
+    first, second, common, *_ = bench_table(run(*grid), against=against).notes
+    assert first.startswith("Q4_0, threads 1 beside F16: pp512: 2.89 ± ")
+    assert second.startswith("Q4_0, threads 2 beside F16: pp512: 2.89 ± ")
+    assert second.endswith("; size: 66.4 % smaller")
+    assert common.startswith(MODEL)
+    assert f"<li>{first}</li>" in bench_page(run(*grid), against=against)
+    (alone,) = versus(run(FAILED, *grid[:1], row("F16", grid[0].spec)), "sha256:F16")  # a failed one has no verdict
+    assert alone.subject.ref == f"{MODEL}:Q4_0"
+
+
 def test_no_rows_are_no_table() -> None:
     assert bench_table(run()).rows == ()
     assert render(bench_table(run()), "json") == "[]\n"
@@ -159,9 +197,10 @@ def test_the_interpreter_is_named() -> None:
 
 
 def test_shares_of_the_ceiling() -> None:
-    """40 tok/s x 270 MB of 21.3 GB/s, and 412 tok/s x 2 x 134.5M of 380 GFLOP/s."""
+    """40 tok/s x 272 MB of 21.3 GB/s, and 412 tok/s x 2 x 134.5M of 380 GFLOP/s."""
     (entry,) = Entries.of(run(row("F16"))).entries
-    assert tg_of_max(entry) == pytest.approx(40 * (SIZES["F16"] - MIB) / 21.3e9, rel=0.01)
+    n_bytes = SIZES["F16"] - MIB + 36_864 * SPEC.n_ctx * 64 / 768
+    assert tg_of_max(entry) == pytest.approx((stats.mean(entry.row.tg_rates) or 0) * n_bytes / 21.3e9)
     assert pp_of_max(entry) == pytest.approx(412 * 2 * 134_515_008 / 380e9, rel=0.01)
     four = replace(SPEC, n_parallel=4)  # four tokens for each reading of the weights
     (together,) = Entries.of(run(row("F16", four))).entries
@@ -169,6 +208,20 @@ def test_shares_of_the_ceiling() -> None:
     (unknown,) = Entries.of(run(row("F16"), machine={})).entries
     assert tg_of_max(unknown) is pp_of_max(unknown) is None
     assert "tg of max" not in titles(bench_table(run(row("F16"), machine={})))
+
+
+def test_at_depth_the_cache_is_read_for_each_token_too() -> None:
+    deep = replace(SPEC, depth=4096)
+    (entry,) = Entries.of(run(row("F16", deep))).entries
+    memory = entry.row.memory
+    assert memory is not None
+    assert memory.kv is not None
+    assert deep.n_cells == 4864  # 4096 + 512 + 33, as the engine rounds it up
+    assert entry.row.bytes_per_step == SIZES["F16"] - MIB + memory.kv * (4096 + 64) / 4864
+    own = replace(entry.row, spec=replace(deep, prompt="Once upon a time"))
+    assert own.bytes_per_step == own.bytes_per_token  # nobody knows how large its context was
+    unread = replace(entry.row, blocks=(block("F16", deep, memory=None),))
+    assert unread.bytes_per_step == unread.bytes_per_token
 
 
 def test_several_models_have_their_names_and_several_hosts_a_column() -> None:

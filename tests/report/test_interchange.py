@@ -153,6 +153,26 @@ def test_benchstat_lines_are_benchmarks_units_and_configuration() -> None:
     assert f"llama.cpp: {BUILD['llama.cpp']}" in others
 
 
+def names(*specs: BenchSpec) -> list[set[str]]:
+    """Of the benchmarks of each."""
+    every = [benchstat([run(row(spec=spec))]).splitlines() for spec in specs]
+    return [{line.split()[0] for line in lines if line.startswith("Benchmark")} for lines in every]
+
+
+def test_what_was_measured_otherwise_has_another_name_for_benchstat() -> None:
+    one, other, plain = names(replace(SPEC, prompt="Once"), replace(SPEC, prompt="Twice"), SPEC)
+    assert not one & other
+    assert not one & plain
+    assert one == names(replace(SPEC, prompt="Once"))[0]
+    memory, longer, both = (
+        {name for name in found if name.startswith("BenchmarkMemory/")}
+        for found in names(SPEC, replace(SPEC, n_gen=64), replace(SPEC, n_pg_prompt=64, n_pg_gen=16, depth=9))
+    )
+    assert len(memory | longer | both) == 3
+    (name,) = both
+    assert "/test=pp512_tg128_pp64+tg16@d9/" in name
+
+
 def test_an_unknown_form_is_named() -> None:
     with pytest.raises(UsageError, match="no form 'xml'") as caught:
         interchange([RUN], "xml")

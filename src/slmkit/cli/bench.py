@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,15 +13,14 @@ import typer
 
 from slmkit.cli import options
 from slmkit.cli.output import Output, open_output
-from slmkit.errors import SomeFailedError, UsageError
+from slmkit.errors import ChangedError, FormatError, SomeFailedError, UsageError
 
 if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
     from slmkit.core.refs import ModelRef
-    from slmkit.ops.bench import Versus
+    from slmkit.core.versus import Versus
     from slmkit.recipes.session import Session
 
-_TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
 _SEVERAL = "Several: 1,2,4, 1-8, 1-8+2 or 1-8*2."
 
 
@@ -103,8 +103,9 @@ def bench(
     from slmkit.core.bench import BenchSpec
     from slmkit.core.grid import Grid, numbers, pair, words
     from slmkit.core.units import parse_share, parse_size
+    from slmkit.core.versus import versus
     from slmkit.ops import kit
-    from slmkit.ops.bench import LEAST_CHILDREN, PAIRS, Effort, versus
+    from slmkit.ops.bench import LEAST_CHILDREN, PAIRS, Effort
     from slmkit.ops.bench import bench as op
     from slmkit.ops.corpora import text_file
     from slmkit.recipes import verbs
@@ -157,7 +158,7 @@ def bench(
             kit.export(verbs.artifacts(models, here), specs, export_kit, max_time_s=max_time)
             output.say(f"written: {export_kit}: its README.md says how to go on")
             return
-        other = _digest(models[-1], here) if vs else None
+        other = _other(models, here) if vs else None
         if threads == "auto":
             specs = _with_fastest(specs, models, here)
         effort = Effort(
@@ -171,11 +172,12 @@ def bench(
     if plot:
         plots.of_run(run, plot)
     if report:
-        files.write_bench(run, report)
+        files.write_bench(run, report, against)
     if other_form:
         output.document(interchange([run], other_form))
         for reason in left_out([run], other_form):
             output.warn(f"left out: {reason}")
+        _say(run, output, against)
     else:
         _show(run, output, wide=wide, against=against)
     for path, done in ((plot, "drawn"), (report, "written")):
@@ -189,12 +191,20 @@ def bench(
         output.hint(f"slmkit compare {shlex.join(measured)}")
 
 
-def _digest(ref: ModelRef, here: Session) -> str:
+def _other(models: Sequence[ModelRef], here: Session) -> str:
+    """The digest of the last one, which the others are held against."""
     from slmkit.recipes import verbs
 
+    *subjects, ref = models
     found = verbs.artifacts([ref], here)
     if len(found) > 1:
         raise UsageError(f"{ref} is several files", hint=f"name one of them: {', '.join(a.ref for a in found)}")
+    with suppress(FormatError, ChangedError):  # a damaged one becomes a row
+        if [artifact.digest for artifact in verbs.artifacts(subjects, here)] == [found[0].digest]:
+            raise UsageError(
+                f"{' '.join(map(str, subjects))} and {ref} are the same file, so there is nothing to tell apart",
+                hint="name another one: `slmkit list` shows what there is",
+            )
     return found[0].digest
 
 
@@ -218,14 +228,19 @@ def _show(run: BenchRun, output: Output, *, wide: bool, against: Sequence[Versus
     if output.as_json:
         output.record({**run.document(), **({"versus": [asdict(each) for each in against]} if against else {})}, "")
     elif output.form == "html":
-        output.document(bench_page(run))
+        output.document(bench_page(run, against=against))
     else:
-        output.table(bench_table(run, wide=wide))
-        for each in against:
-            output.say(f"{each.subject.ref} beside {each.other.ref}:")
-            for difference in each.differences:
-                title = _TITLES.get(difference.what) or getattr(each.subject.spec, difference.what)
-                output.say(f"  {title}: {difference.text}")
+        output.table(bench_table(run, wide=wide, against=against))
+        if output.form in ("csv", "json", "jsonl"):  # which have no notes
+            _say(run, output, against)
+
+
+def _say(run: BenchRun, output: Output, against: Sequence[Versus]) -> None:
+    from slmkit.report.bench import verdicts
+    from slmkit.report.settings import Entries
+
+    for verdict in verdicts(Entries.of(run), against):
+        output.say(verdict)
 
 
 def _complain(run: BenchRun, n_absent: int) -> None:

@@ -14,6 +14,10 @@ SCHEMA = 2
 CACHE_TYPES = ("f16", "bf16", "f32", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 """Of K and V, as llama-bench's `-ctk` and `-ctv` name them."""
 FLASH_ATTN = ("auto", "on", "off")
+ITL_TOKENS = 32
+"""Generated at most after a real prompt, to see the time between tokens."""
+_CELLS = 256
+"""The engine makes each context a multiple of that (`GGML_PAD` in src/llama-context.cpp, 0c1e57098)."""
 OK, NOISY, THROTTLED = "ok", "noisy", "throttled"
 _LEAST = {"n_prompt": 0, "n_gen": 0, "n_pg_prompt": 0, "n_pg_gen": 0, "depth": 0, "n_parallel": 1}
 _LEAST |= {"repetitions": 1, "n_batch": 1, "n_ubatch": 1, "timeout_s": 1}
@@ -85,6 +89,17 @@ class BenchSpec:
     def n_ctx(self) -> int:
         """Tokens that one sequence needs at most; a text for the first token may need more."""
         return self.depth + max(self.n_prompt + self.n_gen, self.n_pg_prompt + self.n_pg_gen)
+
+    @property
+    def n_cells(self) -> int | None:
+        """Tokens for which the KV cache of one sequence has room in the largest context of a child; `None` with a text
+        for the first token, of whose tokens nothing is known here.
+        """
+        if self.prompt is not None:
+            return None
+        first_token = self.n_prompt + min(self.n_gen, ITL_TOKENS) + 1 if self.n_prompt else 0
+        n_tokens = self.depth + max(first_token, self.n_gen, self.n_pg_prompt + self.n_pg_gen)
+        return -(-n_tokens // _CELLS) * _CELLS
 
     def conditions(self) -> dict[str, Any]:
         """Everything two measurements must share to stand in one table."""
@@ -258,6 +273,18 @@ class BenchRow:
         """Of the child that took most."""
         seen = [block.memory for block in self.counted if block.memory]
         return max(seen, key=lambda memory: memory.peak_rss or 0, default=None)
+
+    @property
+    def bytes_per_step(self) -> float | None:
+        """What one step of tg reads in the middle of the test: the weights that it uses, and of the KV cache of all
+        sequences what is filled by then, where that is known.
+        """
+        if self.bytes_per_token is None:
+            return None
+        memory, n_cells = self.memory, self.spec.n_cells
+        if not memory or not memory.kv or not n_cells:
+            return self.bytes_per_token
+        return self.bytes_per_token + memory.kv * (self.spec.depth + self.spec.n_gen / 2) / n_cells
 
     @property
     def joules_per_token(self) -> float | None:

@@ -13,7 +13,6 @@ from slmkit.core.quality import QualityRow, QualityRun
 from slmkit.core.sensitivity import Cost, Sensitivity
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-_HOST = ("cpu", "n_cores", "memory_bytes", "system")
 Row = TypeVar("Row", BenchRow, QualityRow)
 
 
@@ -134,5 +133,16 @@ def label_of(ref: str) -> str:
 
 def conditions(run: BenchRun, row: BenchRow) -> tuple[Any, ...]:
     """The model, the settings and the machine: what stays the same in a trend, whatever engine it is."""
-    machine = tuple(run.host.get(name) for name in _HOST)
-    return (label_of(row.ref).lower(), run.source, *sorted(row.spec.conditions().items(), key=str), *machine)
+    settings = sorted(row.spec.conditions().items(), key=str)
+    return (label_of(row.ref).lower(), run.source, *settings, *machine_of(run).values())
+
+
+def machine_of(run: BenchRun) -> dict[str, Any]:
+    """What tells a machine from others; not its kernel's release, nor the memory that this keeps for itself."""
+    memory = run.host.get("memory_bytes")
+    return {
+        "host": host_name(run),
+        "cores": run.host.get("n_cores"),
+        "memory": f"{memory / 2**30:.0f} GiB" if memory else None,
+        "system": str(run.host.get("system") or "").partition(" ")[0] or None,
+    }

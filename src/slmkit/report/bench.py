@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from slmkit.core import stats, units
 from slmkit.core.bench import NOISY, THROTTLED, BenchRow, BenchRun
+from slmkit.core.versus import Versus
 from slmkit.report.cells import FAILED, size_cell, time_cell
 from slmkit.report.settings import SETTINGS, TESTS, Entries, Entry, facts, tests
 from slmkit.report.table import Cell, Column, Table
@@ -24,25 +25,30 @@ _MEMORY = (
     ("vram", "VRAM"),
     ("swap", "swap"),
 )
+_SPREAD = {"median": "median", "mad": "MAD", "low": "95 % low", "high": "95 % high"}
+"""Of the rates: `low` and `high` are the 95 % confidence interval of their mean."""
+_TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
+"""Of differences that are not a rate's."""
 _Part = tuple[Column, Cell]
 
 
-def bench_table(*runs: BenchRun, wide: bool = False) -> Table:
+def bench_table(*runs: BenchRun, wide: bool = False, against: Sequence[Versus] = ()) -> Table:
     """The rows of one run, or of several side by side.
 
     People see what fits a terminal, or with `wide` all that was measured; of settings those that differ, in a note what
-    is common. Machines always get every column.
+    is common. Machines always get every column. What models of the run are beside another is the first note.
     """
     entries = Entries.of(*runs)
     rows = [list(_parts(entry, entries, wide)) for entry in entries.entries]
     some = [any(row[i][1].value is not None for row in rows) for i in range(len(rows[0]) if rows else 0)]
     columns = [replace(column, shown=column.shown and some[i]) for i, (column, _) in enumerate(rows[0] if rows else ())]
     cells = tuple(tuple(cell for _, cell in row) for row in rows)
-    return Table(tuple(columns), cells, entries.model or "bench", tuple(bench_notes(entries)) if rows else ())
+    return Table(tuple(columns), cells, entries.model or "bench", tuple(bench_notes(entries, against)) if rows else ())
 
 
-def bench_notes(entries: Entries) -> Iterator[str]:
-    """What is common, how it was measured, what is wrong with it, and what some columns mean."""
+def bench_notes(entries: Entries, against: Sequence[Versus] = ()) -> Iterator[str]:
+    """Which model is faster, what is common, how it was measured, what is wrong with it, what some columns mean."""
+    yield from verdicts(entries, against)
     yield entries.common()
     yield from _measured(entries)
     for entry in entries.entries:
@@ -54,12 +60,21 @@ def bench_notes(entries: Entries) -> Iterator[str]:
     yield from dict.fromkeys(_ceiling(entry, entries) for entry in known)
 
 
+def verdicts(entries: Entries, against: Sequence[Versus]) -> Iterator[str]:
+    """`Q4_0 beside Q8_0: tg128: 31.2 % ± 0.8 % faster; size: 38.1 % smaller`."""
+    for each in against:
+        subject, other = (Entry(row, entries.entries[0].run) for row in (each.subject, each.other))
+        told = (f"{_TITLES.get(d.what) or getattr(each.subject.spec, d.what)}: {d.text}" for d in each.differences)
+        yield f"{entries.label(subject)} beside {entries.name(other)}: {'; '.join(told)}"
+
+
 def tg_of_max(entry: Entry) -> float | None:
-    """Generation as a share of what the machine's memory bandwidth allows, each step reading all that it uses."""
+    """Generation as a share of what the machine's memory bandwidth allows; a step reads weights and KV cache once."""
     bandwidth, rate = entry.run.machine.get("bandwidth_bytes_per_s"), stats.mean(entry.row.tg_rates)
-    if not bandwidth or rate is None or not entry.row.bytes_per_token:
+    n_bytes = entry.row.bytes_per_step
+    if not bandwidth or rate is None or not n_bytes:
         return None
-    return rate / entry.row.spec.n_parallel * entry.row.bytes_per_token / float(bandwidth)
+    return rate / entry.row.spec.n_parallel * n_bytes / float(bandwidth)
 
 
 def pp_of_max(entry: Entry) -> float | None:
@@ -119,7 +134,11 @@ def _speed(entry: Entry, entries: Entries, wide: bool) -> Iterator[_Part]:
         text = units.number(mean) + (f" ± {deviation:.2f}" if deviation is not None else "")
         yield Column(f"{test}_tok_per_s", f"{name} tok/s"), Cell(text, mean)
         yield _hidden(f"{test}_stdev_tok_per_s", deviation)
-        yield _hidden(f"{test}_median_tok_per_s", stats.median(rates))
+        low, high = stats.interval(rates) or (None, None)
+        spread = {"median": stats.median(rates), "mad": stats.mad(rates), "low": low, "high": high}
+        for key, value in spread.items():
+            column = Column(f"{test}_{key}_tok_per_s", f"{test} {_SPREAD[key]}", shown=wide)
+            yield column, Cell(units.number(value), value)
         yield _hidden(f"n_{test}", len(rates))
     for test, share in (("pp", pp_of_max(entry)), ("tg", tg_of_max(entry))):
         text = units.DASH if share is None else f"{share:.0%}".replace("%", " %")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from slmkit.core.bench import BenchRow, BenchRun
+from slmkit.report.settings import tests
 
 _RATES = ("pp", "tg", "pg")
 _NOT_IN_A_NAME = re.compile(r"[\s/]+")
@@ -49,9 +50,10 @@ def _samples(row: BenchRow) -> Iterator[str]:
             yield f"{name} 1 {ns} ns/op {rate:.6g} tok/s"
     for ns in row.ttft_ns:
         yield f"{_name('FirstToken', row, row.spec.pp)} 1 {ns} ns/op"
+    every = tests(row.spec) + (f" @ d{row.spec.depth}" if row.spec.depth else "")
     for block in row.counted:
         if block.memory and block.memory.peak_rss:
-            yield f"{_name('Memory', row, row.spec.pp)} 1 {block.memory.peak_rss} peak-RSS-B"
+            yield f"{_name('Memory', row, every)} 1 {block.memory.peak_rss} peak-RSS-B"
 
 
 def _name(benchmark: str, row: BenchRow, test: str) -> str:
@@ -69,5 +71,6 @@ def _name(benchmark: str, row: BenchRow, test: str) -> str:
         "ngl": spec.n_gpu_layers,
         "mmap": int(spec.mmap),
         "threads": spec.n_threads or "default",
+        "prompt": str(spec.conditions()["prompt"] or "default")[:8],
     }
     return f"Benchmark{benchmark}" + "".join(f"/{k}={_NOT_IN_A_NAME.sub('_', str(v))}" for k, v in parts.items())

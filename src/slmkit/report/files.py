@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from slmkit.core.bench import BenchRun
 from slmkit.core.compare import Comparison
+from slmkit.core.versus import Versus
 from slmkit.errors import UsageError
 from slmkit.report import plots
 from slmkit.report.bench import bench_table
@@ -16,16 +18,18 @@ from slmkit.report.tables import compare_table
 PAGE = ".html"
 
 
-def write_bench(run: BenchRun, path: Path) -> None:
-    """Write a run as .html, .svg, .png, .md, .csv, .json or .jsonl; raises `UsageError` and `CannotWriteError`."""
+def write_bench(run: BenchRun, path: Path, against: Sequence[Versus] = ()) -> None:
+    """Write a run as .html, .svg, .png, .md, .csv, .json or .jsonl, with what its models are beside another where the
+    form has notes; raises `UsageError` and `CannotWriteError`.
+    """
     from slmkit.report.html import bench_page
 
     if path.suffix.lower() == PAGE:
-        _write(bench_page(run), path)
+        _write(bench_page(run, against=against), path)
     elif path.suffix.lower() in plots.FORMATS:
         plots.of_run(run, path)
     else:
-        write_table(bench_table(run), path)
+        write_table(bench_table(run, against=against), path)
 
 
 def write_comparison(comparison: Comparison, path: Path, title: str = "") -> None:

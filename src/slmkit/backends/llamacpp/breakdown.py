@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slmkit.backends.llamacpp.bindings import NativeError, Pointer
+from slmkit.backends.llamacpp.buffers import Share
 from slmkit.backends.llamacpp.native import ll
 
 _SYMBOL = "_Z26llama_get_memory_breakdownPK13llama_context"
@@ -34,15 +35,6 @@ class _Layout:
 _LIBSTDCXX = _Layout(words=6, root=2, count=5, left=2, right=3, pair=4)
 _LIBCXX = _Layout(words=3, root=1, count=2, left=0, right=1, pair=4)
 _LAYOUT = _LIBCXX if sys.platform == "darwin" else _LIBSTDCXX
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one kind of buffer holds: weights, the context's state (KV cache, recurrent state), scratch space."""
-
-    model_bytes: int
-    context_bytes: int
-    compute_bytes: int
 
 
 def breakdown(created: Pointer) -> dict[str, Share]:

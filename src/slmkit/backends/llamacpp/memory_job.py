@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.breakdown import breakdown
+from slmkit.backends.llamacpp.buffers import output_bytes
 from slmkit.backends.llamacpp.channel import Channel
-
-_OUTPUT = re.compile(r"output buffer size =\s*([\d.]+) MiB")
 
 
 def memory(
@@ -58,5 +56,5 @@ def _context(
         "weights": {name: share.model_bytes for name, share in shares.items() if share.model_bytes},
         "kv": sum(share.context_bytes for share in shares.values()),
         "compute": sum(share.compute_bytes for share in shares.values()),
-        "output": round(sum(float(mib) for mib in _OUTPUT.findall("".join(log))) * 2**20),
+        "output": output_bytes("".join(log)) or 0,
     }

@@ -18,8 +18,10 @@ import numpy as np
 
 from slmkit.backends.llamacpp import bindings
 from slmkit.backends.llamacpp.breakdown import breakdown
+from slmkit.backends.llamacpp.buffers import sums
 from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.decoder import Decoder, Together, Tokens, Vocabulary, sampler
+from slmkit.core.bench import ITL_TOKENS
 
 WARMUP_TOKENS = 16
 """Generated at a time while warming up: llama-bench's single token is too few for models under 1B."""
@@ -27,8 +29,6 @@ SETTLED = 0.03
 """Warm is when a run takes as long as the one before, but for this share."""
 MOST_WARMUP_RUNS = 8
 MOST_WARMUP_NS = 3_000_000_000
-ITL_TOKENS = 32
-"""Generated after a real prompt, to see the time between tokens."""
 
 
 def speed(channel: Channel, path: str, text: str, repetitions: int, **settings: Any) -> dict[str, Any]:
@@ -38,12 +38,18 @@ def speed(channel: Channel, path: str, text: str, repetitions: int, **settings: 
     looks at this process at each pause: `start` (the interpreter and the library alone), and `begin TEST` and
     `end TEST`, the context alive.
     """
-    bindings.forward_log(channel)
+    log: list[str] = []
+
+    def hear(level: int, text: str) -> None:
+        log.append(text)
+        channel.send("log", level=level, text=text)
+
+    bindings.on_log(hear)
     channel.pause("start")
     started = time.perf_counter_ns()
     with bindings.model(path, n_gpu_layers=settings["n_gpu_layers"], mmap=settings["mmap"]) as model:
         load_ns = time.perf_counter_ns() - started
-        bench = _Bench(channel, model, settings, repetitions)
+        bench = _Bench(channel, model, settings, repetitions, log)
         if settings["n_prompt"] or settings["prompt"] is not None:
             bench.first_token(settings["prompt"] or text, exact=settings["prompt"] is not None)
         if settings["n_prompt"]:
@@ -66,9 +72,15 @@ class _Bench:
     """The tests, one context for each."""
 
     def __init__(
-        self, channel: Channel, model: bindings.Pointer, settings: Mapping[str, Any], repetitions: int
+        self,
+        channel: Channel,
+        model: bindings.Pointer,
+        settings: Mapping[str, Any],
+        repetitions: int,
+        log: list[str],
     ) -> None:
         self._channel, self._model, self._settings, self._repetitions = channel, model, settings, repetitions
+        self._log = log
         self._random = np.random.default_rng(settings["seed"])
         self._depth: int = settings["depth"]
         self.samples: dict[str, list[int]] = {f"{test}_ns": [] for test in ("pp", "tg", "pg", "ttft", "itl")}
@@ -171,6 +183,7 @@ class _Bench:
         """For so many tokens after the depth, and what decodes into it."""
         named = ("n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "flash_attn")
         n_seqs = self._settings["n_parallel"]
+        self._log.clear()
         with bindings.context(
             self._model,
             n_ctx=n_seqs * (self._depth + n_tokens),
@@ -218,7 +231,7 @@ class _Bench:
         self._channel.pause(stage)
 
     def _end(self, test: str, context: bindings.Pointer) -> None:
-        for kind, n_bytes in _buffers(context).items():
+        for kind, n_bytes in _buffers(context, "".join(self._log)).items():
             self.buffers[kind] = max(n_bytes, self.buffers.get(kind, 0))
         self._pause(f"end {test}")
 
@@ -250,19 +263,9 @@ def _cut(text: str, n_tokens: int | None, vocabulary: Vocabulary) -> tuple[str, 
     return text[:high], n_tokens
 
 
-def _buffers(context: bindings.Pointer) -> dict[str, int]:
+def _buffers(context: bindings.Pointer, log: str) -> dict[str, int]:
     """The engine's own sums, in bytes, by kind; nothing from an engine that does not tell."""
     try:
-        shares = breakdown(context)
+        return sums(breakdown(context), log)
     except bindings.NativeError:
         return {}
-    sums = {
-        "weights": sum(share.model_bytes for name, share in shares.items() if "REPACK" not in name),
-        "repacked": sum(share.model_bytes for name, share in shares.items() if "REPACK" in name),
-        "kv": sum(share.context_bytes for share in shares.values()),
-        "compute": sum(share.compute_bytes for share in shares.values()),
-    }
-    on_gpu = [share for name, share in shares.items() if not name.startswith("CPU")]
-    if on_gpu:
-        sums["vram"] = sum(share.model_bytes + share.context_bytes + share.compute_bytes for share in on_gpu)
-    return sums

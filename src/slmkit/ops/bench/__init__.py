@@ -3,6 +3,5 @@
 from slmkit.ops.bench.cell import LEAST_CHILDREN, PAIRS, PER_CHILD, Effort
 from slmkit.ops.bench.run import bench
 from slmkit.ops.bench.threads import Threads, fastest
-from slmkit.ops.bench.versus import Versus, versus
 
-__all__ = ["LEAST_CHILDREN", "PAIRS", "PER_CHILD", "Effort", "Threads", "Versus", "bench", "fastest", "versus"]
+__all__ = ["LEAST_CHILDREN", "PAIRS", "PER_CHILD", "Effort", "Threads", "bench", "fastest"]

@@ -9,6 +9,7 @@ from typing import Any
 from slmkit.core import units
 from slmkit.core.bench import BenchRun
 from slmkit.core.compare import Comparison
+from slmkit.core.versus import Versus
 from slmkit.errors import DependencyMissingError
 from slmkit.report import compared
 from slmkit.report.bench import bench_notes, bench_table, span
@@ -39,14 +40,14 @@ _OF_QUALITY = (
 )
 
 
-def bench_page(*runs: BenchRun) -> str:
-    """One run, or several side by side."""
+def bench_page(*runs: BenchRun, against: Sequence[Versus] = ()) -> str:
+    """One run, or several side by side; of one also what its models are beside another."""
     entries = Entries.of(*runs)
     return page(
         f"bench: {entries.model}" if entries.model else "bench",
         tag("p", _when(runs)),
         sortable(bench_table(*runs)),
-        tag("ul", *(tag("li", note) for note in bench_notes(entries))),
+        tag("ul", *(tag("li", note) for note in bench_notes(entries, against))),
         tag("details", tag("summary", "All columns"), sortable(bench_table(*runs, wide=True))),
         _plots(_pictures(entries, entries)),
         *_below(entries, runs, _DEFINITIONS),

@@ -8,7 +8,7 @@ from typing import Any
 
 from slmkit.core import stats
 from slmkit.core.bench import BenchRow, BenchRun
-from slmkit.core.history import Listed, conditions, host_name, label_of
+from slmkit.core.history import Listed, conditions, label_of, machine_of
 from slmkit.errors import UsageError
 from slmkit.formats.runs import moment
 from slmkit.report.plots.figure import COLOURS, check_plot, figure, save
@@ -77,7 +77,7 @@ def _draw(axes: Any, test: str, name: str, points: Sequence[Point]) -> None:
 
 def _names(lines: Sequence[Sequence[Point]]) -> list[str]:
     """What tells the lines apart: the model, and of settings and machine what is not the same in all."""
-    every = [{**row.spec.conditions(), "host": host_name(run), "source": run.source} for (run, row), *_ in lines]
+    every = [{**row.spec.conditions(), **machine_of(run), "source": run.source} for (run, row), *_ in lines]
     varying = [key for key in every[0] if len({str(values[key]) for values in every}) > 1]
     return [
         ", ".join([label_of(points[0][1].ref), *(f"{key} {values[key]}" for key in varying)])
