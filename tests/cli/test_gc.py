@@ -31,6 +31,15 @@ def untidy(furnished: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (home / f"{PARTIAL}{DEAD}-rederive").mkdir()
     (home / "runs" / f"{PARTIAL}{DEAD}-run.json").write_text("{")
     (home / "runs" / f"{PARTIAL}{os.getpid()}-run.json").write_text("{")  # its writer lives
+    f16 = furnished.find(MODEL, "F16")
+    assert f16 is not None
+    tables = home / "distortion"
+    tables.mkdir()
+    (tables / f"{PARTIAL}{DEAD}-x.json").write_text("{")
+    (tables / "here.json").write_text(json.dumps({"source": "another:F16", "digest": f16.digest}))
+    (tables / "older.json").write_text(json.dumps({"source": f16.ref}))
+    (tables / "gone.json").write_text(json.dumps({"source": f16.ref, "digest": "sha256:0"}))
+    (tables / "damaged.json").write_text("{")
     (folder / "tiny-llama-Q5_1.gguf").write_bytes(b"o" * 2000)
     (folder / "notes.txt").write_text("the user's own")
     (folder / "mine.gguf").write_text("the user's own")
@@ -61,7 +70,7 @@ def test_gc_frees_what_nothing_refers_to_and_nothing_else(untidy: Registry, slmk
     values = json.loads(looked.stdout)
     assert (values["dry_run"], values["freed_bytes"]) == (True, 0)
     kinds = {kind: sum(i["kind"] == kind for i in values["items"]) for kind in {i["kind"] for i in values["items"]}}
-    assert kinds == {"partial": 4, "orphan": 1, "broken": 1, "lock": 1, "download": 1}
+    assert kinds == {"partial": 5, "orphan": 1, "broken": 1, "lock": 1, "table": 2, "download": 1}
 
     done = slmkit("gc", "--yes")
     assert done.returncode == 0, done.stderr
@@ -77,8 +86,20 @@ def test_gc_frees_what_nothing_refers_to_and_nothing_else(untidy: Registry, slmk
     assert left == [64 * "b"]
     assert [p.name for p in untidy.home.rglob(f"{PARTIAL}*")] == [f"{PARTIAL}{os.getpid()}-run.json"]
     assert len(list((untidy.home / "runs").glob("[!.]*.json"))) == 1
+    assert sorted(path.name for path in (untidy.home / "distortion").iterdir()) == ["here.json", "older.json"]
     assert not (untidy.home / "locks" / "local%2Fgone.lock").exists()
     assert slmkit("gc").stdout == "nothing to free\n"
+
+
+def test_what_was_measured_of_a_model_goes_with_it(furnished: Registry, slmkit: Run) -> None:
+    assert slmkit("quantize", MODEL, "--target-bpw", "5").returncode == 0
+    (table,) = (furnished.home / "distortion").iterdir()
+    assert slmkit("gc", "--rebuildable", f"{MODEL}:F16", "--yes").returncode == 0
+    assert slmkit("gc", "--yes").returncode == 0
+    assert table.exists(), "the file is gone, but its recipe is here"
+    assert slmkit("rm", MODEL).returncode == 0
+    assert slmkit("gc", "--yes").returncode == 0
+    assert not table.exists()
 
 
 def test_what_another_process_works_on_stays(untidy: Registry, slmkit: Run) -> None:
@@ -98,6 +119,7 @@ def test_a_damaged_manifest_protects_every_file(untidy: Registry, slmkit: Run) -
     assert "only half-written files are looked for" in done.stderr
     folder = paths.model_dir(untidy.home, MODEL)
     assert {"tiny-llama-Q4_0.gguf", "tiny-llama-Q5_1.gguf"} <= {p.name for p in folder.iterdir()}
+    assert len(list((untidy.home / "distortion").iterdir())) == 4
 
 
 def test_gc_on_a_terminal_asks(untidy: Registry, start: Start) -> None:

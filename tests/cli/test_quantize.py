@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,36 @@ def test_options_make_a_variant_that_can_be_named(slmkit: Run, furnished: Regist
     again = slmkit("quantize", MODEL, "-t", "Q4_0", "--name", "lean")
     assert again.returncode == 2
     assert "is there already, made in another way" in again.stderr
+
+
+def test_a_file_that_was_brought_is_not_replaced(slmkit: Run, furnished: Registry, tmp_path: Path) -> None:
+    for variant in ("F16", "Q4_0"):
+        found = furnished.find(MODEL, variant)
+        assert found is not None
+        shutil.copy(found.path, tmp_path / f"mine-{variant}.gguf")
+        assert slmkit("adopt", tmp_path / f"mine-{variant}.gguf").returncode == 0
+    before = furnished.find("local/mine", "Q4_0")
+    done = slmkit("quantize", "local/mine", "-t", "Q4_0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"local/mine:Q4_0 is there already and was not made here: {tmp_path / 'mine-Q4_0.gguf'}" in done.stderr
+    assert "`--force`" in done.stderr
+    assert "`--name LABEL`" in done.stderr
+    assert furnished.find("local/mine", "Q4_0") == before
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[[models]]\nref = "local/mine"\ntypes = ["Q4_0"]\n', encoding="utf-8")
+    planned = slmkit("recipe", "plan", recipe)
+    assert "will fail: local/mine:Q4_0 is there already" in planned.stdout, planned.stderr
+    assert slmkit("recipe", "run", recipe).returncode == 1
+    assert furnished.find("local/mine", "Q4_0") == before
+
+    assert slmkit("quantize", "local/mine", "-t", "Q4_0,Q8_0").returncode == 1, "the other one is made"
+    assert slmkit("quantize", "local/mine", "-t", "Q4_0", "--name", "own").returncode == 0
+    assert furnished.find("local/mine", "Q4_0") == before
+    assert slmkit("quantize", "local/mine", "-t", "Q4_0", "--force").returncode == 0
+    made = {a.variant: a.provenance.action for a in furnished.artifacts("local/mine")}
+    assert made == {"F16": "adopt", "Q4_0": "quantize", "Q4_0-own": "quantize", "Q8_0": "quantize"}
+    assert (tmp_path / "mine-Q4_0.gguf").exists()
+    assert slmkit("quantize", "local/mine", "-t", "Q4_0").returncode == 0, "made here: nothing to do"
 
 
 def test_strict_is_a_no_with_a_way_out(slmkit: Run, tmp_path: Path) -> None:

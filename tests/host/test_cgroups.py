@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slmkit.core.noise import Seen, judge
-from slmkit.host import cgroups
+from slmkit.host import cgroups, memory
 from tests.host.test_watch import write
 
 
@@ -61,6 +61,44 @@ def test_a_container_that_sees_the_path_of_its_host(tmp_path: Path) -> None:
 def test_no_groups_is_no_quota(tmp_path: Path) -> None:
     assert cgroups.cpu_quota_cores(tmp_path) is None
     assert cgroups.quota_stalled_s(tmp_path) is None
+    assert cgroups.memory_limit_bytes(tmp_path) is None
+
+
+def test_the_memory_of_a_group_is_the_least_of_it_and_those_above(tmp_path: Path) -> None:
+    proc = container(tmp_path, V2, "0::/user.slice/me.scope")
+    group = tmp_path / "cgroup/user.slice/me.scope"
+    assert cgroups.memory_limit_bytes(proc) is None
+    write(group / "memory.max", "max")
+    assert cgroups.memory_limit_bytes(proc) is None
+    write(group.parent / "memory.max", 3 << 30)
+    assert cgroups.memory_limit_bytes(proc) == 3 << 30
+    write(group / "memory.max", 2 << 30)
+    assert cgroups.memory_limit_bytes(proc) == 2 << 30
+    write(tmp_path / "memory.max", 1)  # above the mount: no group
+    assert cgroups.memory_limit_bytes(proc) == 2 << 30
+
+
+def test_the_memory_of_a_group_of_version_1(tmp_path: Path) -> None:
+    both = f"{V2}\n{V1.replace('cpu,cpuacct', 'memory').replace('{}', '{}/memory')}"
+    proc = tmp_path / "proc"
+    write(proc / "mounts", both.replace("{}", str(tmp_path / "cgroup")))
+    write(proc / "self/cgroup", "4:memory:/docker/abc\n0::/")
+    group = tmp_path / "cgroup/memory/docker/abc"
+    write(group / "memory.limit_in_bytes", 9223372036854771712)
+    assert cgroups.memory_limit_bytes(proc) is None
+    write(group / "memory.limit_in_bytes", 512 << 20)
+    assert cgroups.memory_limit_bytes(proc) == 512 << 20
+    write(tmp_path / "cgroup/memory.max", 256 << 20)
+    assert cgroups.memory_limit_bytes(proc) == 256 << 20
+
+
+def test_a_limit_above_the_machines_memory_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    total = memory.total_bytes()
+    for limit, usable in ((total * 2, total), (1 << 20, 1 << 20), (None, total)):
+        monkeypatch.setattr(cgroups, "memory_limit_bytes", lambda limit=limit: limit)
+        assert memory.usable_bytes() == usable
+        assert memory.container_bytes() == (usable if usable < total else None)
+        assert memory.available_bytes() <= usable
 
 
 WATCHED = """

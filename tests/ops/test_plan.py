@@ -21,7 +21,7 @@ from slmkit.formats.gguf.header import read_header
 from slmkit.formats.gguf.hollow import Hollow, read_hollow
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.formats.gguf.writer import Entry, string, u32
-from slmkit.host import bandwidth
+from slmkit.host import bandwidth, cgroups
 from slmkit.ops.convert import convert
 from slmkit.recipes import foresight, verbs
 from slmkit.recipes.session import Session
@@ -93,6 +93,17 @@ def test_rows_that_do_not_divide_are_told(session: Session, tmp_path: Path) -> N
     share = row_of(found, "Q4_K_M").fallback_share
     assert share is not None
     assert share > 0.9
+
+
+def test_in_a_container_its_memory_counts(f16: Path, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "memory_limit_bytes", lambda: 1 << 20)
+    found = plan(f16, session, "F16")
+    assert found.ram_bytes == 1 << 20
+    assert row_of(found, "F16").contexts[0].fits == "no"
+    assert [note for note in found.notes if "container" in note]
+    assert "1.0 MiB, the limit of this container; the machine has " in found.notes[0]
+    asked = plan(f16, session, "F16", ram_bytes=8 << 30)
+    assert (asked.ram_bytes, asked.notes) == (8 << 30, ())
 
 
 def test_types_that_come_to_the_same_name_the_truest(session: Session, tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ class Provenance:
     tools: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_brought(self) -> bool:
+        """Whether others made it, so that nothing here can make it again."""
+        return self.action in ("adopt", "pull")
+
 
 @dataclass(frozen=True)
 class Artifact:

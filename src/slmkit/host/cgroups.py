@@ -1,7 +1,7 @@
-"""This process's control groups, of both versions: where they are, and how much CPU they grant.
+"""This process's control groups, of both versions: where they are, how much CPU and memory they grant.
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/index.html,
-https://docs.kernel.org/scheduler/sched-bwc.html
+https://docs.kernel.org/scheduler/sched-bwc.html, https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
+_NO_LIMIT_BYTES = 1 << 62
 
 
 def own_v2(proc_root: Path = PROC) -> Path:
@@ -43,6 +44,23 @@ def quota_stalled_s(proc_root: Path = PROC) -> float | None:
     with suppress(OSError, KeyError):
         return _counters(own_v1("cpu", proc_root) / "cpu.stat")["throttled_time"] / 1e9
     return None
+
+
+def memory_limit_bytes(proc_root: Path = PROC) -> int | None:
+    """What this process's group may hold (`docker --memory`), the least of it and those above; `None` without a limit.
+
+    Version 1 writes "none" as a number of almost 2^63.
+    """
+    limits = []
+    for kind, controller, name in (("cgroup2", None, "memory.max"), ("cgroup", "memory", "memory.limit_in_bytes")):
+        with suppress(OSError):
+            mount = _mount(kind, controller, proc_root)
+            own = _own(kind, controller, proc_root)
+            for group in (own, *own.parents):
+                if group.is_relative_to(mount):
+                    with suppress(OSError, ValueError):  # the root of version 2 has no such file; "max"
+                        limits.append(int((group / name).read_text()))
+    return min((limit for limit in limits if limit < _NO_LIMIT_BYTES), default=None)
 
 
 def _counters(path: Path) -> dict[str, int]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from slmkit.host import cgroups
+
 _KINDS = ("peak_rss", "rss", "file_backed", "anonymous", "swap", "major_faults")
 
 
@@ -42,8 +44,19 @@ def total_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """What a new process can get without swapping, as the system estimates it."""
-    return int(psutil.virtual_memory().available)
+    """What a new process can get without swapping, as the system estimates it; no more than a container has."""
+    return min(int(psutil.virtual_memory().available), usable_bytes())
+
+
+def container_bytes() -> int | None:
+    """The limit of this process's container, where there is one below the machine's memory."""
+    limit = cgroups.memory_limit_bytes()
+    return limit if limit is not None and limit < total_bytes() else None
+
+
+def usable_bytes() -> int:
+    """What processes here can have in all: this machine's memory, or the limit of their container."""
+    return container_bytes() or total_bytes()
 
 
 def _kib_fields(path: Path) -> dict[str, int]:

@@ -98,6 +98,8 @@ def _selftest(has_amx: bool) -> Finding:
 def _room(registry: Registry) -> Iterator[Finding]:
     free = memory.available_bytes()
     text = f"{units.size(free)} free of {units.size(memory.total_bytes())}"
+    if limit := memory.container_bytes():
+        text += f", of which this container gets {units.size(limit)}"
     little = free < LITTLE_MEMORY_BYTES
     yield Finding("memory", None if little else True, text, "close other programs" if little else None)
 

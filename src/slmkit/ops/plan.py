@@ -19,6 +19,7 @@ from slmkit.core.plan import MAPPED, Context, ContextPlan, LoadMemory, ModelPlan
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import QuantizeSpec
+from slmkit.core.units import size
 from slmkit.errors import EngineError, UsageError
 from slmkit.formats.gguf.hollow import Hollow
 from slmkit.host import bandwidth, memory
@@ -94,9 +95,9 @@ def plan(
 ) -> ModelPlan:
     """All of `types` (none: every one there is) at each context with each type of KV cache.
 
-    `n_ctx` is by default `DEFAULT_N_CTX`, `ram_bytes` this machine's memory, `children` may be those that `prepare` has
-    started. Raises `EngineMissingError`, `UsageError`
-    for a context or cache that cannot be.
+    `n_ctx` is by default `DEFAULT_N_CTX`, `ram_bytes` this machine's memory or the limit of the container (which is
+    then said), `children` may be those that `prepare` has started. Raises `EngineMissingError`, `UsageError` for a
+    context or cache that cannot be.
     """
     require_engine()
     children = children or Children()
@@ -108,7 +109,8 @@ def plan(
         candidates, refused = _candidates(source, names, Path(folder), children)
         memories = _memories(candidates, contexts, Path(folder), children)
         bytes_per_s = bandwidth.read_bytes_per_s(physical_cores(), _BANDWIDTH_S)
-    ram_bytes = memory.total_bytes() if ram_bytes is None else ram_bytes
+    limited = _container_note() if ram_bytes is None else ()
+    ram_bytes = memory.usable_bytes() if ram_bytes is None else ram_bytes
     f16 = next((c.hollow for c in candidates if c.variant == F16), None)
     rows = [
         _row(candidate, answers, contexts, f16, ram_bytes, bytes_per_s)
@@ -127,7 +129,7 @@ def plan(
         bandwidth_bytes_per_s=bytes_per_s,
         contexts=tuple(contexts),
         types=(*rows, *refused),
-        notes=(*source.remarks, *_beyond(contexts, n_ctx_train)),
+        notes=(*source.remarks, *limited, *_beyond(contexts, n_ctx_train)),
     )
 
 
@@ -258,6 +260,13 @@ def _row(
         tg_estimate_tok_per_s=bytes_per_s / read,
         contexts=tuple(ways),
     )
+
+
+def _container_note() -> tuple[str, ...]:
+    limit = memory.container_bytes()
+    if limit is None:
+        return ()
+    return (f"RAM is {size(limit)}, the limit of this container; the machine has {size(memory.total_bytes())}",)
 
 
 def _beyond(contexts: Sequence[Context], trained: int | None) -> Iterator[str]:

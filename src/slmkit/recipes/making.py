@@ -14,7 +14,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
 from slmkit.ops import corpora, locate
 from slmkit.ops.imatrix import label
-from slmkit.ops.quantize import fitting, is_as_asked
+from slmkit.ops.quantize import brought, fitting, is_as_asked
 from slmkit.recipes.schema import RecipeModel
 from slmkit.recipes.session import Session
 from slmkit.recipes.spared import dropped_floats, known_imatrix
@@ -105,6 +105,8 @@ def _quantize_step(
     found = registry.find(name, variant)
     if found is None:
         return Step("quantize", ref, True, NOT_YET)
+    if error := brought(found):
+        return Step("quantize", ref, True, f"will fail: {error.message}")
     if base is None or not is_current(found, base.digest):
         return Step("quantize", ref, True, CHANGED)
     if not is_as_asked(found, spec):

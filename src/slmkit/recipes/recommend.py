@@ -17,7 +17,6 @@ from slmkit.core.recommend import Candidate, Recommendation, Wish, choose, worth
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
 from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
-from slmkit.host import memory
 from slmkit.host.devices import ATTAINABLE_SHARE, Device
 from slmkit.ops import comparable, compare, locate
 from slmkit.recipes import candidates, foresight
@@ -45,19 +44,20 @@ def recommend(
     """Choose among the usual types and all that is here of a model. What was measured counts, under the same conditions
     for all; where nothing was, the plan stands in and is marked as an estimate.
 
-    Without a limit of memory it is that of `device`, or this machine's. For another device speed is always an estimate.
+    Without a limit of memory it is that of `device`, or this machine's or container's. For another device speed is
+    always an estimate.
 
     Raises `UsageError` for a single file, `EngineMissingError`, and what `plan` raises.
     """
     ref = locate.expand(ref)
     if ref.variant is not None:
         raise UsageError(f"{ref} is one file", hint=f"name the model: `slmkit recommend {ref.model}`")
-    ram_bytes = wish.ram_bytes or (device.ram_bytes if device else memory.total_bytes())
+    ram_bytes = wish.ram_bytes or (device.ram_bytes if device else None)
     files = _files(ref, session)
     planned = _plan(ref, files, wish, ram_bytes, session)
     model = candidates.model_of(ref, session)
     options = list(_options(planned, files, session))
-    wish = replace(wish, ram_bytes=ram_bytes, n_ctx=planned.contexts[0].n_ctx)
+    wish = replace(wish, ram_bytes=planned.ram_bytes, n_ctx=planned.contexts[0].n_ctx)
     notes = [*planned.notes, *_device_notes(device)]
     if measuring is None:
         benched = compare.measured_here(files, session.registry)
@@ -154,7 +154,7 @@ def _files(ref: ModelRef, session: Session) -> list[Artifact]:
     return [a for a in found if a.variant not in FLOATS and is_whole(a)]
 
 
-def _plan(ref: ModelRef, files: Sequence[Artifact], wish: Wish, ram_bytes: int, session: Session) -> ModelPlan:
+def _plan(ref: ModelRef, files: Sequence[Artifact], wish: Wish, ram_bytes: int | None, session: Session) -> ModelPlan:
     """Of the usual types and those of the files. A model of which only quantized files are here is planned by one."""
     names = [a.variant for a in files if a.variant in QUANT_TYPES]
     types = [QUANT_TYPES[name] for name in dict.fromkeys((*LADDER, *names)) if name]

@@ -31,9 +31,6 @@ from slmkit.registry.store import is_whole
 EFFORT = bench_op.Effort(precision=0.05, max_time_s=60.0)
 """Of the bench: what is compared differs by more than 5 %, as a rule."""
 
-_BROUGHT = ("adopt", "pull")
-"""Actions that make nothing: such a file is the user's own choice, and is taken as it is."""
-
 
 class Trial:
     """`types` are tried, `planned` has all of them. `base` is the float file that the others are held against, or its
@@ -189,7 +186,7 @@ class Trial:
         registry = self.session.registry
         here = registry.find(self.model, variant)
         found = here if here and is_whole(here) else dropped.find(registry.home, self.model, variant)
-        if found is None or found.provenance.action in _BROUGHT:
+        if found is None or found.provenance.is_brought:
             return found
         is_child = self.base.digest in found.provenance.parents and QuantizeSpec().is_met_by(found)
         return found if is_child else None

@@ -7,6 +7,7 @@ the model's lock, and deletes only what is left by the dead.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from slmkit.registry import atomic, dropped, imatrices, paths
 from slmkit.registry.lineage import Family, state
 from slmkit.registry.store import Registry
 
-Kind = Literal["partial", "orphan", "broken", "recipe", "lock", "unfinished", "download"]
+Kind = Literal["partial", "orphan", "broken", "recipe", "lock", "table", "unfinished", "download"]
 
 KINDS: dict[Kind, str] = {
     "partial": "half-written files of processes that are gone",
@@ -30,6 +31,7 @@ KINDS: dict[Kind, str] = {
     "broken": "manifests whose files are gone",
     "recipe": "recipes of dropped files that are here again",
     "lock": "locks of models that are gone",
+    "table": "measured errors of files that are gone",
     "unfinished": "unfinished importance matrices; `slmkit imatrix` would go on from them",
     "download": "unfinished downloads; a pull would go on from them",
 }
@@ -63,7 +65,7 @@ def find(registry: Registry, progress: Progress) -> list[Garbage]:
     """All garbage of the registry, by kind and path; nothing is changed."""
     known = _family(registry, progress)
     found = [item for model in _models(registry) for item in _of_model(registry, model, known)]
-    found += _partials([registry.home, registry.home / "runs"], None)
+    found += _of_home(registry, known)
     found += _locks(registry)
     order = list(KINDS)
     return sorted(found, key=lambda item: (order.index(item.kind), str(item.path)))
@@ -71,7 +73,8 @@ def find(registry: Registry, progress: Progress) -> list[Garbage]:
 
 def free(registry: Registry, plan: Sequence[Garbage]) -> Freed:
     """Delete what is in `plan` and still garbage; what another process works on stays, and is told."""
-    deleted = [item for item in plan if item.model is None and _still(registry, item) and _delete(registry, item)]
+    still = {item.path for item in _of_home(registry, _family(registry, SILENT))}
+    deleted = [item for item in plan if item.model is None and item.path in still and _delete(registry, item)]
     busy: list[Garbage] = []
     for model in dict.fromkeys(item.model for item in plan if item.model is not None):
         wanted = [item for item in plan if item.model == model]
@@ -153,15 +156,32 @@ def _partials(folders: Iterable[Path], model: str | None) -> Iterator[Garbage]:
                 yield Garbage("partial", path, _size_bytes([path]), model)
 
 
+def _of_home(registry: Registry, known: Family | None) -> Iterator[Garbage]:
+    """What belongs to no model's folder, and needs no lock."""
+    yield from _partials([registry.home, *(f for f in sorted(registry.home.glob("[!.]*")) if f.is_dir())], None)
+    if known is None:
+        return
+    here = {entry.artifact.digest for entry in known} | {entry.artifact.ref for entry in known}
+    parents = {digest for entry in known for digest in entry.artifact.provenance.parents}
+    for path in sorted(paths.distortion_path(registry.home, "").parent.glob("[!.]*.json")):
+        if not _measured(path) & (here | parents):
+            yield Garbage("table", path, _size_bytes([path]))
+
+
+def _measured(path: Path) -> set[str]:
+    """Of which file a table of errors is: its digest, or in older ones its name; nothing when nobody can read it."""
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        return {document.get("digest", document["source"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
 def _locks(registry: Registry) -> Iterator[Garbage]:
     for path in sorted((registry.home / "locks").glob("*.lock")):
         model = unquote(path.stem)
         if "/" in model and not any(folder.exists() for folder in _folders(registry, model)):
             yield Garbage("lock", path, _size_bytes([path]), model)
-
-
-def _still(registry: Registry, item: Garbage) -> bool:
-    return item.path in {found.path for found in _partials([item.path.parent], None)}
 
 
 def _delete(registry: Registry, item: Garbage) -> bool:

@@ -1,7 +1,7 @@
 """`quantize`: one GGUF becomes smaller ones."""
 
 from slmkit.ops.quantize.report import QuantizeReport
-from slmkit.ops.quantize.run import is_as_asked, made_already, quantize
+from slmkit.ops.quantize.run import brought, is_as_asked, made_already, quantize
 from slmkit.ops.quantize.source import fitting
 
-__all__ = ["QuantizeReport", "fitting", "is_as_asked", "made_already", "quantize"]
+__all__ = ["QuantizeReport", "brought", "fitting", "is_as_asked", "made_already", "quantize"]

@@ -10,13 +10,14 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec, variant_name
-from slmkit.errors import DiskFullError, EngineError, EngineMissingError, SlmkitError, UsageError
+from slmkit.errors import DiskFullError, EngineError, EngineMissingError, RegistryError, SlmkitError, UsageError
 from slmkit.host.probe import physical_cores
 from slmkit.ops.quantize import importance, room
 from slmkit.ops.quantize import source as source_files
 from slmkit.ops.quantize.make import Order, make
 from slmkit.ops.quantize.report import QuantizeReport
 from slmkit.ops.quantize.strict import refusals
+from slmkit.registry.lineage import state
 from slmkit.registry.store import Registry
 
 _DEFAULT = QuantizeSpec()
@@ -45,9 +46,9 @@ def quantize(
 
     What is there already, made from these bytes and as `spec` says, is not made again without `force`. The variant is
     `core.quantize.variant_name`; one of that name that was made in another way is in the way without `force` or
-    `may_replace`. A type of which more than `strict_share` of the parameters would fall back to another
-    is refused by `VerdictError`. With `on_failure` a type that cannot be made is told there, and the others still are.
-    Another process that works on the model is waited for.
+    `may_replace`, one that was not made here without `force` (`RegistryError`). A type of which more than
+    `strict_share` of the parameters would fall back to another is refused by `VerdictError`. With `on_failure` a type
+    that cannot be made is told there, and the others still are. Another process that works on the model is waited for.
 
     Raises `UsageError` for a source, types or a spec that cannot be, `DiskFullError` before or while writing,
     `ChangedError`, and the engine's errors. Whatever goes wrong, nothing half made is registered.
@@ -68,7 +69,7 @@ def quantize(
         importance.check(source, spec, tensors, progress)
         there = {} if force else _there(orders, registry)  # who had the lock may have made them
         todo = {quant: order for quant, order in orders.items() if quant not in there}
-        refused = _strangers(todo, registry, force or may_replace)
+        refused = _strangers(todo, registry, force, may_replace)
         refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec)
         if strict_share is not None:
             refused |= refusals(source, types, spec, tensors, strict_share)
@@ -166,15 +167,32 @@ def is_as_asked(made: Artifact, spec: QuantizeSpec) -> bool:
     return spec.is_met_by(made) and (imatrix is None or imatrix.digest in made.provenance.parents)
 
 
-def _strangers(orders: Mapping[QuantType, Order], registry: Registry, force: bool) -> dict[QuantType, SlmkitError]:
-    """Where another file has the name already: the source itself, or one that was made in another way."""
+def brought(made: Artifact | None) -> RegistryError | None:
+    """The error for a file that was not made here and would be replaced; none for others, and when it is gone."""
+    if made is None or not made.provenance.is_brought or state(made) == "gone":
+        return None
+    return RegistryError(
+        f"{made.ref} is there already and was not made here: {made.path}",
+        hint=f"replace it: `--force`, or forget it first: `slmkit rm {made.ref}`; make another one beside it: "
+        "`--name LABEL`",
+    )
+
+
+def _strangers(
+    orders: Mapping[QuantType, Order], registry: Registry, force: bool, may_replace: bool
+) -> dict[QuantType, SlmkitError]:
+    """Where another file has the name already: the source itself, one that was made in another way, or elsewhere."""
     refused: dict[QuantType, SlmkitError] = {}
     for quant, order in orders.items():
         if order.variant == order.source.variant:
             refused[quant] = UsageError(f"{order.source.ref} has the type {quant} already")
             continue
         found = registry.find(order.source.model, order.variant)
-        if found and not force and found.provenance.action == "quantize" and not order.spec.is_met_by(found):
+        if found is None or force:
+            continue
+        if error := brought(found):
+            refused[quant] = error
+        elif not may_replace and found.provenance.action == "quantize" and not order.spec.is_met_by(found):
             how = ", ".join(QuantizeSpec.of(found.provenance.parameters).parameters) or "no options"
             refused[quant] = UsageError(
                 f"{found.ref} is there already, made in another way ({how})",

@@ -69,5 +69,5 @@ def _read(path: Path) -> dict[str, Distortion]:
 
 def _write(path: Path, source: Artifact, found: Mapping[str, Distortion]) -> None:
     tensors = {name: {"relative_errors": d.relative_errors, "n_rows": d.n_rows} for name, d in found.items()}
-    document: dict[str, Any] = {"schema": _SCHEMA, "source": source.ref, "tensors": tensors}
+    document: dict[str, Any] = {"schema": _SCHEMA, "source": source.ref, "digest": source.digest, "tensors": tensors}
     atomic.write_text(path, json.dumps(document))
