@@ -64,10 +64,42 @@ def test_two_models_are_held_against_each_other(furnished: Registry, slmkit: Run
     assert "name one of them" in several.stderr
 
 
-def test_the_best_number_of_threads_is_found_and_said(furnished: Registry, slmkit: Run) -> None:
-    done = slmkit("bench", f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "1", "-t", "auto")
-    assert done.returncode == 0, done.stderr
-    assert "threads are best for" in done.stderr
+def test_the_best_number_of_threads_is_found_said_and_kept(furnished: Registry, slmkit: Run) -> None:
+    found = _run(slmkit, f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "1", "-t", "auto")
+    (note,) = found["warnings"]
+    assert f"threads are best for {MODEL}:Q4_0" in note
+    assert "tg32 tok/s by threads: 1: " in note
+    assert json.loads(slmkit("runs", "export", "latest").stdout)["warnings"] == [note]
+
+
+def test_without_generation_the_threads_are_tried_on_a_prompt(furnished: Registry, slmkit: Run) -> None:
+    found = _run(slmkit, f"{MODEL}:Q4_0", "-p", "16", "-n", "0", "-r", "1", "-t", "auto")
+    assert "(pp16 tok/s by threads: " in found["warnings"][0]
+
+
+def test_threads_are_tried_on_the_first_model_that_runs(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
+    """One whose file is no model is a row with its reason, and is named where the threads are."""
+    f16 = furnished.find(MODEL, "F16")
+    assert f16 is not None
+    f16.path.write_bytes(f16.path.read_bytes()[:-5000])
+    done = slmkit("bench", f"{MODEL}:F16", f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "1", "-t", "auto", "--json")
+    assert done.returncode == 1, done.stderr
+    run = BenchRun.from_document(json.loads(done.stdout))
+    assert [bool(row.failure) for row in run.rows] == [True, False]
+    assert f"threads are best for {MODEL}:Q4_0" in run.warnings[0]
+    assert f"{MODEL}:F16 could not be tried: " in run.warnings[0]
+
+
+def test_where_no_model_can_be_tried_the_threads_are_those_of_always(furnished: Registry, slmkit: Run) -> None:
+    """The trials have the bounds that the rows have."""
+    bounds = ("-d", "500000", "--max-rss", "300MiB", "-t", "auto", "--json")
+    done = slmkit("bench", f"{MODEL}:Q4_0", "-p", "0", "-n", "4", "-r", "1", *bounds)
+    assert done.returncode == 1, done.stderr
+    run = BenchRun.from_document(json.loads(done.stdout))
+    assert run.rows[0].failure is not None
+    assert run.rows[0].failure.code == "engine.memory"
+    assert "is not known" in run.warnings[0]
+    assert "300.0 MiB" in run.warnings[0]
 
 
 def test_a_damaged_file_is_a_row_and_the_others_are_measured(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:

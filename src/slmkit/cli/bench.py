@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -158,15 +158,14 @@ def bench(
             output.say(f"written: {export_kit}: its README.md says how to go on")
             return
         other = _digest(models[-1], here) if vs else None
-        if threads == "auto":
-            specs = _with_fastest(specs, models, here)
         effort = Effort(
             precision=parse_share(precision),
             max_time_s=max_time,
             least_children=PAIRS if vs else LEAST_CHILDREN,
             in_step=bool(vs),
         )
-        run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
+        best_threads = threads == "auto"
+        run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram, best_threads=best_threads)
         against = list(versus(run, other)) if other else ()
     if plot:
         plots.of_run(run, plot)
@@ -196,19 +195,6 @@ def _digest(ref: ModelRef, here: Session) -> str:
     if len(found) > 1:
         raise UsageError(f"{ref} is several files", hint=f"name one of them: {', '.join(a.ref for a in found)}")
     return found[0].digest
-
-
-def _with_fastest(specs: Sequence[BenchSpec], refs: Sequence[ModelRef], here: Session) -> list[BenchSpec]:
-    """With the number of threads that is best for the first model."""
-    from slmkit.ops.bench import fastest
-    from slmkit.recipes import verbs
-
-    first = verbs.artifacts(refs[:1], here)[0]
-    found = fastest(first, specs[0], here.progress)
-    rates = ", ".join(f"{n}: {rate:.1f}" for n, rate in found.rates.items())
-    gain = f"{found.gain:+.1%} beside {found.default}" if found.best != found.default else "one for each core"
-    here.progress.say(f"{found.best} threads are best for {first.ref}, {gain} (tok/s by threads: {rates})")
-    return [replace(spec, n_threads=found.best) for spec in specs]
 
 
 def _show(run: BenchRun, output: Output, *, wide: bool, against: Sequence[Versus] = ()) -> None:

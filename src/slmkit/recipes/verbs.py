@@ -318,8 +318,12 @@ def bench(
     *,
     resume: bool = False,
     min_ram: bool = False,
+    best_threads: bool = False,
 ) -> BenchRun:
-    """Measure every GGUF that the references name, under each spec; a file that is damaged becomes a row."""
+    """Measure every GGUF that the references name, under each spec; a file that is damaged becomes a row.
+
+    With `best_threads` the number of threads is searched for first.
+    """
     from slmkit.core.bench import BenchRow, Failure
     from slmkit.ops import bench as bench_op
 
@@ -333,7 +337,8 @@ def bench(
                 raise
             failure = Failure.of(error)
             unreadable.append(BenchRow(str(ref), "", 0, specs[0], failure=failure))
-    return bench_op.bench(
+    measure = bench_op.bench_with_best_threads if best_threads and found else bench_op.bench
+    return measure(
         list(found.values()),
         specs,
         session.registry,
