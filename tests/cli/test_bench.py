@@ -16,7 +16,7 @@ import pytest
 
 from slmkit.core.bench import BenchRun
 from slmkit.registry.store import Registry
-from tests.cli.conftest import MODEL, Start
+from tests.cli.conftest import MODEL, Start, wait_until
 from tests.conftest import Run
 
 QUICK = ("-p", "16", "-n", "4", "-t", "1")
@@ -177,6 +177,39 @@ def test_after_ctrl_c_only_what_is_missing_is_measured(furnished: Registry, slmk
     assert "nothing to resume" in again.stderr
 
 
+def test_after_ctrl_c_it_goes_on_with_the_number_of_threads_that_was_best(
+    furnished: Registry, slmkit: Run, start: Start
+) -> None:
+    """Which number is best differs from one search to the next."""
+    command = ("bench", f"{MODEL}:F16", f"{MODEL}:Q4_0", "-p", "16", "-n", "256", "-t", "auto", "-r", "40")
+    process = start(*command)
+    journals = furnished.home / "journals"
+
+    def records() -> list[dict[str, Any]]:
+        lines = [line for path in journals.glob("*.jsonl") for line in path.read_text("utf-8").splitlines(True)]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def blocks() -> list[dict[str, Any]]:
+        return [record for record in records() if "block" in record]
+
+    wait_until(process, lambda: bool(blocks()), timeout_s=90)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    (kept, *_) = blocks()
+    (note,) = [record["note"] for record in records() if "note" in record]
+    done = slmkit(*command, "--resume", "--max-time", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    run = BenchRun.from_document(json.loads(done.stdout))
+    assert run.warnings == (note,)
+    assert {row.spec.n_threads for row in run.rows} == {kept["spec"]["n_threads"]}
+    assert kept["block"]["tg_ns"] in [list(block.tg_ns) for row in run.rows for block in row.blocks]
+    assert not list(journals.glob("*.jsonl"))
+    again = slmkit(*command, "--resume")
+    assert again.returncode == 2
+    assert "nothing to resume" in again.stderr
+
+
 def test_two_at_once_do_not_measure_the_same(furnished: Registry, slmkit: Run, start: Start) -> None:
     command = ("bench", f"{MODEL}:Q4_0", "-p", "16", "-n", "256", "-t", "1", "-r", "40")
     process = start(*command)
@@ -219,6 +252,7 @@ def test_a_kit_goes_to_another_machine_and_its_run_comes_home(furnished: Registr
         ((f"{MODEL}:Q4_0", "--plot", "x.txt"), "cannot draw"),
         ((f"{MODEL}:Q4_0", "--as", "xml"), "xml"),
         ((f"{MODEL}:Q4_0", "--max-rss", "much"), "not a size"),
+        ((f"{MODEL}:Q4_0", "-t", "auto", "--export-kit", "kit"), "`--threads auto` and `--export-kit`"),
         (("--job", "nowhere.json"), "cannot read"),
         ((f"{MODEL}:Q4_0", "--resume"), "nothing to resume"),
     ],

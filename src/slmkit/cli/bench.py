@@ -154,6 +154,11 @@ def bench(
         specs: Sequence[BenchSpec] = grid.spans(plain)
         models = [*parse_all(refs or ()), *([parse(vs)] if vs else [])]
         if export_kit:
+            if threads == "auto":
+                raise UsageError(
+                    "`--threads auto` and `--export-kit` do not go together: the best number is another machine's",
+                    hint="list numbers, such as `-t 1-4`: each is measured there",
+                )
             kit.export(verbs.artifacts(models, here), specs, export_kit, max_time_s=max_time)
             output.say(f"written: {export_kit}: its README.md says how to go on")
             return

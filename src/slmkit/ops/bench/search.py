@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec
 from slmkit.core.progress import Progress
 from slmkit.ops.bench.cell import Effort
 from slmkit.ops.bench.run import bench
-from slmkit.ops.bench.threads import choose
+from slmkit.ops.bench.threads import Choice, choose
 from slmkit.registry import runs
+from slmkit.registry.journals import journal
 from slmkit.registry.store import Registry
 
 
@@ -26,10 +27,22 @@ def bench_with_best_threads(
     min_ram: bool = False,
     unreadable: Sequence[BenchRow] = (),
 ) -> BenchRun:
-    """`bench` with the number of threads that is best for the first model that runs; the run says what was found."""
-    choice = choose(artifacts, specs, progress)
-    chosen = [replace(spec, n_threads=choice.n_threads) for spec in specs]
-    run = bench(artifacts, chosen, registry, progress, effort, resume=resume, min_ram=min_ram, unreadable=unreadable)
+    """`bench` with the number of threads that is best for the first model that runs; the run says what was found.
+
+    What was found is in a journal of what was asked for, so that `resume` goes on with the same number.
+    """
+    named = [(artifact.digest, artifact.ref) for artifact in artifacts]
+    key = ["best threads", named, [asdict(spec) for spec in specs]]
+    with journal(registry.home, key, resume=resume) as kept:
+        choice = next((Choice(**record) for record in kept.records), None)
+        if choice is None:
+            choice = choose(artifacts, specs, progress)
+            kept.add(asdict(choice))
+        chosen = [replace(spec, n_threads=choice.n_threads) for spec in specs]
+        run = bench(
+            artifacts, chosen, registry, progress, effort, resume=resume, min_ram=min_ram, unreadable=unreadable
+        )
+        kept.done = True
     return _amended(run, replace(run, warnings=(*run.warnings, choice.note)), registry)
 
 
