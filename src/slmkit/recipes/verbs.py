@@ -322,7 +322,7 @@ def bench(
 ) -> BenchRun:
     """Measure every GGUF that the references name, under each spec; a file that is damaged becomes a row.
 
-    With `best_threads` the number of threads is searched for first.
+    With `best_threads` the number of threads is searched for first, with `min_ram` the least memory at last.
     """
     from slmkit.core.bench import BenchRow, Failure
     from slmkit.ops import bench as bench_op
@@ -337,15 +337,15 @@ def bench(
                 raise
             failure = Failure.of(error)
             unreadable.append(BenchRow(str(ref), "", 0, specs[0], failure=failure))
-    measure = bench_op.bench_with_best_threads if best_threads and found else bench_op.bench
-    return measure(
+    return bench_op.bench_and_search(
         list(found.values()),
         specs,
         session.registry,
         session.progress,
         effort or bench_op.Effort(),
-        resume=resume,
+        best_threads=best_threads,
         min_ram=min_ram,
+        resume=resume,
         unreadable=unreadable,
     )
 

@@ -2,7 +2,7 @@
 
 from slmkit.ops.bench.cell import LEAST_CHILDREN, PAIRS, PER_CHILD, Effort
 from slmkit.ops.bench.run import bench
-from slmkit.ops.bench.search import bench_with_best_threads
+from slmkit.ops.bench.search import bench_and_search
 from slmkit.ops.bench.versus import Versus, versus
 
-__all__ = ["LEAST_CHILDREN", "PAIRS", "PER_CHILD", "Effort", "Versus", "bench", "bench_with_best_threads", "versus"]
+__all__ = ["LEAST_CHILDREN", "PAIRS", "PER_CHILD", "Effort", "Versus", "bench", "bench_and_search", "versus"]
