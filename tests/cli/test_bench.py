@@ -22,6 +22,9 @@ from tests.conftest import Run
 QUICK = ("-p", "16", "-n", "4", "-t", "1")
 
 
+OF_JOB = ("-p", "-n", "-t", "-r", "--precision", "--max-time", "--timeout", "--max-rss", "--vs", "--export-kit")
+
+
 def _run(slmkit: Run, *arguments: str | Path) -> dict[str, Any]:
     done = slmkit("bench", *arguments, "--json")
     assert done.returncode == 0, done.stderr
@@ -252,7 +255,12 @@ def test_a_kit_goes_to_another_machine_and_its_run_comes_home(furnished: Registr
         ((f"{MODEL}:Q4_0", "--plot", "x.txt"), "cannot draw"),
         ((f"{MODEL}:Q4_0", "--as", "xml"), "xml"),
         ((f"{MODEL}:Q4_0", "--max-rss", "much"), "not a size"),
-        ((f"{MODEL}:Q4_0", "-t", "auto", "--export-kit", "kit"), "`--threads auto` and `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "-t", "auto", "--export-kit", "kit"), "`--threads auto` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "--vs", f"{MODEL}:F16", "--export-kit", "kit"), "`--vs` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "--min-ram", "--export-kit", "kit"), "`--min-ram` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "--precision", "1%", "--export-kit", "kit"), "`--precision` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "-mmp", "7"), "--mmap is '7'"),
+        ((f"{MODEL}:Q4_0", "-t", "auto", "-t", "4"), "'auto' is no number"),
         (("--job", "nowhere.json"), "cannot read"),
         ((f"{MODEL}:Q4_0", "--resume"), "nothing to resume"),
     ],
@@ -263,3 +271,26 @@ def test_what_cannot_be_meant_is_said(
     done = slmkit("bench", *arguments)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("option", [*OF_JOB, "--min-ram"])
+def test_a_job_says_what_is_measured(slmkit: Run, option: str) -> None:
+    """The value that is the default, too: it may not be the job's."""
+    value = {"-p": ("512",), "--min-ram": ()}.get(option, ("1",))
+    done = slmkit("bench", "--job", "job.json", option, *value)
+    assert done.returncode == 2, done.stderr
+    assert "beside `--job`: the job says what is measured" in " ".join(done.stderr.split())
+    assert {"-p": "--n-prompt", "-n": "--n-gen", "-t": "--threads", "-r": "--repetitions"}.get(option, option) in (
+        done.stderr
+    )
+
+
+def test_an_option_that_is_repeated_is_a_list(furnished: Registry, slmkit: Run) -> None:
+    repeated = ("-p", "8", "-p", "16", "-n", "0", "-t", "1", "-t", "2", "-ctk", "f16", "-ctk", "q8_0", "-r", "1")
+    run = BenchRun.from_document(_run(slmkit, f"{MODEL}:Q4_0", *repeated, "-mmp", "0", "-mmp", "1"))
+    specs = [row.spec for row in run.rows]
+    assert len(specs) == 16
+    assert {spec.n_prompt for spec in specs} == {8, 16}
+    assert {spec.n_threads for spec in specs} == {1, 2}
+    assert {spec.type_k for spec in specs} == {"f16", "q8_0"}
+    assert {spec.mmap for spec in specs} == {False, True}

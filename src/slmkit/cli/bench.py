@@ -21,34 +21,51 @@ if TYPE_CHECKING:
     from slmkit.recipes.session import Session
 
 _TITLES = {"ttft": "TTFT", "rss": "peak RSS", "size": "size"}
+_WITH_JOB = ("job", "resume", "wide", "plot", "report", "other_form", "form", "as_json", "quiet")
+_NOT_IN_KIT = ("precision", "vs", "min_ram", "resume", "wide", "plot", "report", "other_form", "form")
 _SEVERAL = "Several: 1,2,4, 1-8, 1-8+2 or 1-8*2."
 
 
+def _list(default: str) -> list[str]:
+    """Of an option that may be given several times: `-p 8 -p 16` is `-p 8,16`, as in llama-bench."""
+    return [default]
+
+
 def bench(
+    context: typer.Context,
     refs: Annotated[
         list[str] | None, typer.Argument(metavar="REF...", help="Model references; org/name means all its variants.")
     ] = None,
-    n_prompt: Annotated[str, typer.Option("--n-prompt", "-p", help=f"Prompt tokens. {_SEVERAL}")] = "512",
-    n_gen: Annotated[str, typer.Option("--n-gen", "-n", help="Generated tokens.")] = "128",
+    n_prompt: Annotated[list[str], typer.Option("--n-prompt", "-p", help=f"Prompt tokens. {_SEVERAL}")] = _list("512"),
+    n_gen: Annotated[list[str], typer.Option("--n-gen", "-n", help="Generated tokens.")] = _list("128"),
     n_pg: Annotated[
         list[str] | None, typer.Option("--prompt-gen", "-pg", metavar="PP,TG", help="A prompt and what follows it.")
     ] = None,
-    depth: Annotated[str, typer.Option("--depth", "-d", help="Tokens in the context before each test.")] = "0",
-    n_batch: Annotated[str, typer.Option("--batch-size", "-b", help="n_batch.")] = "2048",
-    n_ubatch: Annotated[str, typer.Option("--ubatch-size", "-ub", help="n_ubatch.")] = "512",
-    type_k: Annotated[str, typer.Option("--cache-type-k", "-ctk", help="Of the KV cache: f16, q8_0, ...")] = "f16",
-    type_v: Annotated[str, typer.Option("--cache-type-v", "-ctv", help="Of the KV cache.")] = "f16",
-    flash_attn: Annotated[str, typer.Option("--flash-attn", "-fa", metavar="auto|on|off", help="Several: on,off.")] = (
-        "auto"
+    depth: Annotated[list[str], typer.Option("--depth", "-d", help="Tokens in the context before each test.")] = _list(
+        "0"
     ),
+    n_batch: Annotated[list[str], typer.Option("--batch-size", "-b", help="n_batch.")] = _list("2048"),
+    n_ubatch: Annotated[list[str], typer.Option("--ubatch-size", "-ub", help="n_ubatch.")] = _list("512"),
+    type_k: Annotated[
+        list[str], typer.Option("--cache-type-k", "-ctk", help="Of the KV cache: f16, q8_0, ...")
+    ] = _list("f16"),
+    type_v: Annotated[list[str], typer.Option("--cache-type-v", "-ctv", help="Of the KV cache.")] = _list("f16"),
+    flash_attn: Annotated[
+        list[str], typer.Option("--flash-attn", "-fa", metavar="auto|on|off", help="Several: on,off.")
+    ] = _list("auto"),
     threads: Annotated[
-        str | None, typer.Option("--threads", "-t", help="One for each core, or several: 1-8*2; auto finds the best.")
+        list[str] | None,
+        typer.Option("--threads", "-t", help="One for each core, or several: 1-8*2; auto finds the best."),
     ] = None,
     n_gpu_layers: Annotated[
-        str, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
-    ] = "-1",
-    mmap: Annotated[str, typer.Option("--mmap", "-mmp", metavar="0|1", help="Map the file, or read it. Or 0,1.")] = "1",
-    parallel: Annotated[str, typer.Option("--parallel", help="Sequences decoded together. Several: 1,2,4.")] = "1",
+        list[str], typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
+    ] = _list("-1"),
+    mmap: Annotated[
+        list[str], typer.Option("--mmap", "-mmp", metavar="0|1", help="Map the file, or read it. Or 0,1.")
+    ] = _list("1"),
+    parallel: Annotated[
+        list[str], typer.Option("--parallel", help="Sequences decoded together. Several: 1,2,4.")
+    ] = _list("1"),
     prompt_file: Annotated[
         Path | None, typer.Option("--prompt-file", help="A text for the time to first token and between tokens.")
     ] = None,
@@ -101,7 +118,7 @@ def bench(
     """
     from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.bench import BenchSpec
-    from slmkit.core.grid import Grid, numbers, pair, words
+    from slmkit.core.grid import Grid, numbers, pair, switches, words
     from slmkit.core.units import parse_share, parse_size
     from slmkit.ops import kit
     from slmkit.ops.bench import LEAST_CHILDREN, PAIRS, Effort, versus
@@ -120,6 +137,8 @@ def bench(
         check_interchange(other_form)
     if bool(refs) == bool(job):
         raise UsageError("name models, or a job of another machine", hint="`slmkit bench REF...` or `--job job.json`")
+    best_threads = threads == ["auto"]
+    _refuse_what_is_ignored(context, best_threads)
     here = session(output)
     against: Sequence[Versus] = ()
     n_absent = 0
@@ -131,19 +150,19 @@ def bench(
         run = op(found, asked.specs, here.registry, here.progress, effort, resume=resume)
     else:
         grid = Grid(
-            n_prompt=numbers("--n-prompt", n_prompt),
-            n_gen=numbers("--n-gen", n_gen),
+            n_prompt=numbers("--n-prompt", *n_prompt),
+            n_gen=numbers("--n-gen", *n_gen),
             n_pg=tuple(pair("--prompt-gen", text) for text in n_pg or ()),
-            depth=numbers("--depth", depth),
-            n_batch=numbers("--batch-size", n_batch),
-            n_ubatch=numbers("--ubatch-size", n_ubatch),
-            type_k=words(type_k),
-            type_v=words(type_v),
-            flash_attn=words(flash_attn),
-            n_threads=numbers("--threads", threads) if threads and threads != "auto" else (None,),
-            n_gpu_layers=numbers("--n-gpu-layers", n_gpu_layers),
-            mmap=tuple(bool(number) for number in numbers("--mmap", mmap)),
-            n_parallel=numbers("--parallel", parallel),
+            depth=numbers("--depth", *depth),
+            n_batch=numbers("--batch-size", *n_batch),
+            n_ubatch=numbers("--ubatch-size", *n_ubatch),
+            type_k=words(*type_k),
+            type_v=words(*type_v),
+            flash_attn=words(*flash_attn),
+            n_threads=numbers("--threads", *threads) if threads and not best_threads else (None,),
+            n_gpu_layers=numbers("--n-gpu-layers", *n_gpu_layers),
+            mmap=switches("--mmap", *mmap),
+            n_parallel=numbers("--parallel", *parallel),
         )
         plain = BenchSpec(
             prompt=text_file(prompt_file).text if prompt_file else None,
@@ -154,11 +173,6 @@ def bench(
         specs: Sequence[BenchSpec] = grid.spans(plain)
         models = [*parse_all(refs or ()), *([parse(vs)] if vs else [])]
         if export_kit:
-            if threads == "auto":
-                raise UsageError(
-                    "`--threads auto` and `--export-kit` do not go together: the best number is another machine's",
-                    hint="list numbers, such as `-t 1-4`: each is measured there",
-                )
             kit.export(verbs.artifacts(models, here), specs, export_kit, max_time_s=max_time)
             output.say(f"written: {export_kit}: its README.md says how to go on")
             return
@@ -169,7 +183,6 @@ def bench(
             least_children=PAIRS if vs else LEAST_CHILDREN,
             in_step=bool(vs),
         )
-        best_threads = threads == "auto"
         run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram, best_threads=best_threads)
         against = list(versus(run, other)) if other else ()
     if plot:
@@ -200,6 +213,29 @@ def _digest(ref: ModelRef, here: Session) -> str:
     if len(found) > 1:
         raise UsageError(f"{ref} is several files", hint=f"name one of them: {', '.join(a.ref for a in found)}")
     return found[0].digest
+
+
+def _refuse_what_is_ignored(context: typer.Context, best_threads: bool) -> None:
+    """Raises `UsageError` for options that mean nothing beside `--job` or `--export-kit`."""
+    typed = {
+        parameter.name: f"`{parameter.opts[0]}`"
+        for parameter in context.command.params
+        if parameter.name and (source := context.get_parameter_source(parameter.name)) and source.name == "COMMANDLINE"
+    }
+    if "job" in typed and (ignored := [typed[name] for name in typed if name not in _WITH_JOB]):
+        raise UsageError(
+            f"{', '.join(ignored)} beside `--job`: the job says what is measured, and how",
+            hint="leave it out, or write another job with `--export-kit`",
+        )
+    if "export_kit" not in typed:
+        return
+    if best_threads:
+        raise UsageError(
+            "`--threads auto` beside `--export-kit`: which number is best differs from machine to machine",
+            hint="list numbers, such as `-t 1-4`: each is measured there",
+        )
+    if ignored := [typed[name] for name in _NOT_IN_KIT if name in typed]:
+        raise UsageError(f"{', '.join(ignored)} beside `--export-kit`: a job cannot say that", hint="leave it out")
 
 
 def _show(run: BenchRun, output: Output, *, wide: bool, against: Sequence[Versus] = ()) -> None:
