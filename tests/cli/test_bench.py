@@ -16,10 +16,13 @@ import pytest
 
 from slmkit.core.bench import BenchRun
 from slmkit.registry.store import Registry
-from tests.cli.conftest import MODEL, Start
+from tests.cli.conftest import MODEL, Start, wait_until
 from tests.conftest import Run
 
 QUICK = ("-p", "16", "-n", "4", "-t", "1")
+
+
+OF_JOB = ("-p", "-n", "-t", "-r", "--precision", "--max-time", "--timeout", "--max-rss", "--vs", "--export-kit")
 
 
 def _run(slmkit: Run, *arguments: str | Path) -> dict[str, Any]:
@@ -93,10 +96,42 @@ def test_a_file_is_not_held_against_itself(furnished: Registry, slmkit: Run, tmp
     assert list((furnished.home / "runs").glob("*.json")) == runs
 
 
-def test_the_best_number_of_threads_is_found_and_said(furnished: Registry, slmkit: Run) -> None:
-    done = slmkit("bench", f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "1", "-t", "auto")
-    assert done.returncode == 0, done.stderr
-    assert "threads are best for" in done.stderr
+def test_the_best_number_of_threads_is_found_said_and_kept(furnished: Registry, slmkit: Run) -> None:
+    found = _run(slmkit, f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "1", "-t", "auto")
+    (note,) = found["warnings"]
+    assert f"threads are best for {MODEL}:Q4_0" in note
+    assert "tg32 tok/s by threads: 1: " in note
+    assert json.loads(slmkit("runs", "export", "latest").stdout)["warnings"] == [note]
+
+
+def test_without_generation_the_threads_are_tried_on_a_prompt(furnished: Registry, slmkit: Run) -> None:
+    found = _run(slmkit, f"{MODEL}:Q4_0", "-p", "16", "-n", "0", "-r", "1", "-t", "auto")
+    assert "(pp16 tok/s by threads: " in found["warnings"][0]
+
+
+def test_threads_are_tried_on_the_first_model_that_runs(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
+    """One whose file is no model is a row with its reason, and is named where the threads are."""
+    f16 = furnished.find(MODEL, "F16")
+    assert f16 is not None
+    f16.path.write_bytes(f16.path.read_bytes()[:-5000])
+    done = slmkit("bench", f"{MODEL}:F16", f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "1", "-t", "auto", "--json")
+    assert done.returncode == 1, done.stderr
+    run = BenchRun.from_document(json.loads(done.stdout))
+    assert [bool(row.failure) for row in run.rows] == [True, False]
+    assert f"threads are best for {MODEL}:Q4_0" in run.warnings[0]
+    assert f"{MODEL}:F16 could not be tried: " in run.warnings[0]
+
+
+def test_where_no_model_can_be_tried_the_threads_are_those_of_always(furnished: Registry, slmkit: Run) -> None:
+    """The trials have the bounds that the rows have."""
+    bounds = ("-d", "500000", "--max-rss", "300MiB", "-t", "auto", "--json")
+    done = slmkit("bench", f"{MODEL}:Q4_0", "-p", "0", "-n", "4", "-r", "1", *bounds)
+    assert done.returncode == 1, done.stderr
+    run = BenchRun.from_document(json.loads(done.stdout))
+    assert run.rows[0].failure is not None
+    assert run.rows[0].failure.code == "engine.memory"
+    assert "is not known" in run.warnings[0]
+    assert "300.0 MiB" in run.warnings[0]
 
 
 def test_a_damaged_file_is_a_row_and_the_others_are_measured(furnished: Registry, slmkit: Run, tmp_path: Path) -> None:
@@ -174,6 +209,39 @@ def test_after_ctrl_c_only_what_is_missing_is_measured(furnished: Registry, slmk
     assert "nothing to resume" in again.stderr
 
 
+def test_after_ctrl_c_it_goes_on_with_the_number_of_threads_that_was_best(
+    furnished: Registry, slmkit: Run, start: Start
+) -> None:
+    """Which number is best differs from one search to the next."""
+    command = ("bench", f"{MODEL}:F16", f"{MODEL}:Q4_0", "-p", "16", "-n", "256", "-t", "auto", "-r", "40")
+    process = start(*command)
+    journals = furnished.home / "journals"
+
+    def records() -> list[dict[str, Any]]:
+        lines = [line for path in journals.glob("*.jsonl") for line in path.read_text("utf-8").splitlines(True)]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def blocks() -> list[dict[str, Any]]:
+        return [record for record in records() if "block" in record]
+
+    wait_until(process, lambda: bool(blocks()), timeout_s=90)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    (kept, *_) = blocks()
+    (note,) = [record["note"] for record in records() if "note" in record]
+    done = slmkit(*command, "--resume", "--max-time", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    run = BenchRun.from_document(json.loads(done.stdout))
+    assert run.warnings == (note,)
+    assert {row.spec.n_threads for row in run.rows} == {kept["spec"]["n_threads"]}
+    assert kept["block"]["tg_ns"] in [list(block.tg_ns) for row in run.rows for block in row.blocks]
+    assert not list(journals.glob("*.jsonl"))
+    again = slmkit(*command, "--resume")
+    assert again.returncode == 2
+    assert "nothing to resume" in again.stderr
+
+
 def test_two_at_once_do_not_measure_the_same(furnished: Registry, slmkit: Run, start: Start) -> None:
     command = ("bench", f"{MODEL}:Q4_0", "-p", "16", "-n", "256", "-t", "1", "-r", "40")
     process = start(*command)
@@ -216,6 +284,12 @@ def test_a_kit_goes_to_another_machine_and_its_run_comes_home(furnished: Registr
         ((f"{MODEL}:Q4_0", "--plot", "x.txt"), "cannot draw"),
         ((f"{MODEL}:Q4_0", "--as", "xml"), "xml"),
         ((f"{MODEL}:Q4_0", "--max-rss", "much"), "not a size"),
+        ((f"{MODEL}:Q4_0", "-t", "auto", "--export-kit", "kit"), "`--threads auto` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "--vs", f"{MODEL}:F16", "--export-kit", "kit"), "`--vs` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "--min-ram", "--export-kit", "kit"), "`--min-ram` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "--precision", "1%", "--export-kit", "kit"), "`--precision` beside `--export-kit`"),
+        ((f"{MODEL}:Q4_0", "-mmp", "7"), "--mmap is '7'"),
+        ((f"{MODEL}:Q4_0", "-t", "auto", "-t", "4"), "'auto' is no number"),
         (("--job", "nowhere.json"), "cannot read"),
         ((f"{MODEL}:Q4_0", "--resume"), "nothing to resume"),
     ],
@@ -226,3 +300,26 @@ def test_what_cannot_be_meant_is_said(
     done = slmkit("bench", *arguments)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("option", [*OF_JOB, "--min-ram"])
+def test_a_job_says_what_is_measured(slmkit: Run, option: str) -> None:
+    """The value that is the default, too: it may not be the job's."""
+    value = {"-p": ("512",), "--min-ram": ()}.get(option, ("1",))
+    done = slmkit("bench", "--job", "job.json", option, *value)
+    assert done.returncode == 2, done.stderr
+    assert "beside `--job`: the job says what is measured" in " ".join(done.stderr.split())
+    assert {"-p": "--n-prompt", "-n": "--n-gen", "-t": "--threads", "-r": "--repetitions"}.get(option, option) in (
+        done.stderr
+    )
+
+
+def test_an_option_that_is_repeated_is_a_list(furnished: Registry, slmkit: Run) -> None:
+    repeated = ("-p", "8", "-p", "16", "-n", "0", "-t", "1", "-t", "2", "-ctk", "f16", "-ctk", "q8_0", "-r", "1")
+    run = BenchRun.from_document(_run(slmkit, f"{MODEL}:Q4_0", *repeated, "-mmp", "0", "-mmp", "1"))
+    specs = [row.spec for row in run.rows]
+    assert len(specs) == 16
+    assert {spec.n_prompt for spec in specs} == {8, 16}
+    assert {spec.n_threads for spec in specs} == {1, 2}
+    assert {spec.type_k for spec in specs} == {"f16", "q8_0"}
+    assert {spec.mmap for spec in specs} == {False, True}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmkit.core.bench import BenchSpec
-from slmkit.core.grid import Grid, numbers, pair, words
+from slmkit.core.grid import Grid, numbers, pair, switches, words
 from slmkit.errors import UsageError
 
 
@@ -42,6 +42,14 @@ def test_words_and_pairs() -> None:
     assert pair("-pg", "512,128") == (512, 128)
     with pytest.raises(UsageError, match="-pg"):
         pair("-pg", "512")
+
+
+def test_what_is_given_several_times_is_a_list() -> None:
+    assert numbers("-p", "8,16", "16-18") == (8, 16, 17, 18)
+    assert words("f16", "q8_0") == ("f16", "q8_0")
+    assert switches("--mmap", "0", "1") == (False, True)
+    with pytest.raises(UsageError, match="--mmap is '1,7'"):
+        switches("--mmap", "1,7")
 
 
 def test_every_combination_of_settings_and_each_test_once() -> None:

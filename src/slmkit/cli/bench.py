@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,34 +21,51 @@ if TYPE_CHECKING:
     from slmkit.core.versus import Versus
     from slmkit.recipes.session import Session
 
+_WITH_JOB = ("job", "resume", "wide", "plot", "report", "other_form", "form", "as_json", "quiet")
+_NOT_IN_KIT = ("precision", "vs", "min_ram", "resume", "wide", "plot", "report", "other_form", "form")
 _SEVERAL = "Several: 1,2,4, 1-8, 1-8+2 or 1-8*2."
 
 
+def _list(default: str) -> list[str]:
+    """Of an option that may be given several times: `-p 8 -p 16` is `-p 8,16`, as in llama-bench."""
+    return [default]
+
+
 def bench(
+    context: typer.Context,
     refs: Annotated[
         list[str] | None, typer.Argument(metavar="REF...", help="Model references; org/name means all its variants.")
     ] = None,
-    n_prompt: Annotated[str, typer.Option("--n-prompt", "-p", help=f"Prompt tokens. {_SEVERAL}")] = "512",
-    n_gen: Annotated[str, typer.Option("--n-gen", "-n", help="Generated tokens.")] = "128",
+    n_prompt: Annotated[list[str], typer.Option("--n-prompt", "-p", help=f"Prompt tokens. {_SEVERAL}")] = _list("512"),
+    n_gen: Annotated[list[str], typer.Option("--n-gen", "-n", help="Generated tokens.")] = _list("128"),
     n_pg: Annotated[
         list[str] | None, typer.Option("--prompt-gen", "-pg", metavar="PP,TG", help="A prompt and what follows it.")
     ] = None,
-    depth: Annotated[str, typer.Option("--depth", "-d", help="Tokens in the context before each test.")] = "0",
-    n_batch: Annotated[str, typer.Option("--batch-size", "-b", help="n_batch.")] = "2048",
-    n_ubatch: Annotated[str, typer.Option("--ubatch-size", "-ub", help="n_ubatch.")] = "512",
-    type_k: Annotated[str, typer.Option("--cache-type-k", "-ctk", help="Of the KV cache: f16, q8_0, ...")] = "f16",
-    type_v: Annotated[str, typer.Option("--cache-type-v", "-ctv", help="Of the KV cache.")] = "f16",
-    flash_attn: Annotated[str, typer.Option("--flash-attn", "-fa", metavar="auto|on|off", help="Several: on,off.")] = (
-        "auto"
+    depth: Annotated[list[str], typer.Option("--depth", "-d", help="Tokens in the context before each test.")] = _list(
+        "0"
     ),
+    n_batch: Annotated[list[str], typer.Option("--batch-size", "-b", help="n_batch.")] = _list("2048"),
+    n_ubatch: Annotated[list[str], typer.Option("--ubatch-size", "-ub", help="n_ubatch.")] = _list("512"),
+    type_k: Annotated[
+        list[str], typer.Option("--cache-type-k", "-ctk", help="Of the KV cache: f16, q8_0, ...")
+    ] = _list("f16"),
+    type_v: Annotated[list[str], typer.Option("--cache-type-v", "-ctv", help="Of the KV cache.")] = _list("f16"),
+    flash_attn: Annotated[
+        list[str], typer.Option("--flash-attn", "-fa", metavar="auto|on|off", help="Several: on,off.")
+    ] = _list("auto"),
     threads: Annotated[
-        str | None, typer.Option("--threads", "-t", help="One for each core, or several: 1-8*2; auto finds the best.")
+        list[str] | None,
+        typer.Option("--threads", "-t", help="One for each core, or several: 1-8*2; auto finds the best."),
     ] = None,
     n_gpu_layers: Annotated[
-        str, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
-    ] = "-1",
-    mmap: Annotated[str, typer.Option("--mmap", "-mmp", metavar="0|1", help="Map the file, or read it. Or 0,1.")] = "1",
-    parallel: Annotated[str, typer.Option("--parallel", help="Sequences decoded together. Several: 1,2,4.")] = "1",
+        list[str], typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
+    ] = _list("-1"),
+    mmap: Annotated[
+        list[str], typer.Option("--mmap", "-mmp", metavar="0|1", help="Map the file, or read it. Or 0,1.")
+    ] = _list("1"),
+    parallel: Annotated[
+        list[str], typer.Option("--parallel", help="Sequences decoded together. Several: 1,2,4.")
+    ] = _list("1"),
     prompt_file: Annotated[
         Path | None, typer.Option("--prompt-file", help="A text for the time to first token and between tokens.")
     ] = None,
@@ -101,7 +118,7 @@ def bench(
     """
     from slmkit.cli.refs import parse, parse_all, session
     from slmkit.core.bench import BenchSpec
-    from slmkit.core.grid import Grid, numbers, pair, words
+    from slmkit.core.grid import Grid, numbers, pair, switches, words
     from slmkit.core.units import parse_share, parse_size
     from slmkit.core.versus import versus
     from slmkit.ops import kit
@@ -121,6 +138,8 @@ def bench(
         check_interchange(other_form)
     if bool(refs) == bool(job):
         raise UsageError("name models, or a job of another machine", hint="`slmkit bench REF...` or `--job job.json`")
+    best_threads = threads == ["auto"]
+    _refuse_what_is_ignored(context, best_threads)
     here = session(output)
     against: Sequence[Versus] = ()
     n_absent = 0
@@ -132,19 +151,19 @@ def bench(
         run = op(found, asked.specs, here.registry, here.progress, effort, resume=resume)
     else:
         grid = Grid(
-            n_prompt=numbers("--n-prompt", n_prompt),
-            n_gen=numbers("--n-gen", n_gen),
+            n_prompt=numbers("--n-prompt", *n_prompt),
+            n_gen=numbers("--n-gen", *n_gen),
             n_pg=tuple(pair("--prompt-gen", text) for text in n_pg or ()),
-            depth=numbers("--depth", depth),
-            n_batch=numbers("--batch-size", n_batch),
-            n_ubatch=numbers("--ubatch-size", n_ubatch),
-            type_k=words(type_k),
-            type_v=words(type_v),
-            flash_attn=words(flash_attn),
-            n_threads=numbers("--threads", threads) if threads and threads != "auto" else (None,),
-            n_gpu_layers=numbers("--n-gpu-layers", n_gpu_layers),
-            mmap=tuple(bool(number) for number in numbers("--mmap", mmap)),
-            n_parallel=numbers("--parallel", parallel),
+            depth=numbers("--depth", *depth),
+            n_batch=numbers("--batch-size", *n_batch),
+            n_ubatch=numbers("--ubatch-size", *n_ubatch),
+            type_k=words(*type_k),
+            type_v=words(*type_v),
+            flash_attn=words(*flash_attn),
+            n_threads=numbers("--threads", *threads) if threads and not best_threads else (None,),
+            n_gpu_layers=numbers("--n-gpu-layers", *n_gpu_layers),
+            mmap=switches("--mmap", *mmap),
+            n_parallel=numbers("--parallel", *parallel),
         )
         plain = BenchSpec(
             prompt=text_file(prompt_file).text if prompt_file else None,
@@ -159,15 +178,13 @@ def bench(
             output.say(f"written: {export_kit}: its README.md says how to go on")
             return
         other = _other(models, here) if vs else None
-        if threads == "auto":
-            specs = _with_fastest(specs, models, here)
         effort = Effort(
             precision=parse_share(precision),
             max_time_s=max_time,
             least_children=PAIRS if vs else LEAST_CHILDREN,
             in_step=bool(vs),
         )
-        run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram)
+        run = verbs.bench(models, specs, here, effort, resume=resume, min_ram=min_ram, best_threads=best_threads)
         against = list(versus(run, other)) if other else ()
     if plot:
         plots.of_run(run, plot)
@@ -208,17 +225,27 @@ def _other(models: Sequence[ModelRef], here: Session) -> str:
     return found[0].digest
 
 
-def _with_fastest(specs: Sequence[BenchSpec], refs: Sequence[ModelRef], here: Session) -> list[BenchSpec]:
-    """With the number of threads that is best for the first model."""
-    from slmkit.ops.bench import fastest
-    from slmkit.recipes import verbs
-
-    first = verbs.artifacts(refs[:1], here)[0]
-    found = fastest(first, specs[0], here.progress)
-    rates = ", ".join(f"{n}: {rate:.1f}" for n, rate in found.rates.items())
-    gain = f"{found.gain:+.1%} beside {found.default}" if found.best != found.default else "one for each core"
-    here.progress.say(f"{found.best} threads are best for {first.ref}, {gain} (tok/s by threads: {rates})")
-    return [replace(spec, n_threads=found.best) for spec in specs]
+def _refuse_what_is_ignored(context: typer.Context, best_threads: bool) -> None:
+    """Raises `UsageError` for options that mean nothing beside `--job` or `--export-kit`."""
+    typed = {
+        parameter.name: f"`{parameter.opts[0]}`"
+        for parameter in context.command.params
+        if parameter.name and (source := context.get_parameter_source(parameter.name)) and source.name == "COMMANDLINE"
+    }
+    if "job" in typed and (ignored := [typed[name] for name in typed if name not in _WITH_JOB]):
+        raise UsageError(
+            f"{', '.join(ignored)} beside `--job`: the job says what is measured, and how",
+            hint="leave it out, or write another job with `--export-kit`",
+        )
+    if "export_kit" not in typed:
+        return
+    if best_threads:
+        raise UsageError(
+            "`--threads auto` beside `--export-kit`: which number is best differs from machine to machine",
+            hint="list numbers, such as `-t 1-4`: each is measured there",
+        )
+    if ignored := [typed[name] for name in _NOT_IN_KIT if name in typed]:
+        raise UsageError(f"{', '.join(ignored)} beside `--export-kit`: a job cannot say that", hint="leave it out")
 
 
 def _show(run: BenchRun, output: Output, *, wide: bool, against: Sequence[Versus] = ()) -> None:

@@ -15,8 +15,9 @@ _RANGE = re.compile(r"(?P<first>-?\d+)(?:-(?P<last>\d+)(?:(?P<op>[+*])(?P<step>\
 _MOST = 1000
 
 
-def numbers(option: str, text: str) -> tuple[int, ...]:
+def numbers(option: str, *texts: str) -> tuple[int, ...]:
     """`512`, `1,2,4`, `1-8`, `1-8+2` and `1-8*2`, as llama-bench reads them; raises `UsageError`."""
+    text = ",".join(texts)
     found: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
@@ -36,9 +37,17 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def words(text: str) -> tuple[str, ...]:
+def switches(option: str, *texts: str) -> tuple[bool, ...]:
+    """`0`, `1` and `0,1`; raises `UsageError`."""
+    found = numbers(option, *texts)
+    if not {0, 1}.issuperset(found):
+        raise UsageError(f"{option} is {','.join(texts)!r}: it can only be 0, 1 or 0,1")
+    return tuple(map(bool, found))
+
+
+def words(*texts: str) -> tuple[str, ...]:
     """`f16,q8_0`."""
-    return tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    return tuple(dict.fromkeys(part.strip().lower() for text in texts for part in text.split(",")))
 
 
 def pair(option: str, text: str) -> tuple[int, int]:

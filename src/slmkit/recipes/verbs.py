@@ -318,8 +318,12 @@ def bench(
     *,
     resume: bool = False,
     min_ram: bool = False,
+    best_threads: bool = False,
 ) -> BenchRun:
-    """Measure every GGUF that the references name, under each spec; a file that is damaged becomes a row."""
+    """Measure every GGUF that the references name, under each spec; a file that is damaged becomes a row.
+
+    With `best_threads` the number of threads is searched for first, with `min_ram` the least memory at last.
+    """
     from slmkit.core.bench import BenchRow, Failure
     from slmkit.ops import bench as bench_op
 
@@ -333,14 +337,15 @@ def bench(
                 raise
             failure = Failure.of(error)
             unreadable.append(BenchRow(str(ref), "", 0, specs[0], failure=failure))
-    return bench_op.bench(
+    return bench_op.bench_and_search(
         list(found.values()),
         specs,
         session.registry,
         session.progress,
         effort or bench_op.Effort(),
-        resume=resume,
+        best_threads=best_threads,
         min_ram=min_ram,
+        resume=resume,
         unreadable=unreadable,
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,16 @@ def save(home: Path, kind: str, document: dict[str, Any], moment: datetime | Non
     path = home / "runs" / f"{stamp}-{kind}-{secrets.token_hex(3)}.json"
     write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def amend(home: Path, document: dict[str, Any], amended: dict[str, Any]) -> None:
+    """Write `amended` in place of the run that is `document`; one that was deleted meanwhile stays away."""
+    known = json.loads(json.dumps(document))
+    for path in _paths(home, document["kind"]):
+        with suppress(OSError, ValueError):  # another one, which is damaged
+            if json.loads(path.read_text(encoding="utf-8")) == known:
+                write_text(path, json.dumps(amended, indent=1, ensure_ascii=False) + "\n")
+                return
 
 
 def load(home: Path, kind: str) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,6 @@
 
 from slmkit.ops.bench.cell import LEAST_CHILDREN, PAIRS, PER_CHILD, Effort
 from slmkit.ops.bench.run import bench
-from slmkit.ops.bench.threads import Threads, fastest
+from slmkit.ops.bench.search import bench_and_search
 
-__all__ = ["LEAST_CHILDREN", "PAIRS", "PER_CHILD", "Effort", "Threads", "bench", "fastest"]
+__all__ = ["LEAST_CHILDREN", "PAIRS", "PER_CHILD", "Effort", "bench", "bench_and_search"]

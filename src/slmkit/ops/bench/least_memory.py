@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from slmkit.backends.llamacpp import child
-from slmkit.core import stats
+from slmkit.core import stats, units
 from slmkit.core.artifact import Artifact
-from slmkit.core.bench import BenchSpec, Block
+from slmkit.core.bench import BenchRow, BenchSpec, Block
 from slmkit.core.progress import Progress
-from slmkit.errors import CannotMeasureError, EngineCrashedError, EngineTimeoutError, OutOfMemoryError
+from slmkit.errors import CannotMeasureError, EngineError
 from slmkit.host import limits, probe
 from slmkit.ops.bench.block import measure
 from slmkit.ops.corpora import corpus
@@ -17,6 +17,8 @@ from slmkit.ops.corpora import corpus
 AT_SPEED = 0.9
 """Of the rates without a limit. Less, and the weights are read from the disk again and again."""
 TOLERANCE_BYTES = 16 << 20
+_RESERVED_BYTES = 512 << 20
+"""An rlimit counts what threads and libraries reserve, too: more than all the rest where a model is small."""
 _SLOWEST = 5
 """Times as long as without a limit, after which a run is stopped: it is reading from the disk."""
 
@@ -33,15 +35,30 @@ class LeastMemory:
     with_files: bool
 
 
+def with_least_memory(artifact: Artifact, row: BenchRow, progress: Progress) -> BenchRow:
+    """A row that was measured, with the least memory in which it runs at speed; else with the reason as a warning."""
+    try:
+        found = least_memory(artifact, row.spec, progress)
+    except (CannotMeasureError, EngineError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message
+        note = f"{row.ref}: the least memory cannot be found: {reason}"
+        progress.warn(note)
+        return replace(row, warnings=(*row.warnings, note))
+    how = "weights that are mapped count" if found.with_files else "without mmap, which it does not count"
+    note = f"{row.ref}: runs at speed with {units.size(found.size_bytes)} ({found.kind}; {how})"
+    return replace(row, min_ram_bytes=found.size_bytes, warnings=(*row.warnings, note))
+
+
 def least_memory(artifact: Artifact, spec: BenchSpec, progress: Progress) -> LeastMemory:
     """Search by bisection for the least memory in which `spec` runs at speed.
 
-    Raises `CannotMeasureError` where nothing limits memory, and the engine's errors when it does not run without limit.
+    Raises `CannotMeasureError` where nothing limits memory, the engine's errors when it does not run without limit, and
+    `OSError` when the system takes the limits back.
     """
     child.require_engine()
     means = limits.means()
     if means.kind is None:
-        raise CannotMeasureError(f"the least memory cannot be found: {means.reason}")
+        raise CannotMeasureError(str(means.reason))
     spec = replace(spec, n_threads=spec.n_threads or probe.physical_cores(), n_pg_prompt=0, n_pg_gen=0)
     if means.kind == "rlimit":
         spec = replace(spec, mmap=False)  # it does not count what is mapped
@@ -49,7 +66,7 @@ def least_memory(artifact: Artifact, spec: BenchSpec, progress: Progress) -> Lea
     free = measure(artifact.path, spec, text, 2, lambda *_: None).block
     peak = free.memory.peak_rss if free.memory else None
     if peak is None:
-        raise CannotMeasureError("the least memory cannot be found: this system does not tell what a process takes")
+        raise CannotMeasureError("this system does not tell what a process takes")
     unlimited = _times(free)
     asked_s = sum(unlimited.values()) / 1e9
     with_files = True
@@ -69,15 +86,15 @@ def least_memory(artifact: Artifact, spec: BenchSpec, progress: Progress) -> Lea
                 timed = replace(spec, timeout_s=min(spec.timeout_s, 15 + _SLOWEST * asked_s))
                 try:
                     block = measure(artifact.path, timed, text, 2, lambda *_: None, within=limit.command).block
-                except (OutOfMemoryError, EngineCrashedError, EngineTimeoutError):
+                except EngineError:  # it ran without a limit
                     return False
             limited = _times(block)
             return all(limited[test] * AT_SPEED <= ns for test, ns in unlimited.items())
 
-        most = peak + (peak >> 1)
+        most = peak + (peak >> 1) + (_RESERVED_BYTES if means.kind == "rlimit" else 0)
         size_bytes = limits.smallest(runs, peak // 8, most, TOLERANCE_BYTES)
     if size_bytes is None:
-        raise CannotMeasureError("the least memory cannot be found: it does not run at speed under any limit")
+        raise CannotMeasureError("it does not run at speed under any limit")
     return LeastMemory(size_bytes, means.kind, with_files)
 
 
