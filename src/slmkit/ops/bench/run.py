@@ -10,15 +10,13 @@ from typing import Any
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import child
-from slmkit.core import units
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Block, Failure, block_of
 from slmkit.core.progress import Progress, Task
-from slmkit.errors import CannotMeasureError, EngineError, EngineMissingError, UsageError
+from slmkit.errors import EngineError, EngineMissingError, UsageError
 from slmkit.host import peaks, probe
 from slmkit.ops.bench.block import measure
 from slmkit.ops.bench.cell import Cell, Effort
-from slmkit.ops.bench.least_memory import least_memory
 from slmkit.ops.corpora import corpus
 from slmkit.ops.describe import now
 from slmkit.registry import runs
@@ -34,7 +32,6 @@ def bench(
     effort: Effort = Effort(),  # noqa: B008  it is frozen
     *,
     resume: bool | None = False,
-    min_ram: bool = False,
     unreadable: Sequence[BenchRow] = (),
 ) -> BenchRun:
     """Measure each artifact under each spec, and save the run. One that fails becomes a row with its reason, beside
@@ -42,7 +39,7 @@ def bench(
 
     The rows take turns, so that a machine whose speed drifts is unfair to none. What is finished when it is interrupted
     is kept: `resume` goes on with it, `None` does so if there is any. Children that something disturbed are measured
-    once more in the end. With `min_ram` the least memory in which each runs at speed is searched for.
+    once more in the end.
 
     Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure or to resume.
     """
@@ -62,10 +59,6 @@ def bench(
             turns = _Turns(cells, text, kept, task, builds=builds)
             turns.until_enough(effort.in_step)
         rows = tuple(cell.settled for cell in cells)
-        if min_ram:
-            rows = tuple(
-                _with_least_memory(cell.artifact, row, progress) for cell, row in zip(cells, rows, strict=True)
-            )
         run = BenchRun(
             created=now(),
             host=probe.host().document(),
@@ -172,19 +165,6 @@ def _reading(row: BenchRow, test: str, elapsed_ns: int) -> str:
     if test == "ttft":
         return f"TTFT {elapsed_ns / 1e6:.0f} ms"
     return f"{getattr(row.spec, test)} {row.n_tokens(test) * 1e9 / elapsed_ns:.1f} tok/s"
-
-
-def _with_least_memory(artifact: Artifact, row: BenchRow, progress: Progress) -> BenchRow:
-    if row.failure:
-        return row
-    try:
-        found = least_memory(artifact, row.spec, progress)
-    except CannotMeasureError as error:
-        progress.warn(f"{row.ref}: {error.message}")
-        return row
-    how = "weights that are mapped count" if found.with_files else "without mmap, which it does not count"
-    note = f"{row.ref}: runs at speed with {units.size(found.size_bytes)} ({found.kind}; {how})"
-    return replace(row, min_ram_bytes=found.size_bytes, warnings=(*row.warnings, note))
 
 
 def _restore(cells: Sequence[Cell], kept: Journal) -> list[Mapping[str, str]]:
