@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,44 @@ def test_only_the_best_is_kept_and_what_is_known_stays_known(
     assert rows(second)[loser]["here"] is False
     assert here(registry) == {None, best}
     assert slmkit("get", f"{MODEL}:{loser}").returncode == 0
+
+
+@pytest.fixture
+def without_q8_0(slmkit: Run, picked: Registry, checkpoint: Path, pick: Callable[..., Any]) -> str:
+    """Of Q8_0 and F16 only the recipes are left; gives a limit of the KLD that only Q8_0 keeps."""
+    assert slmkit("adopt", checkpoint).returncode == 0
+    klds = [rows(pick(MODEL))[name]["kld"] for name in ("Q8_0", "Q4_0")]
+    for variant in ("Q8_0", "F16"):
+        picked.drop(picked.find(MODEL, variant) or pytest.fail("it is not here"))
+    return str(sum(klds) / 2)
+
+
+@pytest.mark.parametrize("keep", ["all", "best"])
+def test_a_winner_that_was_removed_is_made_again(
+    pick: Callable[..., Any], picked: Registry, without_q8_0: str, keep: str
+) -> None:
+    document = pick(MODEL, "--max-kld", without_q8_0, "--keep", keep)
+    assert document["choice"]["best"]["name"] == "Q8_0"
+    assert document["choice"]["best"]["here"] is rows(document)["Q8_0"]["here"] is True
+    assert document["fresh"] == [f"{MODEL}:F16", f"{MODEL}:Q8_0"]
+    assert (document["n_benched"], document["n_judged"]) == (0, 0)
+    assert [each["ref"] for each in document["removed"]] == ([f"{MODEL}:F16"] if keep == "best" else [])
+    assert here(picked) == {None, "Q4_0", "Q8_0"} | ({"F16"} if keep == "all" else set())
+
+
+def test_a_winner_that_cannot_be_made_again_is_said_not_to_be_here(
+    slmkit: Run, picked: Registry, without_q8_0: str, text: Path
+) -> None:
+    recipe = dropped.find(picked.home, MODEL, "Q8_0")
+    assert recipe
+    provenance = replace(recipe.provenance, parameters={**recipe.provenance.parameters, "type": "gone"})
+    dropped.keep(picked.home, replace(recipe, provenance=provenance))
+    arguments = ("--types", "Q8_0,Q4_0", "--corpus", text, *QUICK, "--max-kld", without_q8_0, "--keep", "best")
+    done = slmkit("pick", MODEL, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {MODEL}:Q8_0 is not here: " in done.stderr
+    assert f"hint: slmkit get {MODEL}:Q8_0" in done.stderr
+    assert here(picked) == {None, "Q4_0"}
 
 
 def test_what_was_there_before_is_never_removed(pick: Callable[..., Any], picked: Registry) -> None:

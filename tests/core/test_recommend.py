@@ -130,6 +130,7 @@ def test_where_nothing_is_proven_the_choice_says_that_it_is_an_estimate() -> Non
         file("Q4_0", 10, None, 0.001),
         file("Q4_0", 10, 100, 0.001, memory_bytes=None),
         file("Q4_0", 10, 100, None, verdict=BROKEN),
+        file("Q4_0", 10, 100, 0.001, verdict=BROKEN),
         file("Q4_0", 10, 100, math.nan),
         file("Q4_0", 10, 100, math.inf),
         file("Q4_0", 10, 100, 0.001, failure="it crashed"),
@@ -141,6 +142,15 @@ def test_what_is_unknown_or_broken_is_not_chosen(useless: Candidate) -> None:
     assert choose([useless], wish).best is None
     assert all(text for text in sentences(choose([useless], wish)))
     assert choose([useless], wish).losers[0].reason
+
+
+@pytest.mark.parametrize("kld", [None, 0.001, 0.2, math.nan])
+def test_what_is_broken_is_said_to_be(kld: float | None) -> None:
+    broken = file("Q4_0", 10, 100, kld, verdict=BROKEN)
+    choice = choose([broken, Q8_0], Wish())
+    assert [(loser.candidate, loser.reason) for loser in choice.losers] == [(broken, "it is broken")]
+    assert chosen(choose([broken], Wish(max_kld=5))) is None
+    assert worth_measuring([replace(broken, tok_per_s=None)], [broken], Wish()) is None
 
 
 def test_the_reason_says_what_else_matters() -> None:
@@ -223,6 +233,7 @@ def test_the_chosen_one_keeps_all_limits(every: list[Candidate], wish: Wish) -> 
     if choice.best is not None:
         assert not any(breaches(choice.best, wish))
         assert choice.best.failure is None
+        assert choice.best.verdict != BROKEN
         assert choice.best.kld is not None
         assert choice.best.kld <= wish.max_kld
         assert choice.is_estimate is not choice.best.is_proven

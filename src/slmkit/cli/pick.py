@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,8 +72,9 @@ def pick(
     found = run(parse(ref), order, session(output, may_pull=not no_pull))
     _show(found, output)
     _judge(found)
-    assert found.choice.best is not None
-    output.hint(f"slmkit show {found.choice.best.ref}")
+    best = found.choice.best
+    assert best is not None
+    output.hint(f"slmkit {'show' if best.here else 'get'} {shlex.quote(best.ref)}")
 
 
 def _keep(text: str, known: tuple[Keep, ...]) -> Keep:

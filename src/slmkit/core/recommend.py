@@ -3,7 +3,8 @@
 The rule. A limit is kept by what was measured: the mean KLD, the speed, the memory. Of the files that keep all of them
 the best is the one with the least size times time for a token: a file that is a tenth smaller is worth a tenth of the
 speed. More quality than was asked for counts for nothing, except between two that cost the same. A file whose KLD was
-not measured is never taken for good: only where none is proven may one be named, as an estimate.
+not measured is never taken for good: only where none is proven may one be named, as an estimate. What is broken is not
+taken at all, whatever the limits are.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class Recommendation:
 
 def breaches(candidate: Candidate, wish: Wish) -> Iterator[Breach]:
     """Every limit that a candidate does not keep, as far as is known."""
-    if candidate.verdict == BROKEN and candidate.kld is None:
+    if candidate.verdict == BROKEN:
         yield Breach(math.inf, "it is broken")
     if candidate.kld is not None and not candidate.kld <= wish.max_kld:
         about = "" if candidate.quality == MEASURED else "about "

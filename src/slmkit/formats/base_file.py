@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,11 @@ from slmkit.errors import FormatError
 MAGIC, SCHEMA = "slmkit quality base", 1
 TAIL = 0.01
 MOST = 4096
+_DAMAGE = (
+    *(EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What zipfile and numpy raise over bytes that are not what they were."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """Of members: the same baseline is the same bytes."""
 
@@ -88,14 +95,14 @@ class BaseFile:
         """Of the chunk at a place of the order; raises `FormatError`."""
         try:
             return Kept(**{name: self._array(f"{number}/{name}") for name in _ARRAYS})
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise FormatError(f"the baseline is damaged in chunk {number}: {error}") from error
 
     def tokens(self, number: int) -> NDArray[np.int32]:
         """Of the chunk at a place of the order; raises `FormatError`."""
         try:
             found: NDArray[np.int32] = self._array(f"{number}/tokens")
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise FormatError(f"the baseline is damaged in chunk {number}: {error}") from error
         return found
 
@@ -145,7 +152,7 @@ def reading(path: Path) -> Iterator[BaseFile]:
     """An existing one; raises `FormatError`."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise FormatError(f"{path} is no baseline: {error}") from error
     with archive:
         yield BaseFile(archive, _header(archive, path))
@@ -167,7 +174,7 @@ def _header(archive: zipfile.ZipFile, path: Path) -> Header:
             raise FormatError(f"{path} is a baseline of another slmkit: schema {document['schema']}")
         values = {name: document[name] for name in _HEADER}
         return Header(**{**values, "order": tuple((str(domain), int(n)) for domain, n in values["order"])})
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise FormatError(f"{path} is no baseline: {error}") from error
 
 

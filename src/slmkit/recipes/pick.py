@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slmkit.backends.llamacpp import engine
+from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import Keep, LeftOut, Pick, PickRow, Removed
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.quant import QUANT_TYPES, QuantType
-from slmkit.core.recommend import Wish, choose
+from slmkit.core.recommend import Choice, Wish, choose
 from slmkit.core.refs import ModelRef
-from slmkit.errors import UsageError
+from slmkit.errors import SlmkitError, UsageError
 from slmkit.ops import locate
 from slmkit.recipes import foresight
 from slmkit.recipes.disk import check_disk
@@ -49,7 +50,8 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
     """Try every type of `order` on a model, and choose. A type that fails is a row with its reason.
 
     Interrupted, it goes on where it was when it is called again: with what is made and measured, and with knowing what
-    it made itself, which is all that `keep` "best" removes.
+    it made itself, which is all that `keep` "best" removes. A best one whose file was removed is made again; where that
+    cannot be, it is named all the same, as not `here`, and nothing is removed.
 
     Raises `UsageError` for nothing to try, `DiskFullError` before anything is made, and what goes wrong with the float
     file.
@@ -74,14 +76,23 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
     with journal(session.registry.home, {"pick": trial.model}, resume=None) as kept:
         made = {record["made"] for record in kept.records}
         check_disk(_need_bytes(trial, ref), f"trying {len(types)} types", session.progress, hint="fewer: `--types`")
-        for artifact in trial.make():
-            made.add(artifact.digest)
-            kept.add({"made": artifact.digest})
+
+        def keep(artifacts: Iterator[Artifact]) -> None:
+            for artifact in artifacts:
+                made.add(artifact.digest)
+                kept.add({"made": artifact.digest})
+
+        keep(trial.make())
         n_benched, n_judged = trial.bench(), trial.judge()
-        rows = tuple(_rows(trial))
-        choice = choose([row.candidate for row in rows if not row.is_base], wish)
+        rows, choice = _chosen(trial, wish)
+        if choice.best and not choice.best.here:
+            try:
+                keep(trial.restore(choice.best.ref))
+            except SlmkitError as error:
+                session.progress.warn(f"{choice.best.ref} is not here: {error.message}")
+            rows, choice = _chosen(trial, wish)
         removed: tuple[Removed, ...] = ()
-        if order.keep == "best" and choice.best:
+        if order.keep == "best" and choice.best and choice.best.here:
             best = next(artifact for artifact in trial.files if artifact.ref == choice.best.ref)
             removed = tuple(remove_losers(trial.files, made, session, best=best))
         kept.done = choice.best is not None
@@ -116,6 +127,12 @@ def to_try(planned: ModelPlan, wanted: Sequence[QuantType]) -> tuple[list[QuantT
         else:
             found.append(quant)
     return found, left_out
+
+
+def _chosen(trial: Trial, wish: Wish) -> tuple[tuple[PickRow, ...], Choice]:
+    """What is known now, and which is the best by it."""
+    rows = tuple(_rows(trial))
+    return rows, choose([row.candidate for row in rows if not row.is_base], wish)
 
 
 def _rows(trial: Trial) -> Iterator[PickRow]:

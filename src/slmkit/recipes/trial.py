@@ -22,6 +22,7 @@ from slmkit.ops import compare, locate
 from slmkit.ops import quality as quality_op
 from slmkit.ops.quality import known
 from slmkit.recipes import candidates, verbs
+from slmkit.recipes.get import get
 from slmkit.recipes.session import Session
 from slmkit.recipes.spared import dropped_floats
 from slmkit.registry import dropped
@@ -103,6 +104,21 @@ class Trial:
                         self.fresh.append(report.artifact)
                         yield report.artifact
         self._look()
+
+    def restore(self, ref: str) -> Iterator[Artifact]:
+        """Make a file again of which only the recipe is here, and yield what was made for that, a float file too.
+
+        Raises what `get` does.
+        """
+        for got in get(ModelRef.parse(ref), self.session):
+            artifact = got.artifact
+            if self._is_base(artifact):
+                self.base = artifact
+            if artifact.variant in self.artifacts:
+                self.artifacts[artifact.variant] = artifact
+            if got.fresh:
+                self.fresh.append(artifact)
+                yield artifact
 
     def bench(self, only: str | None = None) -> int:
         """Measure the speed of what was not measured (or of one type), in turn; how many files that were."""

@@ -198,11 +198,11 @@ class _Reading:
 
     def _base(self, start: int, pages: Sequence[Tokens], targets: Tokens) -> tuple[Base, Scored]:
         """What the models are held against: what is saved, or what the base says now, which may be saved."""
+        self._channel.send("at", model=BASE)
         if self.baseline:
             kept = [self.baseline.chunk(start + i) for i in range(len(pages))]
             nothing = np.empty(0, np.float32)
             return Coarse(kept), Scored(np.concatenate([k.nll for k in kept]), nothing, nothing.astype(np.int8))
-        self._channel.send("at", model=BASE)
         with self._readers.use(BASE) as reader:
             full, scored = self._scorer.base(reader.logits(pages), targets)
         if self.writer:

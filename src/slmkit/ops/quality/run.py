@@ -178,7 +178,7 @@ class _Reading:
                 if self._turn == BASE:
                     raise
                 self._failures[self._turn] = Failure.of(error)
-                if self._going:
+                if self._going or save_base:  # a base that is saved is read to its end
                     continue
             return
 
@@ -189,6 +189,7 @@ class _Reading:
 
     def _run(self, kept: Journal, task: Task, save_base: Path | None) -> None:
         """One child. Its numbers are those of what it is given."""
+        self._turn = BASE
         numbers = {BASE: BASE, **dict(enumerate(self._going))}
         restored = sum(map(len, self._chunks.values()))
 

@@ -1,0 +1,112 @@
+"""What becomes of a reading whose process goes down: rows, a base that is saved, what is kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmkit.backends.llamacpp import quality as engine
+from slmkit.backends.llamacpp.quality import BASE
+from slmkit.core.artifact import Artifact
+from slmkit.core.progress import SILENT
+from slmkit.core.quality import Corpus, QualitySpec, Text
+from slmkit.core.quant import quant_types
+from slmkit.core.refs import ModelRef
+from slmkit.errors import EngineError, OutOfMemoryError
+from slmkit.formats import base_file
+from slmkit.ops import corpora
+from slmkit.ops.quality import open_baseline, quality
+from slmkit.recipes import verbs
+from slmkit.recipes.session import Session
+
+CORPUS = Corpus("text", (Text("text", corpora.corpus().text[:14_000]),))
+SPEC = QualitySpec(n_ctx=64, n_threads=2)
+OLD = b"what was there before"
+
+Killing = Callable[..., None]
+
+
+@pytest.fixture
+def quants(float_artifact: Artifact, session: Session) -> list[Artifact]:
+    """Q8_0 and Q4_0 of the float file."""
+    ref = ModelRef.parse(float_artifact.model)
+    return [report.artifact for report in verbs.quantize(ref, quant_types(["Q8_0,Q4_0"]), session)]
+
+
+@pytest.fixture
+def killing(monkeypatch: pytest.MonkeyPatch) -> Killing:
+    """Kills each child in which it is the turn of one of the files for the second time, or of the base."""
+
+    def patch(*victims: Artifact, base_of_child: int | None = None) -> None:
+        real, paths, n_children = engine.quality, [victim.path for victim in victims], 0
+
+        def call(
+            base: Path | None, models: Sequence[Path], *arguments: Any, listening: engine.Listening, **options: Any
+        ) -> Any:
+            nonlocal n_children
+            turns: list[int] = []
+            n_children += 1
+            child = n_children
+
+            def at(number: int, pid: int) -> None:
+                listening.at(number, pid)
+                turns.append(number)
+                is_victim = child == base_of_child if number == BASE else models[number] in paths
+                if is_victim and turns.count(number) == 2:
+                    os.kill(pid, signal.SIGKILL)
+
+            return real(base, models, *arguments, listening=replace(listening, at=at), **options)
+
+        monkeypatch.setattr(engine, "quality", call)
+
+    return patch
+
+
+def read(base: Artifact | Any, files: Sequence[Artifact], session: Session, **options: Any) -> Any:
+    return quality(base, files, CORPUS, options.pop("spec", SPEC), session.registry, SILENT, **options)
+
+
+def test_the_base_is_saved_whole_though_the_last_quant_took_the_child_along(
+    float_artifact: Artifact, quants: list[Artifact], session: Session, killing: Killing, tmp_path: Path
+) -> None:
+    path, plain = tmp_path / "base.slm", tmp_path / "plain.slm"
+    path.write_bytes(OLD)
+    read(float_artifact, [], session, save_base=plain)
+    killing(*quants)
+    run = read(float_artifact, quants, session, save_base=path)
+    assert [row.failure is not None for row in run.rows] == [False, True, True]
+    assert len(run.rows[0].chunks) > 60
+    assert open_baseline(path).digest == float_artifact.digest
+    assert path.read_bytes() == plain.read_bytes()
+
+
+def test_a_file_stays_what_it_was_when_the_base_cannot_be_saved(
+    float_artifact: Artifact, quants: list[Artifact], session: Session, killing: Killing, tmp_path: Path
+) -> None:
+    path = tmp_path / "base.slm"
+    path.write_bytes(OLD)
+    killing(*quants, base_of_child=3)
+    with pytest.raises(OutOfMemoryError):
+        read(float_artifact, quants, session, save_base=path)
+    assert path.read_bytes() == OLD
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+def test_a_damaged_base_is_not_the_fault_of_a_quant(
+    float_artifact: Artifact, quants: list[Artifact], session: Session, tmp_path: Path
+) -> None:
+    path = tmp_path / "base.slm"
+    read(float_artifact, [], session, save_base=path)
+    content = path.read_bytes()
+    with base_file.reading(path) as file:
+        info = file._archive.getinfo("5/log_probs.npy")
+    at = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+    path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+    with pytest.raises(EngineError, match="the baseline is damaged in chunk 5"):
+        read(open_baseline(path), quants, session)
