@@ -162,6 +162,39 @@ def test_strict_refuses_before_computing_and_names_a_type_that_keeps_the_promise
     assert made.facts["on_label_share"] > 0.5
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "share"),
+    [
+        ("IQ3_S", QuantizeSpec(), 0.25),
+        ("Q2_K", QuantizeSpec(pure=True), 0.01),
+        ("Q3_K_S", QuantizeSpec(pure=True, rules=(Rule("attn_[kv]", "Q8_0"),), output_type="Q8_0"), 0.01),
+    ],
+)
+def test_strict_names_a_type_that_leaves_the_model_whole_and_keeps_the_options(
+    session: Session, tmp_path: Path, kind: str, spec: QuantizeSpec, share: float
+) -> None:
+    source = verbs.convert(ModelRef("path", str(factories.make_llama(tmp_path / "odd", hidden=192))), session)
+    with pytest.raises(VerdictError) as caught:
+        quantize(source, kind, session.registry, spec=spec, strict_share=share)
+    told = re.match(r"(\w+) keeps the promise, with ([\d.]+) instead of ([\d.]+) .*`(.*)`$", caught.value.hint or "")
+    assert told
+    assert QUANT_TYPES[told[1]].family in ("legacy", "k", "iq")
+    assert float(told[2]) >= float(told[3])
+    assert told[4] == f"slmkit quantize {source.ref} -t {told[1]} {spec.options}".rstrip()
+    made = quantize(source, told[1], session.registry, spec=spec, strict_share=share).artifact
+    assert made.facts["fallback_share"] <= share
+
+
+def test_strict_counts_the_layers_that_are_made(session: Session, tmp_path: Path) -> None:
+    """Of layers that are unlike, the second has other tensors than the first: their names are not the source's."""
+    lfm2 = families.CASES["lfm2"].make(tmp_path / "lfm2")
+    source = verbs.convert(ModelRef("path", str(lfm2)), session)
+    for layers in ((0,), (1,), (0, 1)):
+        spec = QuantizeSpec(prune_layers=layers)
+        with pytest.raises(VerdictError, match="fall back"):
+            quantize(source, "Q4_K_M", session.registry, spec=spec, strict_share=0.0)
+
+
 def test_strict_refuses_what_is_there_already(odd: Artifact, registry: Registry) -> None:
     quantize(odd, "Q4_K_M", registry)
     with pytest.raises(VerdictError, match="fall back"):
