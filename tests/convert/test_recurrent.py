@@ -13,10 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from slmkit.errors import ConvertError
+from slmkit.core.progress import SILENT
+from slmkit.core.quant import QUANT_TYPES
+from slmkit.core.quantize import QuantizeSpec
+from slmkit.core.refs import ModelRef
+from slmkit.errors import ConvertError, VerdictError
 from slmkit.formats.safetensors import Entry, read_checkpoint, write_file
 from slmkit.ops.convert import convert
 from slmkit.ops.convert.statespace import decay, multiplied
+from slmkit.ops.quantize import quantize
+from slmkit.recipes import verbs
+from slmkit.recipes.session import Session
 from tests.convert.engine import logits
 from tests.convert.families import TOLERANCE
 from tests.convert.families.falcon_h1 import FalconH1
@@ -131,3 +138,12 @@ def test_falcon_mamba_says_that_an_epsilon_differs(make_case: Callable[[str], Pa
     folder = make_case("falcon-mamba")
     assert not make_plan(folder).remarks
     assert "epsilon of 1e-05, the model with 1e-06" in make_plan(configure(folder, mixer_rms_eps=1e-6)).remarks[0]
+
+
+def test_strict_counts_the_layers_that_are_made(make_case: Callable[[str], Path], session: Session) -> None:
+    """Without the first layer, which has other tensors than the second, the names are not the source's."""
+    source = verbs.convert(ModelRef("path", str(make_case("tiny-lfm2"))), session)
+    for layers in ((0,), (1,)):
+        spec = QuantizeSpec(prune_layers=layers)
+        with pytest.raises(VerdictError, match="fall back"):
+            list(quantize(source, [QUANT_TYPES["Q4_K_M"]], session.registry, SILENT, spec=spec, strict_share=0.0))

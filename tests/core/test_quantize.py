@@ -114,3 +114,20 @@ def test_sizes(text: str, size_bytes: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="size"):
         parse_size(text)
+
+
+def test_options_are_what_was_typed() -> None:
+    spec = QuantizeSpec(
+        rules=(Rule("attn_[kv]", "Q8_0"),),
+        output_type="Q6_K",
+        pure=True,
+        prune_layers=(1, 3),
+        overrides=(Override("a.b", True), Override("c", 0.5), Override("general.name", "x y")),
+        max_buffer_bytes=1024,
+    )
+    assert spec.options == (
+        "--rule 'attn_[kv]=Q8_0' --output-type Q6_K --pure --prune-layers 1,3 --override-kv a.b=bool:true "
+        "--override-kv c=float:0.5 --override-kv 'general.name=str:x y' --max-buffer 1024"
+    )
+    assert all(Override.parse(override.typed) == override for override in spec.overrides)
+    assert QuantizeSpec().options == ""

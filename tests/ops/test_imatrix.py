@@ -18,6 +18,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.imatrix import SETTLED_CHECKS, SETTLED_SHARE, Calibration, is_settled
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import quant_types
+from slmkit.core.quantize import QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
 from slmkit.errors import DiskFullError, ImatrixNeededError, NotInRegistryError, UsageError
 from slmkit.formats.gguf.header import read_header
@@ -243,3 +244,36 @@ def test_statistics_of_known_numbers() -> None:
 def test_there_is_nothing_to_show_of_what_was_not_collected(float_artifact: Artifact, session: Session) -> None:
     with pytest.raises(NotInRegistryError, match="no importance matrix of local/tiny-llama"):
         verbs.imatrix_statistics(ModelRef.parse(float_artifact.model), session)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "with_imatrix", "what"),
+    [
+        ("Q4_0", QuantizeSpec(output_type="IQ2_XXS"), False, r"output\.weight .*`--output-type IQ2_XXS`"),
+        ("Q4_0", QuantizeSpec(output_type="IQ1_S"), True, r"output\.weight .*`--output-type IQ1_S`"),
+        ("Q4_0", QuantizeSpec(embedding_type="IQ2_XXS"), True, r"token_embd\.weight .*`--embedding-type IQ2_XXS`"),
+        ("IQ2_XXS", QuantizeSpec(pure=True), True, r"(output|token_embd)\.weight .*IQ2_XXS, as `--pure`"),
+        ("Q4_0", QuantizeSpec(rules=(Rule("ffn_down", "IQ2_XXS"),)), False, r"ffn_down.* IQ2_XXS, as `--rule 'ffn_d"),
+        ("Q8_0", QuantizeSpec(output_type="IQ2_XS", prune_layers=(0,)), True, r"output\.weight .*IQ2_XS"),
+    ],
+)
+def test_what_would_crash_the_engine_for_want_of_importance_is_refused(
+    float_artifact: Artifact, session: Session, kind: str, spec: QuantizeSpec, with_imatrix: bool, what: str
+) -> None:
+    """The engine's own check leaves out output and embedding, its kernels do not."""
+    if with_imatrix:
+        collect(float_artifact, session.registry)
+    before = session.registry.artifacts()
+    imatrix_option: Literal["auto"] | None = "auto" if with_imatrix else None
+    ref = ModelRef.parse(float_artifact.model)
+    with pytest.raises(ImatrixNeededError, match=what):
+        list(verbs.quantize(ref, quant_types([kind]), session, spec=spec, imatrix=imatrix_option))
+    assert session.registry.artifacts() == before
+
+
+def test_layers_that_are_counted_anew_keep_their_importance(float_artifact: Artifact, session: Session) -> None:
+    collect(float_artifact, session.registry)
+    spec = QuantizeSpec(prune_layers=(0,))
+    ref = ModelRef.parse(float_artifact.model)
+    (made,) = verbs.quantize(ref, quant_types(["IQ2_XXS"]), session, spec=spec, imatrix="auto")
+    assert read_header(made.artifact.path).hyper("block_count") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,17 @@ class Override:
             raise UsageError(
                 f"not a metadata value: {text!r}", hint="KEY=int:5, KEY=float:0.5, KEY=bool:true or KEY=str:text"
             ) from error
+
+    @property
+    def typed(self) -> str:
+        """What `parse` reads."""
+        match self.value:
+            case bool():
+                return f"{self.key}=bool:{str(self.value).lower()}"
+            case int() | float():
+                return f"{self.key}={type(self.value).__name__}:{self.value}"
+            case _:
+                return f"{self.key}=str:{self.value}"
 
 
 def _override_value(kind: str, value: str) -> OverrideValue:
@@ -172,6 +184,24 @@ class QuantizeSpec:
     def is_met_by(self, made: Artifact) -> bool:
         """Whether a quant is what this asks for, no more and no less."""
         return QuantizeSpec.of(made.provenance.parameters).parameters == self.parameters
+
+    @property
+    def options(self) -> str:
+        """As options of `slmkit quantize`; empty for the defaults. Those of a target are not among them."""
+        words = [word for rule in self.rules for word in ("--rule", f"{rule.pattern}={rule.type}")]
+        words += ["--output-type", self.output_type] if self.output_type else []
+        words += ["--embedding-type", self.embedding_type] if self.embedding_type else []
+        words += ["--pure"] if self.pure else []
+        words += ["--leave-output"] if self.leave_output else []
+        words += ["--keep-split"] if self.keep_split else []
+        words += ["--prune-layers", ",".join(map(str, self.prune_layers))] if self.prune_layers else []
+        words += [word for override in self.overrides for word in ("--override-kv", override.typed)]
+        words += ["--allow-requantize"] if self.allow_requantize else []
+        words += ["--max-buffer", str(self.max_buffer_bytes)] if self.max_buffer_bytes else []
+        if self.imatrix:
+            is_own = self.imatrix.name != self.imatrix.path.name  # one of the registry, by its text
+            words += ["--imatrix", "auto" if is_own else str(self.imatrix.path)]
+        return shlex.join(words)
 
     @property
     def label(self) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from slmkit.backends.llamacpp import kernels
 from slmkit.backends.llamacpp.bindings import Floats, NativeError
 from slmkit.backends.llamacpp.kernels import Bytes
-from slmkit.backends.llamacpp.quantize_log import NO_SPACE, OUTPUT
+from slmkit.backends.llamacpp.quantize_log import NO_SPACE, requires_imatrix
 from slmkit.core.quant import FLOATS
 from slmkit.errors import is_disk_full
 from slmkit.formats.gguf.hollow import without_outer_ones
@@ -38,9 +38,6 @@ _ELEMENTS = 1 << 17
 _HELD_BYTES = 12
 """Of a weight at most: as F32, and as what it was and becomes."""
 _TOLD_S = 0.1
-# tensor_requires_imatrix of llama-quant.cpp (0c1e57098); Q2_K only in a file of the type Q2_K_S
-_NEED_IMATRIX = frozenset({"IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"})
-_Q2_K_S = 21  # LLAMA_FTYPE_MOSTLY_Q2_K_S
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,7 @@ def _check(target: Target, tensors: Mapping[str, StoredTensor]) -> None:
             continue
         if tensor.info.type.name not in FLOATS and not target.allow_requantize:
             raise NativeError(f"requantizing from type {tensor.info.type.name.lower()} is disabled")
-        needs = kind in _NEED_IMATRIX or (kind == "Q2_K" and target.file_type == _Q2_K_S)
-        if needs and name not in OUTPUT and _importance(target, tensor) is None:
+        if requires_imatrix(name, kind, target.file_type) and _importance(target, tensor) is None:
             raise NativeError(f"Missing importance matrix for tensor {name} in a very low-bit quantization")
 
 

@@ -26,6 +26,11 @@ _WILL_NEED_IMATRIX = "will require an imatrix"
 NO_SPACE = "no space left on the disk"
 """What the child says of a full one."""
 OUTPUT = ("output.weight", "token_embd.weight")
+# tensor_requires_imatrix of llama-quant.cpp (0c1e57098); Q2_K only in a file of the type Q2_K_S
+_NEED_IMATRIX = frozenset({"IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"})
+_Q2_K_S = 21  # LLAMA_FTYPE_MOSTLY_Q2_K_S
+# ggml_quantize_requires_imatrix of ggml.c: without one these abort, also for `OUTPUT`, which the engine does not ask of
+_KERNELS_NEED_IMATRIX = frozenset({"IQ2_XXS", "IQ2_XS", "IQ1_S"})
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,13 @@ def fallbacks(log: str, base: str) -> tuple[Fallback, ...]:
 def needs_imatrix(log: str) -> bool:
     """Whether a dry run says that it would stop without an importance matrix."""
     return _WILL_NEED_IMATRIX in log
+
+
+def requires_imatrix(name: str, kind: str, file_type: int) -> bool:
+    """Whether a tensor cannot become the ggml type `kind` in a file of that `llama_ftype` without importance of it."""
+    if name in OUTPUT:
+        return kind in _KERNELS_NEED_IMATRIX
+    return kind in _NEED_IMATRIX or (kind == "Q2_K" and file_type == _Q2_K_S)
 
 
 def reason(lines: tuple[str, ...]) -> str:

@@ -2,29 +2,86 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from slmkit.backends.llamacpp.quantize import DryRun, dry_run, imatrix_needed
+from slmkit.backends.llamacpp.quantize_log import OUTPUT, requires_imatrix
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QuantType
 from slmkit.core.quantize import QuantizeSpec
-from slmkit.errors import SlmkitError, UsageError
+from slmkit.errors import ImatrixNeededError, SlmkitError, UsageError
 from slmkit.formats.gguf.header import TensorInfo
+from slmkit.ops.quantize import source as source_files
 
 
-def lacking(source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec) -> dict[QuantType, SlmkitError]:
-    """Those of `types` that the engine refuses without an importance matrix, where `spec` has none."""
-    by_rule = any(rule.type.startswith("IQ") for rule in spec.rules)
-    doubtful = [quant for quant in types if by_rule or quant.family == "iq" or quant.name == "Q2_K_S"]
-    if spec.imatrix or not doubtful:
+def lacking(
+    source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, tensors: Sequence[TensorInfo]
+) -> dict[QuantType, SlmkitError]:
+    """Those of `types` that cannot be made for want of importance; raises `ImatrixError`."""
+    asked = {rule.type for rule in spec.rules} | {spec.output_type, spec.embedding_type}
+    by_option = any(kind and kind.startswith("IQ") for kind in asked)
+    doubtful = [quant for quant in types if by_option or quant.family == "iq" or quant.name == "Q2_K_S"]
+    if not doubtful:
         return {}
+    need = Need(spec, tensors)
     answers = zip(doubtful, dry_run(source.path, [(quant, spec) for quant in doubtful]), strict=True)
-    return {quant: imatrix_needed(quant) for quant, answer in answers if _needs(answer)}
+    found = {quant: need.unmet(quant, answer) for quant, answer in answers if isinstance(answer, DryRun)}
+    return {quant: error for quant, error in found.items() if error}
 
 
-def _needs(answer: object) -> bool:
-    return isinstance(answer, DryRun) and answer.needs_imatrix
+class Need:
+    """What the types of tensors need of the importance matrix of `spec`, if it has one; raises `ImatrixError`."""
+
+    def __init__(self, spec: QuantizeSpec, tensors: Sequence[TensorInfo]) -> None:
+        self._spec = spec
+        self._kept = source_files.kept(tensors, spec)
+        self._sizes: dict[str, int] = {}
+        if spec.imatrix is not None:
+            from slmkit.formats.imatrix import read  # loads numpy
+
+            self._sizes = {name: entry.sums.size for name, entry in read(spec.imatrix.path).entries.items()}
+
+    def unmet(self, quant: QuantType, answer: DryRun) -> ImatrixNeededError | None:
+        """The error for the first tensor that could not be made."""
+        for name, kind in answer.types.items():
+            own = self._kept[name]
+            if kind != own.type.name and requires_imatrix(name, kind, quant.ftype) and not self._is_known(own):
+                return self._error(name, kind, quant)
+        return imatrix_needed(quant) if answer.needs_imatrix else None
+
+    def _is_known(self, tensor: TensorInfo) -> bool:
+        size = self._sizes.get(tensor.name)
+        # of the embedding there may be the output's, which then does not count
+        return size is not None and (tensor.name != "token_embd.weight" or size == tensor.shape[0])
+
+    def _error(self, name: str, kind: str, quant: QuantType) -> ImatrixNeededError:
+        option = self._option(name, kind)
+        if option is None and not self._spec.imatrix and name not in OUTPUT:
+            return imatrix_needed(quant)
+        error = f"{name} needs an importance matrix to become {kind}, as {option or f'`-t {quant}`'} wants it"
+        if self._spec.imatrix:
+            error += f"; {self._spec.imatrix.name} says nothing of it"
+        hint = "let it be made: `--imatrix auto`; or take a larger type"
+        if name in OUTPUT:
+            larger = "--embedding-type Q4_K" if name == "token_embd.weight" else "--output-type Q6_K"
+            hint = f"slmkit collects none of output and embedding: give it a larger type, `{larger}`"
+        elif self._spec.imatrix:
+            hint = f"give it a larger type: `--rule '{name.rpartition('.')[0].rpartition('.')[2]}=Q4_K'`"
+        return ImatrixNeededError(error, hint=hint)
+
+    def _option(self, name: str, kind: str) -> str | None:
+        """That which gave a tensor its type, when it is not the type of the file."""
+        spec = self._spec
+        if name == "token_embd.weight" and spec.embedding_type == kind:
+            return f"`--embedding-type {kind}`"
+        if name in OUTPUT and spec.output_type == kind:
+            return f"`--output-type {kind}`"
+        fitting = next((rule for rule in spec.rules if re.search(rule.pattern, name)), None)
+        if fitting and fitting.type == kind:
+            return f"`--rule '{fitting.pattern}={kind}'`"
+        return "`--pure`" if spec.pure else None
 
 
 def check(source: Artifact, spec: QuantizeSpec, tensors: Sequence[TensorInfo], progress: Progress) -> None:

@@ -70,7 +70,7 @@ def quantize(
         there = {} if force else _there(orders, registry)  # who had the lock may have made them
         todo = {quant: order for quant, order in orders.items() if quant not in there}
         refused = _strangers(todo, registry, force, may_replace)
-        refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec)
+        refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec, tensors)
         if strict_share is not None:
             refused |= refusals(source, types, spec, tensors, strict_share)
         refused |= _too_large([quant for quant in todo if quant not in refused], source, registry)

@@ -13,6 +13,8 @@ from slmkit.errors import ChangedError, UsageError
 from slmkit.formats.gguf.header import TensorInfo, read_header, shards
 from slmkit.registry.store import is_whole
 
+_LAYER = re.compile(r"blk\.(\d+)\.")
+
 
 def is_float(source: Artifact) -> bool:
     """Whether no tensor is quantized, whatever the file is called."""
@@ -46,7 +48,7 @@ def check(source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, tens
     if spec.rules and any(quant.is_float for quant in types):
         raise UsageError("the engine heeds rules in quantized types only", hint="leave out the float type")
     if spec.prune_layers:
-        layers = {int(match[1]) for name in names if (match := re.match(r"blk\.(\d+)\.", name))}
+        layers = {int(match[1]) for name in names if (match := _LAYER.match(name))}
         if missing := sorted(set(spec.prune_layers) - layers):
             raise UsageError(
                 f"{source.ref} has no layer {missing[0]}", hint=f"its layers are 0 to {max(layers, default=0)}"
@@ -63,6 +65,22 @@ def tensors_of(source: Artifact) -> list[TensorInfo]:
             hint=f"`slmkit verify {source.ref}` shows what is wrong; make or get it again",
         )
     return [tensor for path in shards(source.path) for tensor in read_header(path).tensors]
+
+
+def kept(tensors: Sequence[TensorInfo], spec: QuantizeSpec) -> dict[str, TensorInfo]:
+    """The tensors that are made, by their names in the file that is made: without `prune_layers` the rest is counted
+    anew.
+    """
+    layers = sorted({int(match[1]) for tensor in tensors if (match := _LAYER.match(tensor.name))})
+    numbers = {layer: i for i, layer in enumerate(layer for layer in layers if layer not in spec.prune_layers)}
+    found: dict[str, TensorInfo] = {}
+    for tensor in tensors:
+        match = _LAYER.match(tensor.name)
+        if match is None:
+            found[tensor.name] = tensor
+        elif (layer := int(match[1])) in numbers:
+            found[f"blk.{numbers[layer]}.{tensor.name[match.end() :]}"] = tensor
+    return found
 
 
 def _float_hint(source: Artifact, quant: QuantType) -> str:

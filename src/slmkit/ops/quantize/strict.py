@@ -13,6 +13,8 @@ from slmkit.core.units import percent
 from slmkit.errors import VerdictError
 from slmkit.formats.gguf.header import TensorInfo
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
+from slmkit.ops.quantize import importance
+from slmkit.ops.quantize import source as source_files
 
 
 def refusals(
@@ -24,24 +26,35 @@ def refusals(
 ) -> Mapping[QuantType, VerdictError]:
     """Those of `types` of which more than `most_share` of the parameters would fall back to another type.
 
-    Each names the type nearest to what was promised that keeps the promise, by bits per weight.
+    Each names the type nearest to what was promised that keeps the promise, by bits per weight: one with more of them
+    before one with less.
     """
-    every = list(dict.fromkeys((*types, *(quant for quant in QUANT_TYPES.values() if not quant.is_float))))
-    n_params = {tensor.name: tensor.n_elements for tensor in tensors}
+    every = list(dict.fromkeys((*types, *_ordinary(tensors))))
+    made = source_files.kept(tensors, spec)
+    n_params = {name: tensor.n_elements for name, tensor in made.items()}
     answers = zip(every, dry_run(source.path, [(quant, spec) for quant in every]), strict=True)
-    outlooks = {q: _outlook(q, answer, n_params) for q, answer in answers if isinstance(answer, DryRun)}
-    keeping = {q: o for q, o in outlooks.items() if o.fallback_share <= most_share and not o.needs_imatrix}
+    planned = {quant: answer for quant, answer in answers if isinstance(answer, DryRun)}
+    outlooks = {quant: _outlook(quant, answer, n_params) for quant, answer in planned.items()}
+    need = importance.Need(spec, tensors)
+    keeping = {
+        quant: outlooks[quant]
+        for quant in _ordinary(tensors)
+        if quant in outlooks and outlooks[quant].fallback_share <= most_share
+        if need.unmet(quant, planned[quant]) is None
+    }
 
     def refusal(quant: QuantType, outlook: _Outlook) -> VerdictError:
-        def distance(other: QuantType) -> tuple[float, float]:
-            return abs(keeping[other].bpw - outlook.promised_bpw), -keeping[other].on_label_share
+        def distance(other: QuantType) -> tuple[bool, float, float]:
+            more = round(keeping[other].bpw - outlook.promised_bpw, 6)
+            return more < 0, abs(more), -keeping[other].on_label_share
 
         nearest = min(keeping, key=distance, default=None)
+        command = f"slmkit quantize {source.ref} -t {nearest} {spec.options}".rstrip()
         return VerdictError(
             f"{quant} of {source.ref} would not be what it is called: {percent(outlook.fallback_share)} of the "
             f"parameters would fall back to another type, more than {percent(most_share)}",
             hint=f"{nearest} keeps the promise, with {keeping[nearest].bpw:.2f} instead of {outlook.promised_bpw:.2f} "
-            f"bits per weight: `slmkit quantize {source.ref} -t {nearest}`"
+            f"bits per weight: `{command}`"
             if nearest
             else "no type keeps the promise",
         )
@@ -53,6 +66,16 @@ def refusals(
     }
 
 
+def _ordinary(tensors: Sequence[TensorInfo]) -> list[QuantType]:
+    """The types that a model made for none of them can be: MXFP4_MOE changes experts alone, and ternary and binary
+    types leave nothing of a model that was not trained for them.
+    """
+    families = {"legacy", "k", "iq"}
+    if any("_exps." in tensor.name for tensor in tensors):
+        families.add("fp4")
+    return [quant for quant in QUANT_TYPES.values() if quant.family in families]
+
+
 @dataclass(frozen=True)
 class _Outlook:
     """What a type would make; `promised_bpw` is what it would have without fallbacks."""
@@ -61,7 +84,6 @@ class _Outlook:
     on_label_share: float
     bpw: float
     promised_bpw: float
-    needs_imatrix: bool
 
 
 def _outlook(quant: QuantType, answer: DryRun, n_params: Mapping[str, int]) -> _Outlook:
@@ -76,5 +98,4 @@ def _outlook(quant: QuantType, answer: DryRun, n_params: Mapping[str, int]) -> _
         on_label_share=sum(n_params[name] for name, kind in answer.types.items() if kind == quant.base) / total,
         bpw=bpw(answer.types),
         promised_bpw=bpw({**answer.types, **wanted}),
-        needs_imatrix=answer.needs_imatrix,
     )
