@@ -16,6 +16,7 @@ from slmkit.core.quantize import Override, QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError, VerdictError
 from slmkit.formats.gguf.header import read_header, shards
+from slmkit.ops.adopt import adopt
 from slmkit.ops.quantize import QuantizeReport
 from slmkit.ops.quantize import quantize as quantize_all
 from slmkit.recipes import verbs
@@ -185,16 +186,6 @@ def test_strict_names_a_type_that_leaves_the_model_whole_and_keeps_the_options(
     assert made.facts["fallback_share"] <= share
 
 
-def test_strict_counts_the_layers_that_are_made(session: Session, tmp_path: Path) -> None:
-    """Of layers that are unlike, the second has other tensors than the first: their names are not the source's."""
-    lfm2 = families.CASES["lfm2"].make(tmp_path / "lfm2")
-    source = verbs.convert(ModelRef("path", str(lfm2)), session)
-    for layers in ((0,), (1,), (0, 1)):
-        spec = QuantizeSpec(prune_layers=layers)
-        with pytest.raises(VerdictError, match="fall back"):
-            quantize(source, "Q4_K_M", session.registry, spec=spec, strict_share=0.0)
-
-
 def test_strict_refuses_what_is_there_already(odd: Artifact, registry: Registry) -> None:
     quantize(odd, "Q4_K_M", registry)
     with pytest.raises(VerdictError, match="fall back"):
@@ -238,3 +229,42 @@ def test_a_file_that_is_not_split_has_nothing_to_keep(float_artifact: Artifact, 
     made = quantize(float_artifact, "Q4_0", registry, spec=QuantizeSpec(keep_split=True)).artifact
     assert [file.name for file in made.files] == ["tiny-llama-Q4_0.gguf"]
     assert not quantize(float_artifact, "Q4_0", registry).fresh
+
+
+def adopted(session: Session, folder: Path, checkpoint: Path, outtype: str) -> Artifact:
+    """A model of which only a float GGUF is here, as `local/alone`."""
+    target = folder / f"alone-{outtype.upper()}.gguf"
+    verbs.convert(
+        ModelRef("path", str(checkpoint)), Session(Registry(folder / "x"), SILENT), outtype=outtype, target=target
+    )
+    return adopt(target, session.registry, SILENT, model="local/alone")
+
+
+def test_without_a_checkpoint_the_float_file_becomes_the_other_float_types(
+    session: Session, checkpoint: Path, tmp_path: Path
+) -> None:
+    f16 = adopted(session, tmp_path, checkpoint, "f16")
+    ref = ModelRef.parse(f16.model)
+    reports = list(verbs.quantize(ref, quant_types(["BF16,F32,F16,Q4_0"]), session))
+    assert [r.artifact.variant for r in reports] == ["BF16", "F32", "F16", "Q4_0"]
+    assert [r.fresh for r in reports] == [True, True, False, True]
+    assert all(r.artifact.provenance.parents == (f16.digest,) for r in reports if r.fresh)
+    assert reports[0].notes == ("BF16: made from F16, and no more exact than that",)
+    assert reports[1].notes == ("F32: made from F16, and no more exact than that",)
+    # what was made of it is no better source than itself
+    again = list(verbs.quantize(ref, quant_types(["F32,Q4_0,Q8_0"]), session))
+    assert [r.fresh for r in again] == [False, False, True]
+    assert again[2].source == f16
+
+
+def test_f16_of_a_more_exact_file_needs_no_word(session: Session, checkpoint: Path, tmp_path: Path) -> None:
+    bf16 = adopted(session, tmp_path, checkpoint, "bf16")
+    (report,) = verbs.quantize(ModelRef.parse(bf16.model), quant_types(["F16"]), session)
+    assert (report.artifact.variant, report.fresh, report.notes) == ("F16", True, ())
+
+
+def test_a_float_file_that_was_adopted_is_not_made_again(session: Session, checkpoint: Path, tmp_path: Path) -> None:
+    adopted(session, tmp_path, checkpoint, "bf16")
+    f16 = adopted(session, tmp_path, checkpoint, "f16")
+    (report,) = verbs.quantize(ModelRef.parse(f16.model), quant_types(["F16"]), session)
+    assert (report.artifact, report.fresh) == (f16, False)

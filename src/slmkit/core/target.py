@@ -70,6 +70,16 @@ class TargetSpec:
             case _:
                 return int(source_bytes * (1 - self.value)) - beside_bytes
 
+    def used_share(self, *, size_bytes: int, bpw: float, source_bytes: int) -> float:
+        """How much of what a file might have become it is."""
+        match self.unit:
+            case "size":
+                return size_bytes / self.value
+            case "bpw":
+                return bpw / self.value
+            case _:
+                return size_bytes / (source_bytes * (1 - self.value))
+
 
 @dataclass(frozen=True)
 class Mix:

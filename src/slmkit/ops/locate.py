@@ -36,9 +36,12 @@ def checkpoint(ref: ModelRef, registry: Registry, progress: Progress, *, hashed:
 
 
 def best_float(model: str, source: Artifact | None, registry: Registry) -> Artifact | None:
-    """The most exact float GGUF that is here and was made from `source`, if that is known."""
-    every = (registry.find(model, name) for name in FLOATS)
-    return next((a for a in every if a and (is_current(a, source.digest) if source else is_whole(a))), None)
+    """The most exact float GGUF that is here and was made from `source`, if that is known. One that the engine made of
+    another comes after that.
+    """
+    every = [found for name in FLOATS if (found := registry.find(model, name))]
+    every.sort(key=lambda found: found.provenance.action == "quantize")
+    return next((a for a in every if (is_current(a, source.digest) if source else is_whole(a))), None)
 
 
 def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:

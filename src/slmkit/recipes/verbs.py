@@ -145,7 +145,7 @@ def quantize(
         if quant.name == source.variant:
             floats[quant] = quantize_op.QuantizeReport(quant, source, source, fresh=False)
         elif quant.is_float and not _is_file(ref):
-            floats[quant] = _converted(ref, source, quant, session, convert_spec, force, on_failure)
+            floats[quant] = _as_float(ref, source, quant, session, convert_spec, force, on_failure)
     if imatrix and len(floats) < len(types):
         spec = replace(spec, imatrix=imatrix_file(imatrix, source, session, n_threads))
     made = quantize_op.quantize(
@@ -180,7 +180,7 @@ def imatrix_file(
     return ImatrixFile(found.variant or "", found.path, found.digest)
 
 
-def _converted(
+def _as_float(
     ref: ModelRef,
     source: Artifact,
     quant: QuantType,
@@ -189,11 +189,19 @@ def _converted(
     force: bool,
     on_failure: Callable[[QuantType, SlmkitError], None] | None,
 ) -> QuantizeReport | None:
-    """A float type, which the converter makes; nothing when it could not and `on_failure` was told."""
+    """A float type: the converter makes it, and where no checkpoint is here the engine, from `source`; nothing when it
+    could not and `on_failure` was told.
+    """
     from slmkit.ops import quantize as quantize_op
 
-    before = session.registry.find(source.model, quant.name)
+    registry, progress = session.registry, session.progress
+    before = registry.find(source.model, quant.name)
     try:
+        if locate.checkpoint(ref, registry, progress) is None:
+            if before and is_whole(before) and before.provenance.action != "quantize":  # nothing makes it again
+                return quantize_op.QuantizeReport(quant, source, before, fresh=False)
+            (report,) = quantize_op.quantize(source, [quant], registry, progress, force=force)
+            return report
         made = convert(ref, session, outtype=quant.name.lower(), spec=spec, force=force)
     except EngineMissingError:
         raise
