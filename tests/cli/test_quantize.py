@@ -77,6 +77,28 @@ def test_strict_is_a_no_with_a_way_out(slmkit: Run, tmp_path: Path) -> None:
     assert "keeps the promise" in told["hint"]
 
 
+def test_strict_is_a_no_also_when_others_were_made(slmkit: Run, tmp_path: Path) -> None:
+    odd = factories.make_llama(tmp_path / "odd", hidden=288)
+    done = slmkit("quantize", odd, "-t", "Q4_K_M,Q8_0", "--strict", "5", "--json")
+    assert done.returncode == 3
+    assert [row["ref"] for row in json.loads(done.stdout)] == ["local/odd:Q8_0"]
+    assert json.loads(done.stderr)["error"] == "verdict"
+    assert slmkit("quantize", odd, "-t", "Q8_0", "--pure", "--name", "x").returncode == 0
+    failed = slmkit("quantize", odd, "-t", "Q4_K_M,Q8_0", "--name", "x", "--strict", "5", "--json")
+    told = json.loads(failed.stderr)
+    assert (failed.returncode, told["error"]) == (1, "some-failed")
+    assert "would fall back" in told["message"]
+    assert "made in another way" in told["message"]
+
+
+def test_when_nothing_could_be_made_each_type_has_its_reason(slmkit: Run, furnished: Registry) -> None:
+    done = slmkit("quantize", MODEL, "-t", "IQ1_S,IQ2_XXS", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stderr)
+    assert told["error"] == "engine.imatrix"
+    assert all(f"{kind}: {kind} of this model needs" in told["message"] for kind in ("IQ1_S", "IQ2_XXS"))
+
+
 def test_the_table_says_what_was_really_made(slmkit: Run, tmp_path: Path) -> None:
     odd = factories.make_llama(tmp_path / "odd", hidden=288)
     done = slmkit("quantize", odd, "-t", "Q4_K_M")

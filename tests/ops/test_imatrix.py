@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import resource
 import subprocess
@@ -20,7 +21,7 @@ from slmkit.core.progress import SILENT
 from slmkit.core.quant import quant_types
 from slmkit.core.quantize import QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
-from slmkit.errors import DiskFullError, ImatrixNeededError, NotInRegistryError, UsageError
+from slmkit.errors import ChangedError, DiskFullError, ImatrixNeededError, NotInRegistryError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.formats.imatrix import Imatrix, Importance, read, write
 from slmkit.ops import corpora
@@ -277,3 +278,30 @@ def test_layers_that_are_counted_anew_keep_their_importance(float_artifact: Arti
     ref = ModelRef.parse(float_artifact.model)
     (made,) = verbs.quantize(ref, quant_types(["IQ2_XXS"]), session, spec=spec, imatrix="auto")
     assert read_header(made.artifact.path).hyper("block_count") == 1
+
+
+def test_a_source_that_has_changed_is_refused(float_artifact: Artifact, registry: Registry) -> None:
+    raw = bytearray(float_artifact.path.read_bytes())
+    raw[-1] ^= 1
+    float_artifact.path.write_bytes(raw)
+    os.utime(float_artifact.path, (2e9, 2e9))
+    with pytest.raises(ChangedError, match="has changed since it was registered"):
+        collect(float_artifact, registry)
+    assert imatrices.all_of(registry) == []
+    assert not any(path.is_file() for path in (registry.home / "imatrix").rglob("*"))
+
+
+def test_one_that_a_dropped_file_was_made_with_is_replaced_by_force_only(
+    float_artifact: Artifact, session: Session
+) -> None:
+    registry = session.registry
+    first = collect(float_artifact, registry, 1).artifact
+    (made,) = quantized(float_artifact, session, "IQ3_XXS", "auto")
+    registry.drop(made)
+    with pytest.raises(UsageError, match=f"{made.ref} was dropped, and would be made again with") as caught:
+        collect(float_artifact, registry, 2)
+    assert caught.value.hint == f"make it first: `slmkit get {made.ref}`; replace it all the same: `--force`"
+    assert imatrices.newest(registry, float_artifact) == first
+    assert verify(first, SILENT) == []
+    assert not collect(float_artifact, registry, 1).fresh
+    assert collect(float_artifact, registry, 2, force=True).artifact.digest != first.digest

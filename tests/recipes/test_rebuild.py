@@ -21,7 +21,7 @@ from slmkit.core.progress import SILENT, Task, Unit
 from slmkit.core.quant import QUANT_TYPES, quant_types
 from slmkit.core.quantize import Override, QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
-from slmkit.errors import ChangedError, NotInRegistryError, NotRebuiltError
+from slmkit.errors import ChangedError, NotInRegistryError, NotRebuiltError, RegistryError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops import adopt, locate
 from slmkit.recipes import verbs
@@ -282,6 +282,22 @@ def test_a_dropped_name_is_known_everywhere(family: Registry, session: Session) 
     assert dropped.all_of(family.home) == []
     with pytest.raises(NotInRegistryError):
         list(get(ref, session))
+
+
+def test_what_a_dropped_file_is_made_from_is_not_removed_by_itself(family: Registry, session: Session) -> None:
+    f16 = named(family, "F16")
+    assert dropped_all(family, named(family, "Q4_0")) == ["Q4_0"]
+    for state in ("here", "dropped"):
+        with pytest.raises(RegistryError, match=f"F16 is what {MODEL}:Q4_0 would be made of again") as caught:
+            locate.removal(ModelRef.parse(f16.ref), family)
+        assert caught.value.hint == f"make it first: `slmkit get {MODEL}:Q4_0`; or forget it: `slmkit rm {MODEL}:Q4_0`"
+        if state == "here":
+            assert dropped_all(family, f16) == ["F16"]
+    assert locate.removal(ModelRef.parse(f"{MODEL}:Q8_0"), family).orphans == ()
+    whole = locate.removal(REF, family)
+    assert [a.variant for a in whole.recipes] == ["F16", "Q4_0"]
+    family.remove(locate.removal(ModelRef.parse(f"{MODEL}:Q4_0"), family))
+    assert locate.removal(ModelRef.parse(f16.ref), family).orphans == ()
 
 
 def test_making_it_anew_forgets_the_recipe(family: Registry, session: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from slmkit.core.progress import SILENT
 from slmkit.core.quantize import QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
 from slmkit.core.target import TargetSpec
-from slmkit.errors import UsageError
+from slmkit.errors import ChangedError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.target import plan
 from slmkit.ops.target.objective import OBJECTIVE, expected_kld
@@ -93,6 +94,27 @@ def test_a_second_target_and_a_half_finished_table_measure_only_what_is_missing(
     after = json.loads(table.read_text("utf-8"))["tensors"]
     assert after["blk.0.ffn_up.weight"]["n_rows"] == 12345
     assert after["blk.1.ffn_up.weight"] == lost
+
+
+def test_nothing_is_kept_of_a_source_that_has_changed(source: Artifact, session: Session) -> None:
+    raw = bytearray(source.path.read_bytes())
+    raw[-1] ^= 1
+    source.path.write_bytes(raw)
+    os.utime(source.path, (2e9, 2e9))
+    with pytest.raises(ChangedError, match="has changed since it was registered"):
+        make(source, TargetSpec("bpw", 5), session)
+    assert not list((session.registry.home / "distortion").glob("*"))
+
+
+def test_a_mix_that_is_well_below_its_target_is_said(float_artifact: Artifact, session: Session) -> None:
+    """The two largest tensors of a tiny model are a fifth of it: there is no mix for every size."""
+    shares = {}
+    for bpw in (2.9, 3.3, 14.0, 15.9):
+        report = make(float_artifact, TargetSpec("bpw", bpw), session)
+        shares[bpw] = report.artifact.facts["bpw"] / bpw
+        words = f" % smaller than {bpw:g} bpw: the best mix of types that fits"
+        assert any(words in note for note in report.notes) == (shares[bpw] < 0.99)
+    assert min(shares.values()) < 0.99 <= max(shares.values())
 
 
 def test_a_damaged_table_is_measured_anew(source: Artifact, session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +11,7 @@ import typer
 
 from slmkit.cli import options
 from slmkit.cli.output import open_output
-from slmkit.errors import SlmkitError, SomeFailedError, UsageError
+from slmkit.errors import SlmkitError, SomeFailedError, UsageError, VerdictError
 
 if TYPE_CHECKING:
     from slmkit.core.quant import QuantType
@@ -44,7 +45,7 @@ def quantize(
             min=0,
             max=100,
             help="Refuse, before computing, a type of which more of the parameters would fall back to another. "
-            "Exit code 3.",
+            "Exit code 3, whatever else was made; 1 when something failed.",
         ),
     ] = None,
     name: Annotated[
@@ -185,14 +186,25 @@ def quantize(
     )
     with closing(made):
         reports.extend(made)
-    if failures and not reports:  # nothing to show beside the first reason
-        raise next(iter(failures.values()))
+    if failures and not reports:  # nothing to show beside the reasons
+        raise _failed(failures, len(wanted))
     output.table(quantize_table([_row(report) for report in reports], notes=[n for r in reports for n in r.notes]))
     if failures:
-        hint = next((error.hint for error in failures.values() if error.hint), None)
-        reasons = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
-        raise SomeFailedError(f"{len(failures)} of {len(wanted)} types could not be made: {reasons}", hint=hint)
+        raise _failed(failures, len(wanted))
     output.hint(f"slmkit bench {reports[0].artifact.model}")
+
+
+def _failed(failures: Mapping[str, SlmkitError], n_wanted: int) -> SlmkitError:
+    """All reasons as one error: of their own kind where nothing was made and they have one, or where each is a no."""
+    errors = list(failures.values())
+    if n_wanted == 1:
+        return errors[0]
+    hint = "; ".join(dict.fromkeys(error.hint for error in errors if error.hint)) or None
+    reasons = "; ".join(f"{name}: {error.message}" for name, error in failures.items())
+    kinds = {type(error) for error in errors}
+    is_one = len(kinds) == 1 and (len(failures) == n_wanted or kinds == {VerdictError})
+    kind = kinds.pop() if is_one else SomeFailedError
+    return kind(f"{len(failures)} of {n_wanted} types could not be made: {reasons}", hint=hint)
 
 
 def _target(types: list[str] | None, **given: str | None) -> TargetSpec | None:

@@ -13,11 +13,13 @@ from slmkit.backends.llamacpp.imatrix import collect
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.imatrix import CHUNK_TOKENS, Calibration
 from slmkit.core.progress import Progress
+from slmkit.errors import ChangedError, UsageError
 from slmkit.host.probe import physical_cores
 from slmkit.ops import corpora
 from slmkit.ops.describe import now
-from slmkit.registry import atomic, imatrices
-from slmkit.registry.store import Registry, is_current
+from slmkit.registry import atomic, dropped, imatrices
+from slmkit.registry.store import Registry, is_current, is_whole
+from slmkit.registry.unchanged import unchanged
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ def imatrix(
 ) -> ImatrixReport:
     """Collect on at most `n_chunks` chunks and register it; a run that was interrupted is gone on with.
 
-    Raises `UsageError` for a checkpoint or a text too short, `DiskFullError` and the engine's errors.
+    One of the name that a dropped GGUF would be made again with is replaced with `force` only.
+
+    Raises `UsageError` for a checkpoint, a text too short or one that is needed, `ChangedError`, `DiskFullError` and
+    the engine's errors.
     """
     source.require_gguf()
     name = label(calibration)
@@ -55,18 +60,24 @@ def imatrix(
             here.state.unlink(missing_ok=True)
         elif found := _there(source, calibration, registry, n_chunks):  # who had the lock has made it
             return ImatrixReport(source, found, fresh=False)
+        _check_needed(source, name, registry, progress, force=force)
         with atomic.staged(here.target) as folder:
             made = folder / here.target.name
-            result = collect(
-                source.path,
-                made,
-                calibration,
-                state=here.state,
-                subject=subject,
-                n_chunks=n_chunks,
-                n_threads=threads,
-                progress=progress,
-            )
+            try:
+                with unchanged(source):
+                    result = collect(
+                        source.path,
+                        made,
+                        calibration,
+                        state=here.state,
+                        subject=subject,
+                        n_chunks=n_chunks,
+                        n_threads=threads,
+                        progress=progress,
+                    )
+            except ChangedError:
+                here.state.unlink(missing_ok=True)  # may be of other bytes
+                raise
             file = File(here.target.name, made.stat().st_size, atomic.sha256(made))
             artifact = Artifact(
                 model=source.model,
@@ -108,6 +119,22 @@ def label(calibration: Calibration) -> str:
         return calibration.name
     stem = re.sub(r"[^\w.-]", "_", Path(calibration.name).stem, flags=re.ASCII).strip(".")[:64]
     return f"{stem or 'text'}-{calibration.sha256[:8]}"
+
+
+def _check_needed(source: Artifact, name: str, registry: Registry, progress: Progress, *, force: bool) -> None:
+    """Raise `UsageError`, or with `force` warn, when one would be lost that dropped files were made with."""
+    found = imatrices.find(registry, source.model, name)
+    if found is None or not is_whole(found):
+        return
+    needing = [a.ref for a in dropped.all_of(registry.home) if found.digest in a.provenance.parents]
+    if not needing:
+        return
+    needed = (
+        f"{', '.join(needing)} was dropped, and would be made again with the importance matrix {name!r} that is here"
+    )
+    if not force:
+        raise UsageError(needed, hint=f"make it first: `slmkit get {needing[0]}`; replace it all the same: `--force`")
+    progress.warn(f"{needed}: it is replaced")
 
 
 def _there(source: Artifact, calibration: Calibration, registry: Registry, n_chunks: int | None) -> Artifact | None:

@@ -10,7 +10,7 @@ from slmkit.core.progress import Progress
 from slmkit.core.quant import FLOATS, QUANT_TYPES, canonical
 from slmkit.core.quantize import label_of
 from slmkit.core.refs import ModelRef
-from slmkit.errors import NotInRegistryError, UsageError
+from slmkit.errors import NotInRegistryError, RegistryError, UsageError
 from slmkit.hub import catalog
 from slmkit.ops import adopt
 from slmkit.registry import dropped
@@ -36,9 +36,12 @@ def checkpoint(ref: ModelRef, registry: Registry, progress: Progress, *, hashed:
 
 
 def best_float(model: str, source: Artifact | None, registry: Registry) -> Artifact | None:
-    """The most exact float GGUF that is here and was made from `source`, if that is known."""
-    every = (registry.find(model, name) for name in FLOATS)
-    return next((a for a in every if a and (is_current(a, source.digest) if source else is_whole(a))), None)
+    """The most exact float GGUF that is here and was made from `source`, if that is known. One that the engine made of
+    another comes after that.
+    """
+    every = [found for name in FLOATS if (found := registry.find(model, name))]
+    every.sort(key=lambda found: found.provenance.action == "quantize")
+    return next((a for a in every if (is_current(a, source.digest) if source else is_whole(a))), None)
 
 
 def ggufs(ref: ModelRef, registry: Registry, progress: Progress) -> list[Artifact]:
@@ -145,9 +148,19 @@ def remembered(ref: ModelRef, registry: Registry) -> list[Artifact]:
 
 
 def removal(ref: ModelRef, registry: Registry) -> Removal:
-    """What removing a reference would do; raises `NotInRegistryError` when it covers nothing."""
+    """What removing a reference would do; raises `NotInRegistryError` when it covers nothing, and `RegistryError` when
+    something that was dropped could not be made again without it.
+    """
     remembered(ref, registry)
-    return registry.plan_removal(registered(ref, registry), dropped_of(ref, registry))
+    removal = registry.plan_removal(registered(ref, registry), dropped_of(ref, registry))
+    if removal.orphans:
+        names = ", ".join(artifact.ref for artifact in removal.orphans)
+        first = removal.orphans[0].ref
+        raise RegistryError(
+            f"{ref} is what {names} would be made of again: it was dropped, and only its recipe is here",
+            hint=f"make it first: `slmkit get {first}`; or forget it: `slmkit rm {first}`",
+        )
+    return removal
 
 
 def _unknown(ref: ModelRef, hint: str | None = None) -> NotInRegistryError:

@@ -24,13 +24,14 @@ class Removal:
 
     `links` are artifacts whose files stay where they are (the Hugging Face cache, the user's folder); `recipes` are
     those whose files were dropped before, which will be forgotten. `imatrix_dirs` are the folders with importance
-    matrices of models of which nothing else stays.
+    matrices of models of which nothing else stays. `orphans` stay as recipes, whose source goes.
     """
 
     artifacts: tuple[Artifact, ...]
     size_bytes: int
     recipes: tuple[Artifact, ...] = ()
     imatrix_dirs: tuple[Path, ...] = ()
+    orphans: tuple[Artifact, ...] = ()
 
     @property
     def links(self) -> tuple[Artifact, ...]:
@@ -178,7 +179,19 @@ class Registry:
         dirs = [path for model in sorted(models) if (path := paths.imatrix_dir(self.home, model)).is_dir()]
         size_bytes = sum(a.size_bytes for a in artifacts if a.owned)
         size_bytes += sum(file.stat().st_size for path in dirs for file in path.iterdir())
-        return Removal(tuple(artifacts), size_bytes, tuple(recipes), tuple(dirs))
+        return Removal(tuple(artifacts), size_bytes, tuple(recipes), tuple(dirs), self._orphans(going))
+
+    def _orphans(self, going: Sequence[Artifact]) -> tuple[Artifact, ...]:
+        """Dropped ones that could not be made again without these; a checkpoint of the Hub is pulled again."""
+        every = dropped.all_of(self.home)
+        kept = {a.digest for a in (*self.artifacts(), *every) if a not in going} if every else set()
+        lost = {a.digest for a in going} - kept
+        return tuple(
+            a
+            for a in every
+            if a not in going and lost & set(a.provenance.parents)
+            if a.provenance.action != "convert" or a.provenance.commit is None
+        )
 
     def remove(self, removal: Removal) -> None:
         """Do it: manifests first, so that nothing half deleted looks complete."""

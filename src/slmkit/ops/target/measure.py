@@ -13,9 +13,11 @@ from slmkit.backends.llamacpp.distortion import Distortion, Probe, distortion
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import Progress
 from slmkit.core.quantize import ImatrixFile
+from slmkit.errors import ChangedError
 from slmkit.ops.target.candidates import TYPES
 from slmkit.registry import atomic, paths
 from slmkit.registry.store import Registry
+from slmkit.registry.unchanged import unchanged
 
 SAMPLE_WEIGHTS = 1 << 18
 """Of each tensor, in whole rows; of a smaller one all. The errors of 8,192 blocks are known to about 1 %."""
@@ -31,7 +33,10 @@ def measure(
     imatrix: ImatrixFile | None,
     n_threads: int,
 ) -> Mapping[str, Distortion]:
-    """The distortion of each of `probes` by name. What an interrupted run has measured is not measured again."""
+    """The distortion of each of `probes` by name. What an interrupted run has measured is not measured again.
+
+    Raises `ChangedError` for a source that is not what it was registered as: then nothing is kept.
+    """
     path = paths.distortion_path(registry.home, _key(source, imatrix))
     found = _read(path)
     todo = [probe for probe in probes if probe.tensor.name not in found]
@@ -45,7 +50,11 @@ def measure(
 
         try:
             file = imatrix.path if imatrix else None
-            distortion(todo, imatrix=file, n_sample=SAMPLE_WEIGHTS, n_threads=n_threads, listen=add)
+            with unchanged(source):
+                distortion(todo, imatrix=file, n_sample=SAMPLE_WEIGHTS, n_threads=n_threads, listen=add)
+        except ChangedError:
+            found.clear()
+            raise
         finally:
             if found:
                 _write(path, source, found)
