@@ -11,7 +11,9 @@ import pytest
 from slmkit.registry.store import Registry
 from tests import factories
 from tests.cli.conftest import MODEL
+from tests.cli.test_convert import files_of, reach
 from tests.conftest import Run
+from tests.hubserver import HubServer
 
 
 def test_options_make_a_variant_that_can_be_named(slmkit: Run, furnished: Registry, tmp_path: Path) -> None:
@@ -97,6 +99,46 @@ def test_when_nothing_could_be_made_each_type_has_its_reason(slmkit: Run, furnis
     told = json.loads(done.stderr)
     assert told["error"] == "engine.imatrix"
     assert all(f"{kind}: {kind} of this model needs" in told["message"] for kind in ("IQ1_S", "IQ2_XXS"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        (("-t", "Q4_K_M,Q6_K", "--strict", "5"), 3, "would not be what it is called"),
+        (("-t", "IQ1_S"), 1, "IQ1_S of this model needs an importance matrix"),
+        (("-t", "Q4_0", "--rule", "nothing=Q8_0"), 2, "has 'nothing' in its name"),
+        (("-t", "Q4_0", "--rule", "nothing=Q8_0", "--imatrix", "auto"), 2, "has 'nothing' in its name"),
+        (("-t", "Q4_0", "--prune-layers", "9"), 2, "has no layer 9"),
+        (("-t", "Q4_0", "--imatrix", "no.gguf"), 2, "no such file"),
+    ],
+)
+def test_what_is_refused_is_refused_before_it_pulls_and_converts(
+    slmkit: Run, registry: Registry, tmp_path: Path, arguments: tuple[str, ...], code: int, why: str
+) -> None:
+    odd = factories.make_llama(tmp_path / "odd", hidden=256 if "IQ1_S" in arguments else 288)
+    done = slmkit("quantize", odd, *arguments)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert why in done.stderr
+    assert "converting it first" not in done.stderr
+    with HubServer() as hub:
+        hub.add("org/odd", files_of(odd))
+        pulled = slmkit("quantize", "org/odd", *arguments, env=reach(hub))
+        asked = [seen for seen in hub.log if seen.path.endswith(".safetensors") and seen.host == "storage"]
+    assert (pulled.returncode, pulled.stdout) == (code, ""), pulled.stderr
+    assert why in pulled.stderr
+    assert "pulling it first" not in pulled.stderr
+    assert all(seen.range for seen in asked), "of the weights only headers"
+    assert registry.artifacts() == []
+
+
+def test_what_is_not_refused_is_made(slmkit: Run, registry: Registry, tmp_path: Path) -> None:
+    odd = factories.make_llama(tmp_path / "odd", hidden=288)
+    done = slmkit("quantize", odd, "-t", "Q4_K_M,Q8_0", "--strict", "5")
+    assert done.returncode == 3
+    assert "Q4_K_M" in done.stderr
+    assert [a.variant for a in registry.artifacts()] == ["F16", "Q8_0"]
+    strict = slmkit("quantize", odd, "-t", "F16,Q4_K_M", "--strict", "5", "--json")
+    assert strict.returncode == 3, "the F16 is wanted itself"
 
 
 def test_the_table_says_what_was_really_made(slmkit: Run, tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def quantize(
     on_failure: Callable[[QuantType, SlmkitError], None] | None = None,
 ) -> Generator[QuantizeReport]:
     """Make each type as `spec` says, several at the same time, pulling and converting (as `convert_spec` says) first
-    where that is missing and there is anything to make; yields them in the order of `types`. See `ops.quantize` for the
-    rest.
+    where that is missing and there is anything to make, of which not all would be refused; yields them in the order of
+    `types`. See `ops.quantize` for the rest.
 
     `imatrix` is the file of an importance matrix, or `auto` for the newest of the source; it is collected first where
     there is none. Float types do without.
@@ -131,6 +131,7 @@ def quantize(
     With `on_failure` a type that cannot be made is told there, and the others still are.
     """
     from slmkit.ops import quantize as quantize_op
+    from slmkit.recipes import beforehand
 
     if not types:
         raise UsageError("no type given", hint="say which: `slmkit quantize REF -t Q4_0`")
@@ -139,7 +140,20 @@ def quantize(
         here = spared(ref, types, session, spec=spec, name=name, imatrix=imatrix, convert_spec=convert_spec)
         if here:
             return (report for report in here)
-    source = float_source(ref, session, convert_spec)
+    source = _float_here(ref, session, convert_spec)
+    if source is None:
+        refused = beforehand.refused(
+            locate.expand(ref),
+            types,
+            session,
+            spec=spec,
+            strict_share=strict_share,
+            imatrix=imatrix,
+            convert_spec=convert_spec or ConvertSpec(),
+        )
+        if len(refused) == len(set(types)):
+            return beforehand.told(refused, on_failure)
+        source = _new_float(ref, session, convert_spec)
     floats: dict[QuantType, QuantizeReport | None] = {}
     for quant in types if not spec.parameters and name is None else ():
         if quant.name == source.variant:
@@ -232,16 +246,25 @@ def _in_order(
 
 def float_source(ref: ModelRef, session: Session, spec: ConvertSpec | None = None) -> Artifact:
     """The float GGUF to quantize from: the one named, the most exact that is here, or a new F16."""
+    return _float_here(ref, session, spec) or _new_float(ref, session, spec)
+
+
+def _new_float(ref: ModelRef, session: Session, spec: ConvertSpec | None) -> Artifact:
+    expanded = locate.expand(ref)
+    is_path = expanded.kind == "path"
+    model = adopt.describe(Path(expanded.name), session.progress, hashed=False).model if is_path else expanded.model
+    session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
+    return convert(expanded, session, outtype=DEFAULT_FLOAT.lower(), spec=spec)
+
+
+def _float_here(ref: ModelRef, session: Session, spec: ConvertSpec | None) -> Artifact | None:
+    """The float GGUF to quantize from, when none has to be made."""
     expanded = locate.expand(ref)
     if _is_file(expanded) or expanded.variant is not None:
         return _one_gguf(expanded, session)
     source = locate.checkpoint(expanded, session.registry, session.progress)
-    model = source.model if source else expanded.model
-    found = locate.best_float(model, source, session.registry)
-    if found is not None and (spec is None or spec.is_met_by(found)):
-        return found
-    session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
-    return convert(expanded, session, outtype=DEFAULT_FLOAT.lower(), spec=spec)
+    found = locate.best_float(source.model if source else expanded.model, source, session.registry)
+    return found if found is not None and (spec is None or spec.is_met_by(found)) else None
 
 
 def imatrix(
