@@ -157,6 +157,15 @@ def test_a_shuffled_vocabulary_is_broken(slmkit: Run, furnished: Registry, text:
     assert "other tokens" in row["defect"]
 
 
+def test_a_pruned_file_is_worse_and_not_damaged(slmkit: Run, quality: Callable[..., Any]) -> None:
+    made = slmkit("quantize", MODEL, "-t", "Q8_0", "--prune-layers", "1", "--name", "short")
+    assert made.returncode == 0, made.stderr
+    (document,) = quality(f"{MODEL}:Q8_0-short", "--chunks", "4")
+    row = rows(document)["Q8_0-short"]
+    assert row["scores"]["kld"]["value"] > 0.05
+    assert row["defect"] is None
+
+
 def _other_words(content: bytes) -> bytes:
     """A file of the same size whose tokens for two words have changed places."""
     one, other = b"\xe2\x96\x81the", b"\xe2\x96\x81for"

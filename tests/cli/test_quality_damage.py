@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from slmkit.errors import EngineCrashedError
 from slmkit.ops import corpora
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL, Start, leftovers, wait_until
+from tests.cli.test_convert import in_process
 from tests.cli.test_trouble import interrupt
 from tests.conftest import Run
 
@@ -38,6 +40,28 @@ def test_damage_on_the_screen(slmkit: Run, text: Path) -> None:
     assert re.search(r"^worst contexts of tiny-llama-Q4_0$", done.stdout, re.MULTILINE)
     assert len(re.findall(r"^[1-5]\. KLD \d", done.stdout, re.MULTILINE)) == 10
     assert re.search(r"^   Q4_0|^   tiny-llama-Q4_0", done.stdout, re.MULTILINE)
+
+
+def test_damage_as_markdown(slmkit: Run, text: Path) -> None:
+    done = slmkit("quality", f"{MODEL}:Q4_0", *options(text), "--damage", "--behaviour", "--format", "md")
+    assert done.returncode == 0, done.stderr
+    titles = re.findall(r"^\| ([\w ]+\w) +\|.*\n\|[ :|-]+\|$", done.stdout, re.MULTILINE)
+    assert titles == ["model", "greedy answers", "kind of token", "tokens before it"]
+    assert "\n```\nworst contexts of tiny-llama-Q4_0\n" in done.stdout
+
+
+def test_what_is_measured_is_shown_whatever_becomes_of_the_damage(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise EngineCrashedError("the engine crashed (SIGSEGV)")
+
+    monkeypatch.setattr("slmkit.recipes.damage.op", fail)
+    shown = in_process("quality", f"{MODEL}:Q4_0", *options(text), "--damage")
+    assert shown.exit_code == 1
+    assert "same top" in shown.stdout
+    assert "the engine crashed (SIGSEGV)" in shown.stderr
+    document = in_process("quality", f"{MODEL}:Q4_0", *options(text), "--damage", "--json")
+    assert document.exit_code == 1
+    assert json.loads(document.stdout)[0]["rows"][1]["scores"]
 
 
 def test_damage_as_json(slmkit: Run, text: Path) -> None:
@@ -100,6 +124,10 @@ def test_ctrl_c_leaves_no_file_and_resume_goes_on(start: Start, slmkit: Run, tex
         (("--sensitivity", "Q4_0", "--damage"), "does not go with `--damage`"),
         (("--sensitivity", "Q4_0", "--max-kld", "0.1"), "does not go with `--max-kld`"),
         (("--sensitivity", "Q9_9"), "no quant type 'Q9_9'"),
+        (("--damage", "--format", "csv"), "`--format csv` has one table: no room for `--damage`"),
+        (("--tasks", "basics", "--format", "jsonl"), "no room for `--tasks`"),
+        (("--behaviour", "--format", "html"), "no room for `--behaviour`"),
+        (("--behaviour", "--format", "json"), "`--format md`, or `--json`"),
         (("--sensitivity", "Q4_0", "--plot", "x.jpg"), "cannot draw x.jpg"),
         ((f"{MODEL}:Q4_0", "--sensitivity", "Q4_0"), "takes one model"),
     ],

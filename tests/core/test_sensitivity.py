@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,13 @@ def test_what_is_no_number_is_costly_and_spoils_nothing_else() -> None:
     assert [each.group.name for each in found] == ["a", "b"]
 
 
+def test_what_breaks_the_file_is_costly_however_much_it_saves_and_spoils_nothing_else() -> None:
+    broken = replace(cost("a", 9.0, mib=99), defect="it guesses")
+    unread = replace(broken, group=replace(broken.group, name="e"), klds=(), failure="it guesses")
+    found = costly([broken, cost("b", 0.5), cost("c", 0.1, mib=9), cost("d", 0.1), unread])
+    assert [each.group.name for each in found] == ["a", "e", "b"]
+
+
 def test_where_nothing_is_known_nothing_is_costly() -> None:
     failed = Cost(TensorGroup("role", "a", ("a",)), 5, failure="it crashed")
     assert costly([failed]) == []
@@ -69,7 +77,7 @@ def test_where_nothing_is_known_nothing_is_costly() -> None:
 
 
 def test_a_cost_comes_back_from_json() -> None:
-    one = Cost(TensorGroup("layer", "blk.3", ("blk.3.attn_q.weight",)), 7, (0.25, 0.75), 0.5)
+    one = Cost(TensorGroup("layer", "blk.3", ("blk.3.attn_q.weight",)), 7, (0.25, 0.75), 0.5, defect="it guesses")
     assert Cost.from_document(json.loads(json.dumps(one.document()))) == one
     assert one.kld is not None
     assert (one.kld.value, one.kld.error) == (0.5, 0.25)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from slmkit.core.artifact import Artifact
+from slmkit.core.bench import Failure
 from slmkit.core.damage import N_WORST, Damage
 from slmkit.core.progress import SILENT
 from slmkit.core.quality import Corpus, QualityRun, QualitySpec, Text
@@ -133,3 +134,11 @@ def test_files_that_were_named_by_a_path_are_found_again(measured: Measured, ses
     with pytest.raises(ChangedError, match="has changed since it was measured"):
         damage_of(again, CORPUS, session)
     assert ModelRef.parse(str(elsewhere)).kind == "path"
+
+
+def test_what_failed_half_way_is_not_looked_at_again(measured: Measured, session: Session) -> None:
+    run, _ = measured
+    failed = [row if row.is_base else replace(row, failure=Failure("engine.crashed", "it crashed")) for row in run.rows]
+    run = replace(run, rows=tuple(failed))
+    (session.registry.find("local/tiny-llama", "Q4_0") or pytest.fail("it is not here")).path.unlink()
+    assert damage_of(run, CORPUS, session) == []

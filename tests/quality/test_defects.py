@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from slmkit.core.artifact import Artifact, Provenance
 from slmkit.core.divergence import Estimate, Scores
-from slmkit.ops.quality.defects import defect
+from slmkit.ops.quality.defects import defect, types_of
 
 SMALL = {"Q4_0": 100, "Q8_0": 60, "F32": 2}
 LARGE = {"Q8_0": 160, "F32": 2}
@@ -30,6 +33,31 @@ def test_more_than_eight_bits_can_cost_is_one(types: dict[str, int]) -> None:
     found = defect(scored(kld=0.2306), types)
     assert found is not None
     assert "0.2306" in found
+
+
+def made(**parameters: Any) -> Artifact:
+    provenance = Provenance("quantize", parameters={"type": "Q8_0", "source": "org/m:F16", **parameters})
+    return Artifact("org/m", "Q8_0", Path("/models"), (), True, provenance, "", facts={"params_by_type": LARGE})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"prune_layers": [1]},
+        {"overrides": {"llama.rope.freq_base": 1.0}},
+        {"rules": [["ffn_down", "Q8_0"]]},
+        {"allow_requantize": True, "source": "org/m:Q4_0"},
+        {"source": "org/m:F16-pruned-0f3a11"},
+    ],
+)
+def test_what_was_made_to_be_another_model_may_cost_more_than_eight_bits(parameters: dict[str, Any]) -> None:
+    assert defect(scored(kld=0.3), types_of(made(**parameters))) is None
+    assert defect(scored(27_054.9, 0.3), types_of(made(**parameters))) is not None
+
+
+@pytest.mark.parametrize("parameters", [{}, {"n_threads": 2, "leave_output": True}, {"source": "m-F16.gguf"}])
+def test_a_plain_file_may_not(parameters: dict[str, Any]) -> None:
+    assert defect(scored(kld=0.3), types_of(made(**parameters))) is not None
 
 
 def test_guessing_is_one_beside_a_base_and_without() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from slmkit.core.artifact import Artifact
+from slmkit.core.bench import Failure
 from slmkit.core.progress import SILENT
 from slmkit.core.quality import Corpus, QualitySpec, Text
 from slmkit.core.quant import QUANT_TYPES
@@ -28,7 +30,7 @@ from slmkit.recipes.sensitivity import sensitivity, write_recipe
 from slmkit.recipes.session import Session
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
-from tests import factories
+from tests import factories, judged
 from tests.cli.conftest import leftovers
 
 CORPUS = Corpus("text", (Text("text", corpora.corpus().text[:1500]),))
@@ -180,6 +182,23 @@ def test_an_interrupted_run_leaves_no_file_and_goes_on_where_it_was(
         measure(float_artifact, session, resume=True)
     monkeypatch.undo()
     assert measure(float_artifact, session).costs == found.costs
+
+
+def test_a_group_that_breaks_the_file_keeps_its_scores_and_is_costly(made: Made) -> None:
+    group = made[2].costs[0].group
+    base, broken = judged.row("F16", None), replace(judged.row("Q4_0", 7.0), defect="it guesses")
+    found = module._cost(group, 5 << 20, broken, base)
+    assert kld_of(found) == pytest.approx(7.0, rel=0.1)
+    assert (found.defect, found.failure) == ("it guesses", None)
+    assert found in costly([found, *made[2].costs])
+    unread = module._cost(group, 5 << 20, replace(broken, chunks=()), base)
+    assert (unread.klds, unread.defect, unread.failure) == ((), "it guesses", "it guesses")
+    assert unread in costly([unread, *made[2].costs])
+    crashed = module._cost(
+        group, 5, replace(broken, defect=None, failure=Failure("engine.crashed", "it crashed")), base
+    )
+    assert (crashed.failure, crashed.defect, costly([crashed])) == ("it crashed", None, [])
+    assert module._cost(group, 5, broken, replace(base, defect="it guesses")).defect is None
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_M"])

@@ -65,9 +65,17 @@ class Output:
         """Whether stderr can show something that moves."""
         return not _plain(sys.stderr) and self.errors.is_terminal
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether tables may stand below each other; the other forms are of one."""
+        return self.form in (None, "md")
+
     def table(self, table: Table) -> None:
         """Print a table in the form asked for."""
         if self.form:
+            if self._n_tables and self.takes_several:
+                sys.stdout.write("\n")
+            self._n_tables += 1
             sys.stdout.write(render(table, self.form))
         elif not table.rows:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,6 +100,7 @@ def quality(
     from slmkit.recipes.damage import damage as damage_of
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
+    _check_form(output, {"--damage": damage, "--tasks": tasks, "--behaviour": behaviour})
     if until not in (None, "decided"):
         raise UsageError(f"no such thing as `--until {until}`", hint="`--until decided`")
     spec = QualitySpec(
@@ -137,8 +138,13 @@ def quality(
     runs = recipe.quality(
         parse_all(refs), read, spec, here, base=against, resume=resume, save_base=save_base, asked=asked
     )
-    damages = [found for run in runs for found in damage_of(run, read, here)] if damage else []
-    _show(runs, output, wide=wide, damages=damages)
+    _show(runs, output, wide=wide)
+    damages: list[Damage] = []
+    try:
+        for run in runs if damage else ():
+            damages += damage_of(run, read, here)
+    finally:  # what was measured is said, whatever becomes of the damage
+        _show_damage(runs, damages, output)
     _judge(runs, spec)
     models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for run in runs for row in run.rows)
     output.hint(f"slmkit compare {shlex.join(models)}")
@@ -150,24 +156,40 @@ def _task(text: str | None) -> TaskSpec | None:
     return None if text is None else bundled() if text == BUNDLED else task_file(Path(text))
 
 
-def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool, damages: Sequence[Damage]) -> None:
+def _check_form(output: Output, wanted: Mapping[str, object]) -> None:
+    """Before anything is measured: a form of one table has no room for what else is `wanted`."""
+    clash = [name for name, value in wanted.items() if value]
+    if clash and not output.takes_several and not output.as_json:
+        raise UsageError(
+            f"`--format {output.form}` has one table: no room for `{clash[0]}`", hint="`--format md`, or `--json`"
+        )
+
+
+def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool) -> None:
+    """The tables; JSON is one document, which comes with the damage."""
     from slmkit.report.asked import behaviour_table, tasks_table
+    from slmkit.report.quality import domains_table, quality_table
+
+    if output.as_json:
+        return
+    output.table(quality_table(runs, wide=wide))
+    for more in (domains_table(runs), tasks_table(runs), behaviour_table(runs)):
+        if more and output.takes_several:
+            output.table(more)
+
+
+def _show_damage(runs: Sequence[QualityRun], damages: Sequence[Damage], output: Output) -> None:
     from slmkit.report.damage import damage_tables, with_damage, worst_text
-    from slmkit.report.quality import domains_table, quality_record, quality_table
+    from slmkit.report.quality import quality_record
 
     if output.as_json:
         output.record([with_damage(quality_record(run), damages) for run in runs], "")
         return
-    output.table(quality_table(runs, wide=wide))
-    domains = domains_table(runs)
-    if not output.form:
-        for more in (domains, tasks_table(runs), behaviour_table(runs)):
-            if more:
-                output.table(more)
-        for table in damage_tables(damages):
-            output.table(table)
-        for each in damages:
-            output.record({}, worst_text(each))
+    for table in damage_tables(damages):
+        output.table(table)
+    for each in damages:
+        text = worst_text(each)
+        output.record({}, f"\n```\n{text}\n```" if output.form else text)
 
 
 def _judge(runs: Sequence[QualityRun], spec: QualitySpec) -> None:

@@ -100,7 +100,7 @@ def show(
         output.table(quality_run_table(*qualities, wide=wide))
         shown = [stored.run for stored in qualities]
         for more in (domains_table(shown), tasks_table(shown), behaviour_table(shown)):
-            if more and not output.form:
+            if more and output.takes_several:
                 output.table(more)
 
 

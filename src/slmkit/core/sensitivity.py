@@ -44,7 +44,8 @@ class TensorGroup:
 @dataclass(frozen=True)
 class Cost:
     """What quantizing a group alone costs: the mean KLD of each chunk in nats, and the share of tokens whose most
-    likely one is the base's. `saved_bytes` is how much smaller the file becomes; `failure` is why there are no values.
+    likely one is the base's. `saved_bytes` is how much smaller the file becomes; `failure` is why there are no values,
+    `defect` what makes the file broken, whatever its values are.
     """
 
     group: TensorGroup
@@ -52,6 +53,7 @@ class Cost:
     klds: tuple[float, ...] = ()
     same_top: float | None = None
     failure: str | None = None
+    defect: str | None = None
 
     @property
     def kld(self) -> Estimate | None:
@@ -164,13 +166,20 @@ def sum_of(costs: Sequence[Cost], kind: Kind) -> float | None:
 
 def costly(costs: Sequence[Cost]) -> list[Cost]:
     """Those that cost more than `COSTLY_FACTOR` times the mean of their cut for a byte saved, most costly first; also
-    those whose KLD is no number.
+    those that break the file or whose KLD is no number, which do not count for the mean.
     """
     found: list[tuple[float, Cost]] = []
     for kind in _CUTS:
-        known = [(cost, rate) for cost in cut(costs, kind) if (rate := cost.kld_per_mib) is not None]
-        finite = [cost for cost, rate in known if math.isfinite(rate)]
-        saved_mib = sum(cost.saved_bytes for cost in finite) / MIB
-        limit = COSTLY_FACTOR * math.fsum(cost.kld.value for cost in finite if cost.kld) / saved_mib if finite else 0.0
-        found += [(rate, cost) for cost, rate in known if cost.group.kind == kind and not rate <= limit]
+        rates = [(cost, _rate(cost)) for cost in cut(costs, kind)]
+        whole = [cost for cost, rate in rates if rate is not None and math.isfinite(rate)]
+        saved_mib = sum(cost.saved_bytes for cost in whole) / MIB
+        limit = COSTLY_FACTOR * math.fsum(cost.kld.value for cost in whole if cost.kld) / saved_mib if whole else 0.0
+        found += [
+            (rate, cost) for cost, rate in rates if cost.group.kind == kind and rate is not None and not rate <= limit
+        ]
     return [cost for _, cost in sorted(found, key=lambda pair: -pair[0] if math.isfinite(pair[0]) else -math.inf)]
+
+
+def _rate(cost: Cost) -> float | None:
+    """What it costs for a byte saved: without limit if it breaks the file."""
+    return cost.kld_per_mib if cost.defect is None else math.inf

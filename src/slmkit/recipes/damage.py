@@ -22,13 +22,13 @@ def check_base(base: ModelRef | None) -> None:
 
 
 def damage(run: QualityRun, corpus: Corpus, session: Session) -> list[Damage]:
-    """Of each file of a run that was held against its base; none where there was no base.
+    """Of each file of a run that was held against its base to the end; none where there was no base.
 
     Raises `NotInRegistryError` and `ChangedError` for a file that is not what was measured, and the engine's errors.
     """
     if run.base is None:
         return []
-    files = {row.digest: _file(row, session) for row in run.rows if row.chunks}
+    files = {row.digest: _file(row, session) for row in run.rows if row.chunks and not row.failure}
     return op(run, files, corpus, session.progress)
 
 

@@ -148,8 +148,9 @@ class _Measuring:
             task.describe(f"measure {', '.join(group.name for group in todo)}")
             # A registry of its own, which goes with the files: this run says nothing about any that stays.
             run = quality(self.partly.source, files, self.corpus, self.spec, Registry(folder), SILENT)
-            for (group, types), row in zip(todo.items(), run.rows[1:], strict=True):
-                found[group] = _cost(group, self.partly.saved_bytes(types), row)
+            base, *rows = run.rows
+            for (group, types), row in zip(todo.items(), rows, strict=True):
+                found[group] = _cost(group, self.partly.saved_bytes(types), row, base)
                 if found[group].failure is None:
                     self.kept.add(found[group].document())
                 task.advance()
@@ -163,10 +164,11 @@ class _Measuring:
         return max(1, min(MOST_TOGETHER, int(disk), int(loaded)))
 
 
-def _cost(group: TensorGroup, saved_bytes: int, row: QualityRow) -> Cost:
-    failure = row.defect or (row.failure.message if row.failure else None)
-    if failure:
-        return Cost(group, saved_bytes, failure=failure)
+def _cost(group: TensorGroup, saved_bytes: int, row: QualityRow, base: QualityRow) -> Cost:
+    """What a row says. A base that guesses itself makes no group guilty of that."""
+    if row.failure or not row.chunks:
+        reason = row.failure.message if row.failure else row.defect or "nothing was read of it"
+        return Cost(group, saved_bytes, failure=reason, defect=row.defect)
     n_same = sum(sum(chunk.same_top) for chunk in row.chunks)
     klds = tuple(fmean(chunk.kld) for chunk in row.chunks)
-    return Cost(group, saved_bytes, klds, n_same / row.n_tokens)
+    return Cost(group, saved_bytes, klds, n_same / row.n_tokens, defect=None if base.defect else row.defect)

@@ -100,6 +100,8 @@ def _notes(found: Sensitivity, marked: Sequence[Cost]) -> Iterator[str]:
     for cost in found.costs:
         if cost.failure:
             yield f"{cost.group.name}: {cost.failure}"
+        elif cost.defect:
+            yield f"{cost.group.name} alone breaks the file: {cost.defect}"
     together = found.together.kld
     roles, layers = (sum_of(found.costs, kind) for kind in _CUTS)
     if together and roles is not None and layers is not None:
@@ -108,6 +110,8 @@ def _notes(found: Sensitivity, marked: Sequence[Cost]) -> Iterator[str]:
             f"all together cost {together.value:.4f}"
         )
     what = f"costs more than {COSTLY_FACTOR:g} times the mean for a byte saved"
+    if any(cost.defect for cost in marked):
+        what += ", or breaks the file"
     if marked:
         yield f"* {what}"
     else:

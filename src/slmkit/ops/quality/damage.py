@@ -16,7 +16,7 @@ from slmkit.errors import UsageError
 
 
 def damage(run: QualityRun, files: Mapping[str, Artifact], corpus: Corpus, progress: Progress) -> list[Damage]:
-    """Of each row that was held against the base; `files` are the run's by digest.
+    """Of each row that was held against the base to its end; `files` are the run's by digest.
 
     Raises `UsageError` for another corpus than the run's or no base, and the engine's errors.
     """
@@ -25,7 +25,7 @@ def damage(run: QualityRun, files: Mapping[str, Artifact], corpus: Corpus, progr
     base = run.base_row
     if base is None:
         raise UsageError("nothing is held against a base: there is no loss to look for", hint="`--base REF`")
-    rows = [row for row in run.rows if not row.is_base and row.chunks and row.chunks[0].kld]
+    rows = [row for row in run.rows if not (row.is_base or row.failure) and row.chunks and row.chunks[0].kld]
     if not rows:
         return []
     places = [worst(row) for row in rows]

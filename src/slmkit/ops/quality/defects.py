@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from slmkit.core.artifact import Artifact
 from slmkit.core.divergence import Scores
+from slmkit.core.quantize import label_of
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 
 EIGHT_BITS_KLD = 0.05
@@ -16,6 +18,20 @@ LOST_PPL = 1000.0
 """A perplexity of guessing: each token by its frequency alone comes to some hundreds. SmolLM2-135M with the tokens of
 its vocabulary moved has 27,000, with its own 15.
 """
+
+
+_ALTERING = ("allow_requantize", "overrides", "prune_layers", "rules")
+"""Parameters of `quantize` by which a file may cost more than its type does."""
+
+
+def types_of(artifact: Artifact) -> Mapping[str, int] | None:
+    """How many weights of a file have which type; `None` where that is not known, or says nothing of what it costs."""
+    parameters = artifact.provenance.parameters
+    source = str(parameters.get("source", "")).rpartition(":")[2]
+    if label_of(source) or any(parameters.get(name) for name in _ALTERING):
+        return None
+    types: Mapping[str, int] | None = artifact.facts.get("params_by_type")
+    return types
 
 
 def defect(scores: Scores, params_by_type: Mapping[str, int] | None) -> str | None:

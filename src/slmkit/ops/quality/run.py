@@ -21,7 +21,7 @@ from slmkit.errors import CannotWriteError, EngineError, EngineMissingError, Usa
 from slmkit.host import memory, probe
 from slmkit.ops.describe import now
 from slmkit.ops.quality.asked import Asked
-from slmkit.ops.quality.defects import defect
+from slmkit.ops.quality.defects import defect, types_of
 from slmkit.registry import atomic, runs
 from slmkit.registry.journals import Journal, journal
 from slmkit.registry.store import Registry
@@ -259,5 +259,4 @@ def _judged(row: QualityRow, base: QualityRow | None, artifact: Artifact | Basel
     """With the defect that its scores tell of."""
     if row.defect or row.failure or not (found := scores(row, base)):
         return row
-    types = artifact.facts.get("params_by_type") if isinstance(artifact, Artifact) else None
-    return replace(row, defect=defect(found, types))
+    return replace(row, defect=defect(found, types_of(artifact) if isinstance(artifact, Artifact) else None))
