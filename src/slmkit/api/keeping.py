@@ -35,7 +35,7 @@ def show(ref: Reference, *, progress: Progress = SILENT) -> list[Details]:
 def inspect(ref: Reference, *, may_pull: bool = True, progress: Progress = SILENT) -> Inspection:
     """What a GGUF truly is: types by share, context, tokenizer, chat template, and what is wrong with them.
 
-    Of a checkpoint, here or on the Hub, what it would be converted to; no weight is read or downloaded.
+    Of a checkpoint, here or on the Hub, what it would be converted to. Of what is on the Hub no weight is downloaded.
     """
     from slmkit.recipes import foresight
 

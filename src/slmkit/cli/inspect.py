@@ -26,19 +26,25 @@ def inspect(
     """Say what a GGUF truly is: its types beside its label, context, RoPE, KV cache, tokenizer, chat template.
 
     `show` tells where a model comes from; this reads the file itself, and warns of what is wrong with it. Of a
-    checkpoint, or a model on the Hub of which only headers are asked for, it says what it would be once converted.
+    checkpoint it says what it would be once converted. Of what is on the Hub only headers are asked for.
     """
     from slmkit.cli.refs import parse, session
     from slmkit.recipes import foresight
 
     output = open_output(as_json=as_json, quiet=quiet)
     found = foresight.inspect(parse(ref), session(output, may_pull=not no_pull))
-    title = f"{found.checkpoint}, as it would be converted" if found.checkpoint else str(found.path)
+    title = str(found.path)
+    if found.checkpoint:
+        title = f"{found.checkpoint}, as it would be converted"
+    elif found.hub:
+        title = f"{found.hub}, on the Hub"
     output.record(_values(found), "\n".join([title, *_lines(found)]))
     for problem in (*found.remarks, *found.problems):
         output.warn(problem)
     if found.checkpoint:
         output.hint(f"slmkit convert {found.checkpoint}")
+    elif found.hub:
+        output.hint(f"slmkit pull {found.hub}")
 
 
 def _values(found: Inspection) -> dict[str, Any]:

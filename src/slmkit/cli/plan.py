@@ -37,7 +37,7 @@ def plan(
 ) -> None:
     """Size, memory and speed (an estimate) of every type, before anything is made or downloaded.
 
-    For a checkpoint, a float GGUF, or a model on the Hub, of which only headers are asked for.
+    For a checkpoint or a GGUF, here or on the Hub, of which only headers are asked for.
     """
     from slmkit.cli.refs import parse, session
     from slmkit.core.quant import quant_types

@@ -7,4 +7,6 @@ transport   one HTTP session: headers, redirects, retries
 client      what a repository holds at a commit
 cache       the layout of the Hugging Face cache on disk
 download    files into that cache, resumed across processes and checked
+headers     of safetensors files, without their weights
+hollows     GGUFs without their weights
 """

@@ -35,12 +35,13 @@ def _tensors(client: HubClient, snapshot: RepoSnapshot, file: RemoteFile) -> dic
     if here.is_file() and here.stat().st_size == file.size_bytes:
         return read_file(here)
     name = Path(snapshot.repo, file.path)
-    head = _range(client, snapshot, file, 0, min(HEAD_BYTES, file.size_bytes))
+    head = read_range(client, snapshot, file, 0, min(HEAD_BYTES, file.size_bytes))
     length = header_bytes(name, head, file.size_bytes)
-    return parse_header(name, _range(client, snapshot, file, HEAD_BYTES, HEAD_BYTES + length), file.size_bytes)
+    return parse_header(name, read_range(client, snapshot, file, HEAD_BYTES, HEAD_BYTES + length), file.size_bytes)
 
 
-def _range(client: HubClient, snapshot: RepoSnapshot, file: RemoteFile, start: int, stop: int) -> bytes:
+def read_range(client: HubClient, snapshot: RepoSnapshot, file: RemoteFile, start: int, stop: int) -> bytes:
+    """The bytes of a file from `start` up to `stop`, and no more; raises the `HubError`s."""
     patience = client.patience()
     while start < stop:
         try:

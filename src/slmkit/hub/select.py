@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from slmkit.core.quant import ALIASES
+from slmkit.core.quant import ALIASES, FLOATS
 from slmkit.errors import HubFileNotFoundError
 
 _BESIDE_WEIGHTS = (
@@ -85,9 +85,16 @@ def checkpoint_files(
 
 
 def gguf_files(
-    repo: str, paths: Iterable[str], variant: str, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    repo: str,
+    paths: Iterable[str],
+    variant: str,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    verb: str = "pull",
 ) -> Gguf:
-    """The one GGUF in the quant type `variant` (any case), and also what matches `include`.
+    """The one GGUF in the quant type `variant` (any case), and also what matches `include`. `verb` is the command that
+    asks, for the hint.
 
     Raises `HubFileNotFoundError` when there is none, more than one, or not all its shards.
     """
@@ -96,7 +103,7 @@ def gguf_files(
     label = _same(variant)
     found = [c for c in choices if c.label == variant.upper()] or [c for c in choices if _same(c.label) == label]
     if not found:
-        raise _no_gguf(repo, every, choices, variant)
+        raise _no_gguf(repo, every, choices, variant, verb)
     if len(found) > 1:
         names = ", ".join(choice.paths[0] for choice in found)
         raise HubFileNotFoundError(
@@ -108,6 +115,20 @@ def gguf_files(
         raise HubFileNotFoundError(f"{repo} is incomplete: it has no {missing[0]}")
     also = [path for path in every if _matches(path, include) and not _matches(path, exclude)]
     return Gguf(found[0].label, tuple(dict.fromkeys((*found[0].paths, *also))))
+
+
+def gguf_alone(repo: str, paths: Iterable[str], *, verb: str) -> Gguf:
+    """The GGUF that stands for a repository: its most exact float file, or the only one there is.
+
+    Raises `HubFileNotFoundError`, with what to type instead, when it has several quants, or no GGUF.
+    """
+    every = sorted(paths)
+    choices = ggufs(every)
+    labels = {_same(choice.label) for choice in choices}
+    label = next((name for name in FLOATS if name in labels), labels.pop() if len(labels) == 1 else None)
+    if label is None and choices:
+        raise _only_ggufs(repo, choices, verb)
+    return gguf_files(repo, every, label or FLOATS[-1], verb=verb)
 
 
 def ggufs(paths: Iterable[str]) -> tuple[Gguf, ...]:
@@ -167,9 +188,7 @@ def _matches(path: str, globs: Iterable[str]) -> bool:
 def _no_checkpoint(repo: str, paths: Sequence[str]) -> HubFileNotFoundError:
     choices = ggufs(paths)
     if choices:
-        return HubFileNotFoundError(
-            f"{repo} has only GGUF files: {_labels(choices)}", hint=f"say which: `slmkit pull {repo}:{_best(choices)}`"
-        )
+        return _only_ggufs(repo, choices, "pull")
     pickles = [path for path in paths if path.endswith(_PICKLES)]
     if pickles:
         return HubFileNotFoundError(
@@ -181,10 +200,16 @@ def _no_checkpoint(repo: str, paths: Sequence[str]) -> HubFileNotFoundError:
     return HubFileNotFoundError(f"{repo} has neither safetensors nor GGUF files")
 
 
-def _no_gguf(repo: str, every: Sequence[str], choices: Sequence[Gguf], variant: str) -> HubFileNotFoundError:
+def _only_ggufs(repo: str, choices: Sequence[Gguf], verb: str) -> HubFileNotFoundError:
+    return HubFileNotFoundError(
+        f"{repo} has only GGUF files: {_labels(choices)}", hint=f"say which: `slmkit {verb} {repo}:{_best(choices)}`"
+    )
+
+
+def _no_gguf(repo: str, every: Sequence[str], choices: Sequence[Gguf], variant: str, verb: str) -> HubFileNotFoundError:
     if choices:
         return HubFileNotFoundError(
-            f"{repo} has no GGUF in {variant}, but {_labels(choices)}", hint=f"`slmkit pull {repo}:{_best(choices)}`"
+            f"{repo} has no GGUF in {variant}, but {_labels(choices)}", hint=f"`slmkit {verb} {repo}:{_best(choices)}`"
         )
     hint = f"make it: `slmkit quantize {repo} -t {variant}`" if _weights(every) else None
     return HubFileNotFoundError(f"{repo} has no GGUF files", hint=hint)

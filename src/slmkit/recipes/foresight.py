@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,14 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.quant import FLOATS, QuantType, canonical
 from slmkit.core.refs import ModelRef
-from slmkit.errors import HubFileNotFoundError, NotInRegistryError, UsageError
+from slmkit.errors import (
+    HubFileNotFoundError,
+    NoNetworkError,
+    NotInRegistryError,
+    OfflineError,
+    SlmkitError,
+    UsageError,
+)
 from slmkit.ops import adopt, locate
 from slmkit.recipes.session import Session
 from slmkit.recipes.verbs import DEFAULT_FLOAT
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from slmkit.ops.convert.unread import Unread
     from slmkit.ops.inspect import Inspection
     from slmkit.ops.plan import PlanSource
+    from slmkit.ops.remote_gguf import RemoteGguf
 
 
 def check_convert(ref: ModelRef, session: Session, *, pre: str | None = None) -> ConvertCheck:
@@ -78,8 +87,19 @@ def inspect(ref: ModelRef, session: Session) -> Inspection:
     from slmkit.ops.inspect import inspect as inspect_op
 
     ref = locate.expand(ref)
-    if not _is_unmade(ref, session.registry):
-        return inspect_op(locate.gguf(ref, session.registry, session.progress))
+    if _is_unmade(ref, session.registry):
+        try:
+            return _inspect_unmade(ref, session)
+        except HubFileNotFoundError as error:  # no checkpoint
+            return _inspect_remote(ref, session, error)
+    try:
+        path = locate.gguf(ref, session.registry, session.progress)
+    except NotInRegistryError as missing:
+        return _inspect_remote(ref, session, missing)
+    return inspect_op(path)
+
+
+def _inspect_unmade(ref: ModelRef, session: Session) -> Inspection:
     from slmkit.formats.gguf.hollow import Hollow
     from slmkit.ops.inspect import inspect_unmade
 
@@ -93,6 +113,14 @@ def inspect(ref: ModelRef, session: Session) -> Inspection:
         known=found.generated,
         remarks=found.remarks,
     )
+
+
+def _inspect_remote(ref: ModelRef, session: Session, otherwise: SlmkitError) -> Inspection:
+    from slmkit.ops.inspect import ROPE_FACTORS
+    from slmkit.ops.inspect import inspect as inspect_op
+
+    with _remote(ref, session, otherwise, verb="inspect", wanted=ROPE_FACTORS) as gguf:
+        return replace(inspect_op(gguf.path), path=None, hub=gguf.ref)
 
 
 def _is_unmade(ref: ModelRef, registry: Registry) -> bool:
@@ -128,12 +156,47 @@ def unread(ref: ModelRef, session: Session) -> Iterator[Unread]:
         yield source
 
 
+@contextmanager
+def _remote(
+    ref: ModelRef, session: Session, otherwise: SlmkitError, *, verb: str, wanted: tuple[str, ...] = ()
+) -> Iterator[RemoteGguf]:
+    """The Hub's GGUF that a reference (no alias) names. Raises `otherwise` where the Hub cannot be asked for it."""
+    is_local = ref.kind == "path" or ref.name.startswith(f"{adopt.LOCAL_ORG}/")
+    if is_local or not session.may_pull or (ref.variant and locate.dropped_of(ref, session.registry)):
+        raise otherwise
+    from slmkit.ops.remote_gguf import open_remote  # loads huggingface_hub
+
+    opened = open_remote(
+        ref,
+        verb=verb,
+        wanted=wanted,
+        otherwise=otherwise if isinstance(otherwise, HubFileNotFoundError) else None,
+        offline=session.offline,
+        progress=session.progress,
+    )
+    with ExitStack() as stack:
+        try:
+            gguf = stack.enter_context(opened)
+        except (OfflineError, NoNetworkError) as error:
+            raise type(otherwise)(f"{otherwise.message}: {error.message}", hint=otherwise.hint) from error
+        yield gguf
+
+
 def _plan_source(ref: ModelRef, session: Session) -> PlanSource:
+    try:
+        return _gguf(ref, session) or _checkpoint(ref, session)
+    except (HubFileNotFoundError, NotInRegistryError) as error:
+        from slmkit.formats.gguf.hollow import read_hollow
+        from slmkit.ops.plan import PlanSource
+
+        with _remote(ref, session, error, verb="plan") as gguf:
+            return PlanSource(gguf.ref, {gguf.variant: read_hollow(gguf.path)}, gguf.variant)
+
+
+def _checkpoint(ref: ModelRef, session: Session) -> PlanSource:
     from slmkit.formats.gguf.hollow import Hollow
     from slmkit.ops.plan import PlanSource
 
-    if gguf := _gguf(ref, session):
-        return gguf
     with unread(ref, session) as source:
         here = locate.best_float(source.model_id if ref.kind == "path" else ref.model, None, session.registry)
         base = here.variant if here and here.variant else DEFAULT_FLOAT

@@ -121,17 +121,22 @@ def read_header(path: Path) -> GgufHeader:
             if file.read(4) != MAGIC:
                 raise GgufError(f"{path} is not a GGUF file", hint="a GGUF file begins with the bytes `GGUF`")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                return _parse(path, view)
+                return _parse(path, view, len(view))
     except OSError as error:
         raise GgufError(f"cannot read {path}: {error.strerror}") from error
-    except (
-        struct.error,
-        IndexError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-        ValueError,
-    ) as error:
+    except _NO_HEADER as error:
+        raise GgufError(f"{path} is damaged: its header breaks off or makes no sense", hint=_AGAIN) from error
+
+
+def parse_head(path: Path, head: bytes, size_bytes: int) -> GgufHeader | None:
+    """The same from the first bytes of a file of `size_bytes`; `None` when its header needs more of them."""
+    if head[:4] != MAGIC:
+        raise GgufError(f"{path} is not a GGUF file", hint="a GGUF file begins with the bytes `GGUF`")
+    try:
+        return _parse(path, head, size_bytes)
+    except _NO_HEADER as error:
+        if isinstance(error, _BREAKS_OFF) and len(head) < size_bytes:
+            return None
         raise GgufError(f"{path} is damaged: its header breaks off or makes no sense", hint=_AGAIN) from error
 
 
@@ -163,15 +168,17 @@ def shards(path: Path) -> list[Path]:
     return found
 
 
+_BREAKS_OFF = (struct.error, IndexError)
+_NO_HEADER = (*_BREAKS_OFF, OverflowError, MemoryError, RecursionError, ValueError)
 _AGAIN = "get or make it again: `slmkit verify` shows what is damaged"
 
 
-def _parse(path: Path, view: mmap.mmap) -> GgufHeader:
+def _parse(path: Path, view: mmap.mmap | bytes, size_bytes: int) -> GgufHeader:
     (version,) = _U32.unpack_from(view, 4)
     if version not in (2, 3):
         raise GgufError(f"{path} is GGUF version {version}; versions 2 and 3 are known")
     n_tensors, n_values = struct.unpack_from("<QQ", view, 8)
-    cursor = _Cursor(view, 24)
+    cursor = _Cursor(view, 24, size_bytes)
     metadata: dict[str, Any] = {}
     value_types: dict[str, ValueType] = {}
     element_types: dict[str, ValueType] = {}
@@ -206,10 +213,21 @@ def _tensors(path: Path, cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo
 
 
 class _Cursor:
-    """Walks through the bytes of a header."""
+    """Walks through the first bytes of a file: `IndexError` where it needs more of them, `ValueError` where even all
+    `size_bytes` would not be enough.
+    """
 
-    def __init__(self, view: mmap.mmap, at: int) -> None:
-        self.view, self.at = view, at
+    def __init__(self, view: mmap.mmap | bytes, at: int, size_bytes: int) -> None:
+        self.view, self.at, self.size_bytes = view, at, size_bytes
+
+    def reach(self, length: int) -> int:
+        """The place `length` bytes on."""
+        end = self.at + length
+        if end > self.size_bytes:
+            raise ValueError(end)
+        if end > len(self.view):
+            raise IndexError(end)
+        return end
 
     def number(self, form: struct.Struct) -> Any:
         (value,) = form.unpack_from(self.view, self.at)
@@ -221,10 +239,7 @@ class _Cursor:
         return ValueType(_U32.unpack_from(self.view, self.at)[0])
 
     def text(self) -> str:
-        length = self.number(_U64)
-        end = self.at + length
-        if end > len(self.view):
-            raise IndexError(end)
+        end = self.reach(self.number(_U64))
         raw = self.view[self.at : end]
         self.at = end
         return raw.decode("utf-8")
@@ -240,13 +255,11 @@ class _Cursor:
         kind = ValueType(self.number(_U32))
         length = self.number(_U64)
         if kind == ValueType.STRING or kind == ValueType.ARRAY:
-            if length > len(self.view):  # each element has at least eight bytes
-                raise IndexError(length)
+            if length > self.size_bytes:  # each element has at least eight bytes
+                raise ValueError(length)
             return [self.value(kind) for _ in range(length)]
         form = _SCALARS[kind]
-        end = self.at + length * form.size
-        if end > len(self.view):
-            raise IndexError(end)
+        end = self.reach(length * form.size)
         values = list(struct.unpack_from(f"<{length}{form.format[-1]}", self.view, self.at))
         self.at = end
         return values

@@ -9,7 +9,7 @@ from typing import Any
 
 from slmkit.formats.gguf.model import GgufModel
 
-_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 _F16_BYTES = 2
 
 
@@ -90,7 +90,7 @@ def _factors(model: GgufModel) -> dict[str, tuple[float, float]]:
     found = {}
     for tensor in model.tensors:
         name = tensor.name.split(".", 2)[-1] if tensor.name.startswith("blk.") else tensor.name
-        if name in _FACTORS and tensor.info.type.name == "F32" and name not in found and tensor.info.n_elements:
+        if name in ROPE_FACTORS and tensor.info.type.name == "F32" and name not in found and tensor.info.n_elements:
             values = struct.unpack(f"<{tensor.info.n_elements}f", tensor.read(0, tensor.info.size_bytes))
             found[name] = (min(values), max(values))
     return found

@@ -20,7 +20,7 @@ class Inspection:
     """One model, with all its shards. `vocabulary` is `None` when the file has none.
 
     `path` is `None` for a file that is not made: then it is what `checkpoint`, a reference, would become, and `remarks`
-    say what else should be known of that.
+    say what else should be known of that. It is `None`, too, for a file that is only on the Hub, as `hub`, a reference.
     """
 
     path: Path | None
@@ -35,6 +35,7 @@ class Inspection:
     templates: tuple[Template, ...]
     checkpoint: str | None = None
     remarks: tuple[str, ...] = ()
+    hub: str | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -33,4 +33,4 @@ def refused(
         return {}
     importance.check(source, spec, tensors, SILENT)
     strict = {} if strict_share is None else refusals(source, types, spec, tensors, strict_share)
-    return {**importance.lacking(source, types, spec), **strict}
+    return {**importance.lacking(source, types, spec, tensors), **strict}
