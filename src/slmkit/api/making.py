@@ -161,9 +161,9 @@ def imatrix(
 
 def export(ref: Reference, folder: str | Path, *, progress: Progress = SILENT) -> ExportReport:
     """Turn a GGUF back into a Hugging Face checkpoint in a new folder."""
-    from slmkit.recipes import verbs
+    from slmkit.recipes.export import export as made
 
-    return verbs.export(reference(ref), Path(folder), session(progress))
+    return made(reference(ref), Path(folder), session(progress))
 
 
 def split(

@@ -28,12 +28,12 @@ def export(
     """
     from slmkit.cli.refs import parse, session
     from slmkit.core import units
-    from slmkit.recipes import verbs
+    from slmkit.recipes.export import export as made
 
     output = open_output(as_json=as_json, quiet=quiet)
     if to != "hf":
         raise UsageError(f"cannot export to {to!r}", hint="`--to hf` is what there is")
-    report = verbs.export(parse(ref), folder, session(output))
+    report = made(parse(ref), folder, session(output))
     output.record(
         {"path": str(folder.absolute()), "architecture": report.architecture, "notes": list(report.notes)},
         f"{folder}: {report.architecture}, {report.n_tensors} tensors, {units.size(report.size_bytes)}",

@@ -16,7 +16,7 @@ from slmkit.hub import bundled
 from slmkit.ops import bench as bench_op
 from slmkit.ops import compare as compare_op
 from slmkit.ops import locate
-from slmkit.recipes import verbs
+from slmkit.recipes import export, verbs
 from slmkit.recipes.plan import effective_ref
 from slmkit.recipes.quantize_table import Quantizing
 from slmkit.recipes.schema import Recipe, RecipeModel
@@ -155,6 +155,6 @@ def _restore_bundled(model: RecipeModel, session: Session) -> None:
         return
     path = bundled.find_gguf(model.bundled_in)
     assert path is not None
-    artifact = verbs.restore(path, ref.model, locate.expand(model.ref).name, session)
+    artifact = export.restore(path, ref.model, locate.expand(model.ref).name, session)
     for note in artifact.provenance.notes:
         session.progress.say(f"{artifact.model}: {note}")
