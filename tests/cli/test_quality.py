@@ -6,6 +6,7 @@ import json
 import random
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 
 from slmkit.core.divergence import BROKEN
 from slmkit.core.quality import QualityRun
+from slmkit.errors import EngineCrashedError
 from slmkit.formats.gguf.header import read_header
 from slmkit.registry import runs
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL, Start, wait_until
+from tests.cli.test_convert import in_process
 from tests.conftest import Run
 
 QUICK = ("--ctx", "64", "-t", "2")
@@ -213,6 +216,26 @@ def test_a_damaged_file_is_a_row_and_the_others_are_read(
     done = slmkit("quality", torn, f"{MODEL}:Q8_0", "--base", f"{MODEL}:F16", "--corpus", text, *QUICK, "--chunks", "4")
     assert done.returncode == 1
     assert "torn.gguf" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("job", "option"), [("choices", "--tasks=basics"), ("greedy", "--behaviour")])
+def test_what_cannot_answer_is_a_failure_though_it_could_be_read(
+    furnished: Registry, text: Path, monkeypatch: pytest.MonkeyPatch, job: str, option: str
+) -> None:
+    victim = furnished.find(MODEL, "Q4_0")
+    module = f"slmkit.ops.quality.{'tasks' if job == 'choices' else 'behaviour'}.{job}"
+    real = getattr(import_module(module.rpartition(".")[0]), job)
+
+    def crashing(path: Path, *arguments: Any, **options: Any) -> Any:
+        if victim and path == victim.path:
+            raise EngineCrashedError("the engine crashed (SIGSEGV)")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(module, crashing)
+    done = in_process("quality", f"{MODEL}:Q4_0", "--corpus", text, *QUICK, "--chunks", "2", option)
+    assert done.exit_code == 1
+    assert f"1 of 2 could not be measured: {MODEL}:Q4_0" in done.stderr
+    assert "the engine crashed (SIGSEGV)" in done.stdout
 
 
 class TestBaseline:

@@ -21,7 +21,7 @@ from slmkit.formats.runs import parse, parse_any, plain
 from slmkit.report.asked import behaviour_table, tasks_table
 from slmkit.report.quality import quality_record
 from slmkit.report.runs import quality_run_table, runs_table
-from slmkit.report.table import markdown
+from slmkit.report.table import json_text, markdown
 from tests import judged, measured
 from tests.formats.test_runs import JSON
 
@@ -68,6 +68,35 @@ def test_questions_and_prompts_are_read_back_and_shown() -> None:
     assert markdown(quality_run_table(StoredQuality("20261124-quality-abc", found)))
     tables = (tasks_table([found]), behaviour_table([found]))
     assert all(table and markdown(table) for table in tables)
+
+
+def test_json_has_what_the_tables_of_questions_and_prompts_show() -> None:
+    report = asked().behaviour
+    assert report
+    base = replace(asked().tasks[0], ref=judged.F16.ref, digest=judged.F16.digest)
+    wrong = replace(base, ref="org/m:Q8_0", digest="sha256:q8", scored=(replace(base.scored[0], answer=1),))
+    silent = replace(wrong, ref="org/m:Q2_K", scored=(), failure=FAILED.failure)
+    mute = replace(report.rows[0], ref="org/m:Q2_K", answers=(), failure=FAILED.failure)
+    rows = (replace(report.rows[0], ref="org/m:Q4_0"), mute)
+    run = asked(tasks=(base, wrong, silent), behaviour=replace(report, rows=rows))
+    record = json.loads(json_text(quality_record(run)))
+    keys = ("accuracy", "n_questions", "chance", "difference", "p_value", "n_changed")
+    assert [[each[key] for key in keys] for each in record["tasks"]] == [
+        [1.0, 1, 0.5, None, None, None],
+        [0.0, 1, 0.5, -1.0, 1.0, 0],
+        [None, 0, None, None, None, None],
+    ]
+    assert record["tasks"][0]["interval"][1] == 1.0
+    reference, same, nothing = record["behaviour"]["figures"]
+    assert (reference["is_reference"], reference["median_tokens"], reference["loops"]) == (True, None, 0.0)
+    assert (reference["valid_json"], reference["valid_json_with_keys"]) == (1.0, 0.0)
+    assert (same["is_reference"], same["median_tokens"], same["same"]) == (False, 64, 1.0)
+    assert (nothing["n_prompts"], nothing["loops"], nothing["same"]) == (0, None, None)
+    table = tasks_table([run])
+    assert table
+    assert [[each[key] for key in ("accuracy", "difference", "p_value")] for each in table.records()] == [
+        [each[key] for key in ("accuracy", "difference", "p_value")] for each in record["tasks"]
+    ]
 
 
 def test_questions_and_prompts_that_cannot_be_computed_with() -> None:

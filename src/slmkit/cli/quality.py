@@ -197,7 +197,7 @@ def _judge(runs: Sequence[QualityRun], spec: QualitySpec) -> None:
     from slmkit.core.divergence import kept
 
     rows = [(row, run.base_row) for run in runs for row in run.rows]
-    failed = [row.ref for row, _ in rows if row.failure]
+    failed = list(dict.fromkeys(each.ref for run in runs for each in run.measured if each.failure))
     if failed:
         raise SomeFailedError(
             f"{len(failed)} of {len(rows)} could not be measured: {', '.join(failed)}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slmkit.core import units
-from slmkit.core.behaviour import BehaviourReport
+from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.bench import Failure
 from slmkit.core.tasks import TaskResult
 from slmkit.errors import UsageError
@@ -220,6 +220,12 @@ class QualityRun:
     def base_row(self) -> QualityRow | None:
         """The base's own."""
         return next((row for row in self.rows if row.is_base), None)
+
+    @property
+    def measured(self) -> tuple[QualityRow | TaskResult | Behaviour, ...]:
+        """All that may have failed: what was read, answered and written."""
+        written = (self.behaviour.reference, *self.behaviour.rows) if self.behaviour else ()
+        return (*self.rows, *self.tasks, *written)
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

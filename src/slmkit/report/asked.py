@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from slmkit.core import units
 from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.history import label_of
-from slmkit.core.proportion import Proportion
+from slmkit.core.proportion import Paired, Proportion
 from slmkit.core.quality import QualityRun
 from slmkit.core.tasks import TaskResult
 from slmkit.report.table import Cell, Column, Table
@@ -64,8 +65,53 @@ def behaviour_table(runs: Sequence[QualityRun]) -> Table | None:
     return Table(columns, tuple(rows), "behaviour", tuple(notes))
 
 
-def _answered(result: TaskResult, run: QualityRun) -> Iterator[Cell]:
+def task_figures(result: TaskResult, run: QualityRun) -> dict[str, Any]:
+    """What the table shows of one model, as JSON."""
+    accuracy, beside = result.accuracy(), _beside_base(result, run)
+    paired, n_changed = beside or (None, None)
+    return {
+        "accuracy": accuracy.share,
+        "interval": accuracy.interval,
+        "n_questions": accuracy.n,
+        "chance": result.chance,
+        "difference": paired.difference if paired else None,
+        "p_value": paired.p_value if paired else None,
+        "n_changed": n_changed,
+    }
+
+
+def behaviour_figures(report: BehaviourReport) -> list[dict[str, Any]]:
+    """What the table shows of each, the reference first, as JSON."""
+    return [_figures(each, report) for each in (report.reference, *report.rows)]
+
+
+def _figures(row: Behaviour, report: BehaviourReport) -> dict[str, Any]:
+    is_reference = row is report.reference
+    agreement = None if is_reference else report.agreement(row)
+    return {
+        "ref": row.ref,
+        "is_reference": is_reference,
+        "n_prompts": row.loops.n,
+        "median_tokens": agreement.median_tokens if agreement else None,
+        "is_censored": agreement.is_censored if agreement else None,
+        "same": agreement.same.share if agreement else None,
+        "loops": row.loops.share,
+        "n_json_prompts": row.valid_json().n,
+        "valid_json": row.valid_json().share,
+        "valid_json_with_keys": row.valid_json(with_keys=True).share,
+        "valid_json_with_grammar": row.valid_json(constrained=True).share,
+    }
+
+
+def _beside_base(result: TaskResult, run: QualityRun) -> tuple[Paired, int] | None:
+    """Its answers beside the base's, and how many are others; `None` of the base, and where one has none."""
     base = run.tasks[0] if run.base and run.tasks[0].digest == run.base else None
+    if base is None or base is result or base.failure or result.failure:
+        return None
+    return result.against(base), result.n_changed(base)
+
+
+def _answered(result: TaskResult, run: QualityRun) -> Iterator[Cell]:
     accuracy = result.accuracy()
     yield Cell(result.ref, result.ref)
     low, high = accuracy.interval or (None, None)
@@ -75,14 +121,15 @@ def _answered(result: TaskResult, run: QualityRun) -> Iterator[Cell]:
     yield Cell(units.percent(low), low)
     yield Cell(units.percent(high), high)
     yield Cell(str(accuracy.n), accuracy.n)
-    if base is None or base is result or base.failure or result.failure:
+    beside = _beside_base(result, run)
+    if beside is None:
         yield from (Cell(units.DASH, None) for _ in range(3))
         return
-    paired = result.against(base)
+    paired, n_changed = beside
     difference = paired.difference
     yield Cell(units.DASH if difference is None else f"{difference * 100:+.1f} %", difference)
     yield Cell(f"{paired.p_value:.2f}", paired.p_value)
-    yield Cell(str(result.n_changed(base)), result.n_changed(base))
+    yield Cell(str(n_changed), n_changed)
 
 
 def _written(row: Behaviour, report: BehaviourReport) -> Iterator[Cell]:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from slmkit.core import units
-from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun, reading
+from slmkit.report.asked import behaviour_figures, task_figures
 from slmkit.report.cells import BASE, FAILED, estimate_cell, estimate_cells, estimate_columns, size_cell
 from slmkit.report.table import Cell, Column, Table
 
@@ -55,7 +55,10 @@ def domains_table(runs: Sequence[QualityRun]) -> Table | None:
 
 
 def quality_record(run: QualityRun) -> dict[str, Any]:
-    """A run with its figures instead of the raw scores, as JSON: `domains` has the same of each domain."""
+    """A run with its figures instead of the raw scores, as JSON: `domains` has the same of each domain.
+
+    What was asked besides has its figures, too.
+    """
     document = run.document()
     base = run.base_row
     for written, row in zip(document["rows"], run.rows, strict=True):
@@ -67,25 +70,10 @@ def quality_record(run: QualityRun) -> dict[str, Any]:
             "domains": {domain: _plain(scores(row, base, domain)) for domain in row.domains},
         }
     for written, result in zip(document.get("tasks", ()), run.tasks, strict=True):
-        accuracy = result.accuracy()
-        written |= {"accuracy": accuracy.share, "interval": accuracy.interval}
+        written |= task_figures(result, run)
     if run.behaviour:
-        document["behaviour"]["figures"] = [_figures(row, run.behaviour) for row in run.behaviour.rows]
+        document["behaviour"]["figures"] = behaviour_figures(run.behaviour)
     return document
-
-
-def _figures(row: Behaviour, report: BehaviourReport) -> dict[str, Any]:
-    """What `report.asked` shows of one that is held against the reference."""
-    agreement = report.agreement(row)
-    return {
-        "ref": row.ref,
-        "median_tokens": agreement.median_tokens if agreement else None,
-        "is_censored": agreement.is_censored if agreement else None,
-        "same": agreement.same.share if agreement else None,
-        "loops": row.loops.share,
-        "valid_json": row.valid_json().share,
-        "valid_json_with_grammar": row.valid_json(constrained=True).share,
-    }
 
 
 def _cells(row: QualityRow, base: QualityRow | None) -> Iterator[Cell]:
