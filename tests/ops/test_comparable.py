@@ -123,6 +123,19 @@ def test_each_model_has_a_base_of_its_own() -> None:
     assert found.commands == (f"slmkit quality org/m:Q5_1 org/m:Q4_0 --corpus prose --ctx {N_CTX}",)
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("prose, code", "prose,code"),
+        ("words.txt", "PATH/TO/words.txt"),
+        ("code, my words.txt", "code --corpus 'PATH/TO/my words.txt'"),
+    ],
+)
+def test_the_command_says_where_a_path_is_to_be_filled_in(name: str, option: str) -> None:
+    found = chosen(run(F16, Q8_0, Q4_0, corpus_name=name))
+    assert found.commands == (f"slmkit quality org/m:Q5_1 --corpus {option} --ctx {N_CTX}",)
+
+
 def test_the_command_names_a_base_that_is_not_found_by_itself() -> None:
     base = replace(Q8_0, is_base=True, chunks=judged.chunks(None))
     found = choose(FOUR, [run(base, Q4_0, spec=QualitySpec(n_chunks=10), corpus_name="all domains")])

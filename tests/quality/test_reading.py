@@ -15,15 +15,16 @@ from slmkit.backends.llamacpp import quality as engine
 from slmkit.backends.llamacpp.quality import BASE
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
-from slmkit.core.quality import Corpus, QualitySpec, Text
+from slmkit.core.quality import Chunk, Corpus, QualitySpec, Text
 from slmkit.core.quant import quant_types
 from slmkit.core.refs import ModelRef
-from slmkit.errors import EngineError, OutOfMemoryError
+from slmkit.errors import EngineError, EngineTimeoutError, OutOfMemoryError
 from slmkit.formats import base_file
 from slmkit.ops import corpora
 from slmkit.ops.quality import open_baseline, quality
 from slmkit.recipes import verbs
 from slmkit.recipes.session import Session
+from slmkit.registry import runs
 
 CORPUS = Corpus("text", (Text("text", corpora.corpus().text[:14_000]),))
 SPEC = QualitySpec(n_ctx=64, n_threads=2)
@@ -110,3 +111,59 @@ def test_a_damaged_base_is_not_the_fault_of_a_quant(
     path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
     with pytest.raises(EngineError, match="the baseline is damaged in chunk 5"):
         read(open_baseline(path), quants, session)
+
+
+def test_the_time_is_for_all_children_together(
+    float_artifact: Artifact,
+    quants: list[Artifact],
+    session: Session,
+    killing: Killing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killing(*quants)
+    crashing, given = engine.quality, []
+
+    def call(*arguments: Any, timeout_s: float, **options: Any) -> Any:
+        given.append(timeout_s)
+        return crashing(*arguments, timeout_s=timeout_s, **options)
+
+    monkeypatch.setattr(engine, "quality", call)
+    run = read(float_artifact, quants, session, spec=replace(SPEC, timeout_s=500))
+    assert [row.failure is not None for row in run.rows] == [False, True, True]
+    assert 500 >= given[0] > given[1] > 0
+
+
+def test_what_was_read_when_the_time_is_over_is_kept_and_no_file_is_called_failed(
+    float_artifact: Artifact, quants: list[Artifact], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = engine.quality
+
+    def call(*arguments: Any, listening: engine.Listening, **options: Any) -> Any:
+        def batch(number: int, chunks: Sequence[Chunk]) -> None:
+            listening.batch(number, chunks)
+            if number == 0:
+                raise EngineTimeoutError("the engine took more than 60 s and was stopped")
+
+        return real(*arguments, listening=replace(listening, batch=batch), **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "quality", call)
+        with pytest.raises(EngineTimeoutError, match="more than 60 s and was stopped: what is read is kept") as caught:
+            read(float_artifact, quants, session, spec=replace(SPEC, timeout_s=60))
+    assert caught.value.hint == "the same command with `--resume` goes on, with another `--timeout` as well"
+    assert runs.quality_runs(session.registry.home) == ([], [])
+    done: list[int] = []
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        done.extend(len(chunks) for chunks in options["done"].values())
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(engine, "quality", counting)
+    resumed = read(float_artifact, quants, session, spec=replace(SPEC, timeout_s=500), resume=True)
+    assert done == [32, 32, 0]
+    assert not any(row.failure for row in resumed.rows)
+
+
+def test_a_time_that_is_too_short(float_artifact: Artifact, quants: list[Artifact], session: Session) -> None:
+    with pytest.raises(EngineTimeoutError, match=r"more than 0\.01 s and was stopped: nothing is read yet"):
+        read(float_artifact, quants, session, spec=replace(SPEC, timeout_s=0.01))

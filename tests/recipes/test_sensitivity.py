@@ -18,7 +18,7 @@ from slmkit.core.quality import Corpus, QualitySpec, Text
 from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.refs import ModelRef
 from slmkit.core.sensitivity import HIGHER, Cost, Kind, Sensitivity, costly, cut, sum_of
-from slmkit.errors import ImatrixNeededError, UsageError
+from slmkit.errors import EngineTimeoutError, ImatrixNeededError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.formats.tensor_rules import read_rules
 from slmkit.ops import adopt, corpora
@@ -182,6 +182,25 @@ def test_an_interrupted_run_leaves_no_file_and_goes_on_where_it_was(
         measure(float_artifact, session, resume=True)
     monkeypatch.undo()
     assert measure(float_artifact, session).costs == found.costs
+
+
+def test_the_time_is_for_all_batches_and_what_is_measured_is_kept(
+    float_artifact: Artifact, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_TOGETHER", 3)
+    given: list[float] = []
+
+    def slow(base: Artifact, files: list[Artifact], corpus: Corpus, spec: QualitySpec, *others: Any) -> Any:
+        given.append(spec.timeout_s or 0)
+        return quality(base, files, corpus, replace(spec, timeout_s=0.01) if len(given) == 2 else spec, *others)
+
+    monkeypatch.setattr(module, "quality", slow)
+    ref, limited = ModelRef.parse(float_artifact.ref), replace(SPEC, timeout_s=500)
+    with pytest.raises(EngineTimeoutError, match="more than 500 s and was stopped: what is measured is kept"):
+        sensitivity(ref, Q4_0, CORPUS, limited, session)
+    assert 500 >= given[0] > given[1] > 0
+    found = sensitivity(ref, Q4_0, CORPUS, SPEC, session, resume=True)
+    assert all(cost.kld for cost in found.costs)
 
 
 def test_a_group_that_breaks_the_file_keeps_its_scores_and_is_costly(made: Made) -> None:

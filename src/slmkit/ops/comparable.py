@@ -11,6 +11,7 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.compare import Judged, QualityTerms
 from slmkit.core.quality import QualityRow, QualityRun, QualitySpec
 from slmkit.core.quant import FLOATS
+from slmkit.ops.corpora import DOMAINS
 
 _EVERYTHING = "all domains"
 
@@ -120,11 +121,23 @@ def _unlike(one: _Found, other: _Found, against: QualityRun | None) -> Iterator[
         yield f"another base ({base.ref})" if base else "no base"
 
 
+def _corpus(name: str) -> Iterator[str]:
+    """The option for it. Of a text of the user's only the file's name is known: where it lies is to be filled in."""
+    if name == _EVERYTHING:
+        return
+    names = name.split(", ")
+    if all(each in DOMAINS for each in names):
+        yield from ("--corpus", ",".join(names))
+        return
+    for each in names:
+        yield from ("--corpus", each if each in DOMAINS else f"PATH/TO/{each}")
+
+
 def _commands(missing: Sequence[Artifact], chosen: Mapping[str, _Found]) -> Iterator[str]:
     """One for all files whose base is found by itself, one for each other base."""
     plain, run = QualitySpec(), next(iter(chosen.values())).run
     options = [
-        *(("--corpus", run.corpus_name.replace(", ", ",")) if run.corpus_name != _EVERYTHING else ()),
+        *_corpus(run.corpus_name),
         *(("--ctx", str(run.spec.n_ctx)) if run.spec.n_ctx != plain.n_ctx else ()),
         *(("--chunks", str(run.spec.n_chunks)) if run.spec.n_chunks is not None else ()),
     ]

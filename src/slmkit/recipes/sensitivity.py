@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import engine
@@ -16,6 +17,7 @@ from slmkit.core.quality import Corpus, QualityRow, QualitySpec
 from slmkit.core.quant import QuantType
 from slmkit.core.refs import ModelRef
 from slmkit.core.sensitivity import HIGHER, Cost, Sensitivity, TensorGroup, costly, tensor_groups
+from slmkit.errors import EngineTimeoutError
 from slmkit.host import memory, probe
 from slmkit.ops.describe import now
 from slmkit.ops.quality import quality
@@ -55,7 +57,7 @@ def sensitivity(
     interrupted is kept: `resume` goes on with it.
 
     Raises `UsageError` for a source that is quantized or a type that is not, `ImatrixNeededError`, `DiskFullError`,
-    `ChangedError`, and what goes wrong with the engine.
+    `ChangedError`, `EngineTimeoutError` when the time of `spec` is over, and what goes wrong with the engine.
     """
     source = float_source(ref, session)
     home, progress = session.registry.home, session.progress
@@ -72,9 +74,10 @@ def sensitivity(
     todo = {group: {name: partly.planned[name] for name in group.tensors} for group in groups}
     partly.check(list(todo.values()))
     raised: Types = {}
-    key = {runs.SENSITIVITY: source.digest, "type": quant.name, "corpus": corpus.sha256, "spec": asdict(spec)}
+    key: dict[str, Any] = {runs.SENSITIVITY: source.digest, "type": quant.name, "corpus": corpus.sha256}
+    key |= {"spec": asdict(replace(spec, timeout_s=None))}  # one may go on with more time
     with unchanged(source), journal(home, key, resume=resume) as kept:
-        measuring = _Measuring(partly, corpus, spec, home, kept)
+        measuring = _Measuring(partly, corpus, spec, home, kept, started)
         n_steps = len(groups) + keep_costly
         with kept.told("measured", progress), progress.task(f"sensitivity to {quant}", n_steps, "steps") as task:
             costs = measuring.costs(todo, task)
@@ -117,13 +120,16 @@ def write_recipe(found: Sensitivity, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Measuring:
-    """Makes files in batches, measures them and throws them away; `kept` remembers."""
+    """Makes files in batches, measures them and throws them away; `kept` remembers. The time is for all of them, from
+    `started` on.
+    """
 
     partly: Partly
     corpus: Corpus
     spec: QualitySpec
     home: Path
     kept: Journal
+    started: float
 
     def costs(self, todo: Mapping[TensorGroup, Types], task: Task) -> list[Cost]:
         """Of each group; what an interrupted run has measured is not measured again."""
@@ -147,7 +153,10 @@ class _Measuring:
                 files.append(self.partly.make(types, group.name, folder, self.spec.n_threads))
             task.describe(f"measure {', '.join(group.name for group in todo)}")
             # A registry of its own, which goes with the files: this run says nothing about any that stays.
-            run = quality(self.partly.source, files, self.corpus, self.spec, Registry(folder), SILENT)
+            try:
+                run = quality(self.partly.source, files, self.corpus, self._spec_now, Registry(folder), SILENT)
+            except EngineTimeoutError as error:
+                raise self.kept.late("measured", self.spec.timeout_s, error) from error
             base, *rows = run.rows
             for (group, types), row in zip(todo.items(), rows, strict=True):
                 found[group] = _cost(group, self.partly.saved_bytes(types), row, base)
@@ -155,6 +164,13 @@ class _Measuring:
                     self.kept.add(found[group].document())
                 task.advance()
         return found
+
+    @property
+    def _spec_now(self) -> QualitySpec:
+        """With the time that is left."""
+        if self.spec.timeout_s is None:
+            return self.spec
+        return replace(self.spec, timeout_s=max(0.0, self.started + self.spec.timeout_s - time.monotonic()))
 
     def _n_together(self) -> int:
         """A loaded file takes up to twice its size."""

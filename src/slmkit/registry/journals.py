@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slmkit.core.progress import Progress
-from slmkit.errors import UsageError, is_disk_full
+from slmkit.errors import EngineTimeoutError, UsageError, is_disk_full
 from slmkit.registry import atomic
 
 
@@ -40,9 +40,20 @@ class Journal:
             yield
         except KeyboardInterrupt:
             if not self.is_empty:
-                command = "the same command" if self._resume is None else "the same command with `--resume`"
-                progress.say(f"what is {how} is kept: {command} goes on")
+                progress.say(f"what is {how} is kept: {self._command} goes on")
             raise
+
+    def late(self, how: str, timeout_s: float | None, error: EngineTimeoutError) -> EngineTimeoutError:
+        """The error for a time that is over for all, which is no fault of the file whose turn it was."""
+        said = f"it took more than {timeout_s or 0:g} s and was stopped"
+        if self.is_empty:
+            return EngineTimeoutError(f"{said}: nothing is {how} yet", hint="more: `--timeout`", log=error.log)
+        hint = f"{self._command} goes on, with another `--timeout` as well"
+        return EngineTimeoutError(f"{said}: what is {how} is kept", hint=hint, log=error.log)
+
+    @property
+    def _command(self) -> str:
+        return "the same command" if self._resume is None else "the same command with `--resume`"
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a line, and see it safe on the disk; raises `DiskFullError`."""

@@ -48,11 +48,13 @@ def quality(
     *,
     done: Mapping[int, Sequence[Chunk]],
     together: bool,
+    timeout_s: float | None = None,
     listening: Listening,
     saved: Path | None = None,
     save: Save | None = None,
 ) -> Mapping[str, str]:
-    """Read the corpus with all files; `done` are the chunks that have been read before. Returns the engine's build.
+    """Read the corpus with all files; `done` are the chunks that have been read before. The child has
+    `timeout_s`, whatever `spec` says of the time for all. Returns the engine's build.
 
     `saved` is a baseline instead of a base, `save` writes one. Raises the engine's errors, and
     `OSError` when a baseline cannot be written; what `listening` was told before stays true.
@@ -83,7 +85,7 @@ def quality(
         "saved": None if saved is None else str(saved),
         "save": None if save is None else {**asdict(save), "path": str(save.path)},
     }
-    result = run("quality", arguments, listen=listen, timeout_s=spec.timeout_s)
+    result = run("quality", arguments, listen=listen, timeout_s=timeout_s)
     if "errno" in result:
         raise OSError(result["errno"], os.strerror(result["errno"]))
     return dict(result["build"])

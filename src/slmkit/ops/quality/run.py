@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp import child
@@ -17,7 +18,7 @@ from slmkit.core.bench import Failure
 from slmkit.core.divergence import scores
 from slmkit.core.progress import Progress, Task
 from slmkit.core.quality import Baseline, Chunk, Corpus, QualityRow, QualityRun, QualitySpec
-from slmkit.errors import CannotWriteError, EngineError, EngineMissingError, UsageError
+from slmkit.errors import CannotWriteError, EngineError, EngineMissingError, EngineTimeoutError, UsageError
 from slmkit.host import memory, probe
 from slmkit.ops.describe import now
 from slmkit.ops.quality.asked import Asked
@@ -45,12 +46,13 @@ def quality(
     reason.
 
     All stay loaded where twice their size is less than half of the memory that is free; else the base and one other
-    are at a time. What is read when it is interrupted is kept: `resume` goes on with it, `None` if there is any.
+    are at a time. What is read when it is interrupted, or when the time of `spec` is over, is kept: `resume` goes on
+    with it, `None` if there is any.
     `save_base` is a file that becomes a baseline, for where the base does not fit beside the others. What else is
     `asked` comes after it.
 
     Raises `UsageError` for nothing to measure or to resume, for a text that is too short and a baseline of another,
-    `EngineMissingError`, and what goes wrong with the base.
+    `EngineMissingError`, `EngineTimeoutError`, and what goes wrong with the base.
     """
     others = [artifact for artifact in artifacts if base is None or artifact.digest != base.digest]
     if base is None and not others:
@@ -64,7 +66,8 @@ def quality(
     reading = _Reading(base, others, corpus, spec, progress)
     digests = [file.digest for file in reading.files.values()]
     precision = "exact" if not isinstance(base, Baseline) else "coarse"
-    key = {"quality": digests, "base": base and precision, "corpus": corpus.sha256, "spec": asdict(spec)}
+    key: dict[str, Any] = {"quality": digests, "base": base and precision, "corpus": corpus.sha256}
+    key["spec"] = asdict(replace(spec, timeout_s=None))  # one may go on with more time
     with journal(registry.home, key, resume=resume) as kept:
         with (
             kept.told("read", progress),
@@ -144,6 +147,7 @@ class _Reading:
         self._failures: dict[int, Failure] = {}
         self._decided: dict[int, bool] = {}
         self._turn = BASE
+        self._until = None if spec.timeout_s is None else time.monotonic() + spec.timeout_s
 
     @property
     def rows(self) -> list[QualityRow]:
@@ -174,6 +178,8 @@ class _Reading:
                 self._run(kept, task, save_base)
             except EngineMissingError:
                 raise
+            except EngineTimeoutError as error:
+                raise kept.late("read", self._spec.timeout_s, error) from error
             except EngineError as error:
                 if self._turn == BASE:
                     raise
@@ -239,6 +245,7 @@ class _Reading:
             self._spec,
             done={number: self._chunks[mine] for number, mine in numbers.items() if mine in self.files},
             together=self._fit_together,
+            timeout_s=None if self._until is None else max(0.0, self._until - time.monotonic()),
             listening=engine.Listening(text, at, vocabulary, failed, batch, decided),
             saved=base.path if base and saved else None,
             save=save,
