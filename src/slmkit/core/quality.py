@@ -139,8 +139,8 @@ class Chunk:
 class QualityRow:
     """One model: the scores of its chunks, or the reason why there are none.
 
-    `defect` is what makes it broken whatever its scores are, such as a vocabulary that is not the base's. `peak_rss` is
-    that of the process in which it was read beside its base, in bytes, `decided` whether its limits were clear.
+    `defect` is what makes it broken whatever its scores are, such as a vocabulary that is not the base's. `decided` is
+    whether it keeps its limits, where that was clear before the end.
     """
 
     ref: str
