@@ -100,7 +100,9 @@ def test_ctrl_c_while_measuring_saves_no_run(start: Start, furnished: Registry) 
     process = start(
         "bench", f"{MODEL}:Q4_0", "-p", "8", "-n", "4", "-r", "10000000", stderr=screen.slave, env={"TERM": "xterm"}
     )
-    wait_until(process, lambda: re.search(rf"{MODEL}:Q4_0 round \d+, tg4 [\d.]+ tok/s", screen.read()) is not None)
+    wait_until(
+        process, lambda: re.search(rf"{MODEL}:Q4_0 round \d+ rep \d+, tg4 [\d.]+ tok/s", screen.read()) is not None
+    )
     out, _ = interrupt(process)
     assert (process.returncode, out) == (130, "")
     assert "interrupted: what was finished is kept" in screen.read()

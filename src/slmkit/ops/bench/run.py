@@ -110,14 +110,14 @@ class _Turns:
 
     def _child(self, cell: Cell, n_round: int) -> bool:
         """One child's worth of repetitions; whether it came to its end."""
-        label = f"{self._label(cell)}, round {n_round}"
+        label = f"{self._label(cell)} round {n_round}"
         seen: Counter[str] = Counter()
 
         def on_sample(test: str, elapsed_ns: int) -> None:
             self.n_samples += 1
             seen[test] += 1
             self.task.advance()
-            self.task.describe(f"{label}, repetition {seen[test]}: {_reading(cell.plain, test, elapsed_ns)}")
+            self.task.describe(f"{label} rep {seen[test]}, {_reading(cell.plain, test, elapsed_ns)}")
 
         self.task.describe(label)
         started = time.monotonic()
