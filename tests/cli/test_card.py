@@ -32,7 +32,7 @@ def test_from_measuring_to_the_table_the_page_and_the_card(
     assert compared.returncode == 0, compared.stderr
     assert {"PPL", "KLD", "verdict"} <= set(compared.stdout.splitlines()[0].split())
     assert "2 chunks of 128 tokens of text.txt" in compared.stdout
-    assert f"slmkit quality {MODEL}:Q8_0 --corpus text.txt --ctx 128 --chunks 2" in compared.stderr
+    assert f"slmkit quality {MODEL}:Q8_0 --corpus PATH/TO/text.txt --ctx 128 --chunks 2" in compared.stderr
     rows = {row["variant"]: row for row in json.loads(slmkit("compare", MODEL, "--json").stdout)}
     assert (rows["F16"]["verdict"], rows["F16"]["kld"], rows["Q8_0"]["kld"]) == ("base", None, None)
     assert rows["Q4_0"]["kld"] > 0
