@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
+from slmkit.host import limits
 from slmkit.recipes import verbs
 from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
@@ -131,3 +132,17 @@ def tiny(float_artifact: Artifact, session: Session) -> str:
 
     list(verbs.quantize(ModelRef.parse(float_artifact.model), quant_types(["Q4_0"]), session))
     return float_artifact.model
+
+
+@pytest.fixture(params=list(limits._WAYS))
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[limits.Kind]:
+    """Each kind of memory limit that holds on this system."""
+    kind: limits.Kind = request.param
+    monkeypatch.setattr(limits, "_WAYS", {kind: limits._WAYS[kind]})
+    limits.means.cache_clear()
+    means = limits.means()
+    if means.kind is None:
+        limits.means.cache_clear()
+        pytest.skip(f"{kind} does not hold here: no right to it, or not there")
+    yield kind
+    limits.means.cache_clear()

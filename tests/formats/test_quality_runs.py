@@ -23,7 +23,7 @@ from slmkit.report.quality import quality_record
 from slmkit.report.runs import quality_run_table, runs_table
 from slmkit.report.table import json_text, markdown
 from tests import judged, measured
-from tests.formats.test_runs import JSON
+from tests.formats.spoilt import spoil
 
 FAILED = judged.row("Q2_K", 0.5, failure=Failure("engine.crashed", "it crashed", log=("a", "b")))
 ONE = judged.run(judged.F16, judged.Q8_0, FAILED)
@@ -156,15 +156,7 @@ def test_what_is_no_run_says_what_is_wrong(content: bytes, reason: str) -> None:
 def test_one_wrong_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     """Never another error, and what is read can be shown."""
     document = plain(judged.run(judged.row("F16", None, n=2), judged.row("Q8_0", 0.01, n=2), FAILED))
-    place: Any = document
-    while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        key = data.draw(st.sampled_from(keys))
-        inner = place[key]
-        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
-            break
-        place = inner
-    place[key] = data.draw(JSON)
+    spoil(document, data)
     try:
         (found,) = parse_any(text(document))
     except FormatError:

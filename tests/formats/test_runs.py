@@ -19,6 +19,7 @@ from slmkit.formats.runs import parse, plain
 from slmkit.report.interchange import FORMS, interchange
 from slmkit.report.runs import diff_table, run_table, runs_table
 from slmkit.report.table import markdown
+from tests.formats.spoilt import spoil
 from tests.measured import FAILED, row, run
 
 RECORD = {
@@ -136,27 +137,12 @@ def test_a_run_that_does_not_know_the_size_is_shown_beside_one_that_does() -> No
     assert markdown(diff_table("a", "b", diff(found, found)))
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_one_wrong_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     """Never another error, and what is read can be shown."""
     document = json.loads(text(data.draw(st.sampled_from([plain(run(row(), FAILED)), [RECORD]]))))
-    place: Any = document
-    while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        key = data.draw(st.sampled_from(keys))
-        inner = place[key]
-        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
-            break
-        place = inner
-    place[key] = data.draw(JSON)
+    spoil(document, data)
     try:
         found = parse(text(document))
     except FormatError:

@@ -19,7 +19,7 @@ from slmkit.report.runs import runs_table, sensitivity_run_table
 from slmkit.report.sensitivity import sensitivity_record
 from slmkit.report.table import markdown
 from tests import judged, measured
-from tests.formats.test_runs import JSON
+from tests.formats.spoilt import spoil
 from tests.report.test_sensitivity import COSTS, FOUND
 
 ONE = replace(FOUND, created="2026-11-24T10:00:00+00:00", host={"cpu": "One CPU"}, build={"llama.cpp": "0c1e57098"})
@@ -77,15 +77,7 @@ def test_what_is_no_run_says_what_is_wrong(content: bytes, reason: str) -> None:
 def test_one_wrong_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     """Never another error, and what is read can be shown."""
     document = plain(ONE)
-    place: Any = document
-    while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        key = data.draw(st.sampled_from(keys))
-        inner = place[key]
-        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
-            break
-        place = inner
-    place[key] = data.draw(JSON)
+    spoil(document, data)
     try:
         (found,) = parse_any(text(document))
     except FormatError:

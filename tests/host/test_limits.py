@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,20 +23,6 @@ def run(limit: limits.Limit | None, code: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [*limit.command, sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
-
-
-@pytest.fixture(params=list(limits._WAYS))
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[limits.Kind]:
-    """Each kind that holds on this system."""
-    kind: limits.Kind = request.param
-    monkeypatch.setattr(limits, "_WAYS", {kind: limits._WAYS[kind]})
-    limits.means.cache_clear()
-    means = limits.means()
-    if means.kind is None:
-        limits.means.cache_clear()
-        pytest.skip(f"{kind} does not hold here: no right to it, or not there")
-    yield kind
-    limits.means.cache_clear()
 
 
 def test_a_child_gets_so_much_and_no_more(way: limits.Kind) -> None:

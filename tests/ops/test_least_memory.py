@@ -21,19 +21,10 @@ SPEC = BenchSpec(n_prompt=0, n_gen=8, repetitions=2, n_threads=1)
 MIB = 1 << 20
 
 
-@pytest.fixture(params=list(limits._WAYS))
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[limits.Kind]:
-    """Each kind that holds on this system. Slow is at speed here: other programs may run beside this test."""
-    kind: limits.Kind = request.param
-    monkeypatch.setattr(limits, "_WAYS", {kind: limits._WAYS[kind]})
+@pytest.fixture
+def slow_is_at_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs may run beside these tests."""
     monkeypatch.setattr(least_memory, "AT_SPEED", 0.05)
-    limits.means.cache_clear()
-    means = limits.means()
-    if means.kind is None:
-        limits.means.cache_clear()
-        pytest.skip(f"{kind} does not hold here: no right to it, or not there")
-    yield kind
-    limits.means.cache_clear()
 
 
 @pytest.fixture
@@ -52,6 +43,7 @@ def _run(tiny: str, session: Session) -> BenchRun:
     return run
 
 
+@pytest.mark.usefixtures("slow_is_at_speed")
 def test_what_is_found_is_enough_and_much_less_is_not(way: limits.Kind, tiny: str, session: Session) -> None:
     (row,) = _run(tiny, session).rows
     assert row.min_ram_bytes is not None, row.warnings

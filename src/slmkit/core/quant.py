@@ -36,6 +36,11 @@ class QuantType:
         """F32, F16 or BF16: what `convert` makes."""
         return self.family == "float"
 
+    @property
+    def may_need_imatrix(self) -> bool:
+        """Whether there are models that it cannot be made of without an importance matrix: the engine knows which."""
+        return self.family == "iq" or self.name == "Q2_K_S"
+
 
 QUANT_TYPES: dict[str, QuantType] = {
     t.name: t

@@ -44,7 +44,7 @@ def refused(
     if isinstance(imatrix, Path):
         spec = replace(spec, imatrix=known_imatrix(imatrix, None, session.registry))
     types = [quant for quant in types if not quant.is_float or spec.parameters]
-    doubtful = imatrix is None and any(quant.family == "iq" or quant.name == "Q2_K_S" for quant in types)
+    doubtful = imatrix is None and any(quant.may_need_imatrix for quant in types)
     asks = strict_share is not None or doubtful or spec != QuantizeSpec()
     if not types or not asks or convert_spec.converter != "slmkit":
         return {}

@@ -22,7 +22,7 @@ def lacking(
     """Those of `types` that cannot be made for want of importance; raises `ImatrixError`."""
     asked = {rule.type for rule in spec.rules} | {spec.output_type, spec.embedding_type}
     by_option = any(kind and kind.startswith("IQ") for kind in asked)
-    doubtful = [quant for quant in types if by_option or quant.family == "iq" or quant.name == "Q2_K_S"]
+    doubtful = [quant for quant in types if by_option or quant.may_need_imatrix]
     if not doubtful:
         return {}
     need = Need(spec, tensors)
