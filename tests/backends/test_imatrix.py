@@ -127,7 +127,7 @@ def test_quants_are_those_of_llama_quantize(
     assert (tmp_path / "ours.gguf").read_bytes() == (tmp_path / "theirs.gguf").read_bytes()
     (planned,) = dry_run(f16, [(quant, spec)])
     assert not isinstance(planned, EngineError)
-    assert not planned.needs_imatrix
+    assert planned.needs_imatrix == (name in ("IQ2_XXS", "Q2_K_S"))
     assert planned.types == made.types
     metadata = read_header(tmp_path / "ours.gguf").metadata
     assert metadata["quantize.imatrix.file"] == "ours.gguf"

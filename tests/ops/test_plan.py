@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slmkit.backends.llamacpp.quantize import quantize
 from slmkit.core.artifact import Artifact
+from slmkit.core.imatrix import Calibration
 from slmkit.core.plan import Context, LoadMemory, ModelPlan, TypePlan
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES, quant_types
+from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import EngineMissingError, NotInRegistryError, UsageError
+from slmkit.formats import imatrix as imatrix_file
 from slmkit.formats.gguf.header import read_header
 from slmkit.formats.gguf.hollow import Hollow, read_hollow
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.formats.gguf.writer import Entry, string, u32
 from slmkit.host import bandwidth, cgroups
+from slmkit.ops import adopt, corpora
 from slmkit.ops.convert import convert
+from slmkit.ops.imatrix import imatrix
 from slmkit.recipes import foresight, verbs
 from slmkit.recipes.session import Session
+from slmkit.registry.store import Registry
 from tests import factories
 from tests.real_load import assert_as_planned
 
@@ -41,24 +47,17 @@ def row_of(found: ModelPlan, variant: str) -> TypePlan:
     return next(row for row in found.types if row.variant == variant)
 
 
-WITH_IMATRIX = """
-import ctypes, sys
-import llama_cpp as ll
-from slmkit.formats.gguf.header import read_header
-source, target, ftype = sys.argv[1:]
-data = ll.llama_model_imatrix_data
-tensors = [t for t in read_header(__import__("pathlib").Path(source)).tensors if len(t.shape) > 1]
-ones = (ctypes.c_float * max(t.shape[0] for t in tensors))(*[1.0] * max(t.shape[0] for t in tensors))
-params = ll.llama_model_quantize_default_params()
-params.ftype = int(ftype)
-params.imatrix = (data * (len(tensors) + 1))(*(data(t.name.encode(), ones, t.shape[0]) for t in tensors))
-sys.exit(ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(params)))
-"""
-"""Quantizes with an importance matrix of ones, whose keys are not written into the file."""
+@pytest.fixture(scope="module")
+def weighed(f16: Path, tmp_path_factory: pytest.TempPathFactory) -> ImatrixFile:
+    """The importance matrix of the tiny model that `--imatrix auto` would collect, but for how long it collects."""
+    artifact = adopt.describe(f16, SILENT)
+    registry = Registry(tmp_path_factory.mktemp("weighed"))
+    made = imatrix(artifact, corpora.corpus(), registry, SILENT, n_chunks=2).artifact
+    return ImatrixFile(made.variant or "", made.path, made.digest)
 
 
 def test_every_type_is_as_large_and_takes_as_much_as_promised(
-    checkpoint: Path, f16: Path, session: Session, tmp_path: Path
+    checkpoint: Path, f16: Path, weighed: ImatrixFile, session: Session, tmp_path: Path
 ) -> None:
     found = plan(checkpoint, session, n_ctx=CONTEXTS, cache_types=CACHES)
     assert {row.variant for row in found.types} == set(QUANT_TYPES)
@@ -67,15 +66,13 @@ def test_every_type_is_as_large_and_takes_as_much_as_promised(
         quant, made = QUANT_TYPES[row.variant], tmp_path / f"{row.variant}.gguf"
         if row.refusal:
             with pytest.raises(Exception, match=row.refusal.partition(": ")[2]):
-                quantize(f16, made, quant, n_threads=1, progress=SILENT)
+                quantize(f16, made, quant, n_threads=2, progress=SILENT)
             continue
         if quant.is_float:
             convert(checkpoint, made, outtype=row.variant.lower(), model_id="local/tiny-llama")
-        elif row.needs_imatrix:
-            command = [sys.executable, "-c", WITH_IMATRIX, str(f16), str(made), str(quant.ftype)]
-            assert subprocess.run(command, capture_output=True, check=False).returncode == 0
         else:
-            result = quantize(f16, made, quant, n_threads=1, progress=SILENT)
+            spec = QuantizeSpec(imatrix=weighed if row.needs_imatrix else None)
+            result = quantize(f16, made, quant, n_threads=2, progress=SILENT, spec=spec)
             header = read_header(made)
             fallen = {fallback.name for fallback in result.fallbacks}
             n_fallen = sum(tensor.n_elements for tensor in header.tensors if tensor.name in fallen)
@@ -84,6 +81,70 @@ def test_every_type_is_as_large_and_takes_as_much_as_promised(
         assert row.bpw == read_header(made).bpw
         assert row.reduction == 1 - made.stat().st_size / f16.stat().st_size
         assert_as_planned(made, row.contexts)
+
+
+def test_with_an_importance_matrix_types_are_as_it_makes_them(
+    checkpoint: Path, f16: Path, weighed: ImatrixFile, session: Session, tmp_path: Path
+) -> None:
+    other = weighed.path.with_name("a longer name of the same matrix.gguf")
+    shutil.copyfile(weighed.path, other)
+    plain = {row.variant: row.size_bytes for row in plan(checkpoint, session).types}
+    auto, from_file = plan(checkpoint, session, imatrix="auto"), plan(checkpoint, session, "Q4_0,Q2_K", imatrix=other)
+    assert (auto.imatrix, from_file.imatrix) == (weighed.name, other.name)
+    for found, path in ((auto, weighed.path), (from_file, other)):
+        for row in found.types:
+            quant, made = QUANT_TYPES[row.variant], tmp_path / f"{row.variant}.gguf"
+            if quant.is_float:
+                assert row.size_bytes == plain[row.variant]
+            elif row.refusal is None and not row.needs_imatrix:  # those that do are made above
+                spec = QuantizeSpec(imatrix=replace(weighed, path=path))
+                quantize(f16, made, quant, n_threads=2, progress=SILENT, spec=spec)
+                assert row.size_bytes == made.stat().st_size, row.variant
+                assert row.bpw == read_header(made).bpw
+
+
+def test_an_importance_matrix_changes_types(session: Session, tmp_path: Path) -> None:
+    deep = factories.make_llama(tmp_path / "deep", n_layers=8)
+    (plain,), (weighed,) = plan(deep, session, "Q4_0").types, plan(deep, session, "Q4_0", imatrix="auto").types
+    assert plain.bpw is not None
+    assert weighed.bpw is not None
+    assert plain.bpw < weighed.bpw  # the engine makes the first of eight `ffn_down` Q4_1 then
+    assert not weighed.needs_imatrix
+
+
+def test_an_importance_matrix_that_cannot_be(
+    checkpoint: Path, weighed: ImatrixFile, tiny: str, session: Session, tmp_path: Path
+) -> None:
+    wider = factories.make_llama(tmp_path / "wider", hidden=512)
+    with pytest.raises(UsageError, match="is of another model"):
+        plan(wider, session, imatrix=weighed.path)
+    with pytest.raises(UsageError, match="no such file"):
+        plan(checkpoint, session, imatrix=tmp_path / "none.gguf")
+    with pytest.raises(UsageError, match="quantized already"):
+        plan(f"{tiny}:Q4_0", session, imatrix="auto")
+
+
+def test_of_an_importance_matrix_that_knows_half(
+    checkpoint: Path, weighed: ImatrixFile, session: Session, tmp_path: Path
+) -> None:
+    whole = imatrix_file.read(weighed.path)
+    half = {name: entry for name, entry in whole.entries.items() if name.startswith("blk.0.")}
+    imatrix_file.write(tmp_path / "half.gguf", replace(whole, entries=half))
+    found = plan(checkpoint, session, "IQ2_XXS,Q4_0", imatrix=tmp_path / "half.gguf")
+    assert "half.gguf says nothing of it" in (row_of(found, "IQ2_XXS").refusal or "")
+    assert row_of(found, "Q4_0").refusal is None
+
+
+def test_the_newest_importance_matrix_is_planned_with(float_artifact: Artifact, session: Session) -> None:
+    text = Calibration("a text of its own.txt", corpora.corpus().text)
+    verbs.imatrix(ModelRef.parse(float_artifact.ref), text, session, n_chunks=2)
+    for ref in (float_artifact.ref, str(float_artifact.path)):
+        found = plan(ref, session, "IQ2_XXS,Q4_0", imatrix="auto")
+        assert (found.imatrix or "").startswith("a_text_of_its_own-")
+        made = verbs.quantize(ModelRef.parse(ref), quant_types(["IQ2_XXS", "Q4_0"]), session, imatrix="auto")
+        assert {row.variant: row.size_bytes for row in found.types} == {
+            report.quant.name: report.artifact.size_bytes for report in made
+        }
 
 
 def test_rows_that_do_not_divide_are_told(session: Session, tmp_path: Path) -> None:

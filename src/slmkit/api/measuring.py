@@ -30,10 +30,14 @@ def plan(
     n_ctx: Sequence[int] = (),
     cache_types: Sequence[str] = ("F16",),
     ram_bytes: int | None = None,
+    imatrix: str | Path | None = None,
     may_pull: bool = True,
     progress: Progress = SILENT,
 ) -> ModelPlan:
-    """Size, memory and speed (an estimate) of every type, or of `types`; no weight is read or downloaded."""
+    """Size, memory and speed (an estimate) of every type, or of `types`; no weight is read or downloaded.
+
+    `imatrix` is a file or `auto`: as `quantize` makes them with it. By default those that need one are.
+    """
     from slmkit.recipes import foresight
 
     return foresight.plan(
@@ -43,6 +47,7 @@ def plan(
         n_ctx=n_ctx,
         cache_types=cache_types,
         ram_bytes=ram_bytes,
+        imatrix="auto" if imatrix == "auto" else Path(imatrix) if imatrix else None,
     )
 
 

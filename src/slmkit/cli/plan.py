@@ -29,6 +29,14 @@ def plan(
         str | None,
         typer.Option(metavar="SIZE", help="What it has to fit into: 8GiB; by default all of this machine."),
     ] = None,
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|FILE",
+            help="As `quantize` makes all types with an importance matrix: some tensors get another type then. By "
+            "default those that need one.",
+        ),
+    ] = None,
     no_pull: options.NoHub = False,
     form: options.Format = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw the sizes.")] = None,
@@ -39,7 +47,7 @@ def plan(
 
     For a checkpoint or a GGUF, here or on the Hub, of which only headers are asked for.
     """
-    from slmkit.cli.refs import parse, session
+    from slmkit.cli.refs import imatrix_of, parse, session
     from slmkit.core.quant import quant_types
     from slmkit.core.units import parse_size
     from slmkit.recipes import foresight
@@ -57,6 +65,7 @@ def plan(
         n_ctx=_numbers(ctx or ""),
         cache_types=[name for name in cache_type.split(",") if name.strip()],
         ram_bytes=None if ram is None else parse_size(ram),
+        imatrix=imatrix_of(imatrix),
     )
     if plot:  # first: when it cannot be drawn, nothing is printed
         plots.sizes_of_types(planned, plot)

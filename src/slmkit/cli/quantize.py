@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -128,7 +128,7 @@ def quantize(
     With a target the error of each tensor in each type is measured and the best mix that fits is made, weighed by the
     model's newest importance matrix (`slmkit imatrix`).
     """
-    from slmkit.cli.refs import parse, session
+    from slmkit.cli.refs import imatrix_of, parse, session
     from slmkit.core.quant import quant_types
     from slmkit.core.quantize import Override, QuantizeSpec, parse_layers
     from slmkit.core.units import parse_size
@@ -158,7 +158,7 @@ def quantize(
             raise UsageError(
                 "a target decides the type of every tensor: it takes no rule, type or other option of these"
             )
-        weighed = "newest" if imatrix is None else _imatrix(imatrix)
+        weighed = "newest" if imatrix is None else imatrix_of(imatrix)
         report = quantize_to_target(
             parse(ref), target, here, name=name, imatrix=weighed, force=force, n_threads=threads
         )
@@ -178,7 +178,7 @@ def quantize(
         here,
         spec=spec,
         name=name,
-        imatrix=_imatrix(imatrix),
+        imatrix=imatrix_of(imatrix),
         strict_share=None if strict is None else strict / 100,
         force=force,
         n_threads=threads,
@@ -219,12 +219,6 @@ def _target(types: list[str] | None, **given: str | None) -> TargetSpec | None:
             hint="`slmkit quantize REF -t Q4_0`, or `slmkit quantize REF --target-bpw 4.5`",
         )
     return TargetSpec.parse(*chosen[0]) if chosen else None
-
-
-def _imatrix(text: str | None) -> Path | Literal["auto"] | None:
-    if text == "auto":
-        return "auto"
-    return Path(text) if text and text != "none" else None
 
 
 def _row(report: QuantizeReport) -> Quantized:

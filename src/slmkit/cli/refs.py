@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from slmkit.cli.output import Output
 from slmkit.cli.progress import reporter
@@ -29,6 +30,13 @@ def parse(text: str) -> ModelRef:
 def parse_all(texts: Sequence[str]) -> list[ModelRef]:
     """Several references."""
     return [parse(text) for text in texts]
+
+
+def imatrix_of(text: str | None) -> Path | Literal["auto"] | None:
+    """The importance matrix that `--imatrix auto|none|FILE` names."""
+    if text == "auto":
+        return "auto"
+    return Path(text) if text and text != "none" else None
 
 
 def session(output: Output, *, may_pull: bool = True, offline: bool = False) -> Session:

@@ -101,7 +101,8 @@ class TypePlan:
 @dataclass(frozen=True)
 class ModelPlan:
     """All types, the largest first. `bandwidth_bytes_per_s` was measured on this machine, `ram_bytes` is what a model
-    has to fit into.
+    has to fit into. `imatrix` names the importance matrix that all quantized types are made with, if one was asked
+    for; types that cannot be made without one have one in any case.
     """
 
     ref: str
@@ -112,6 +113,7 @@ class ModelPlan:
     bandwidth_bytes_per_s: float
     contexts: tuple[Context, ...]
     types: tuple[TypePlan, ...]
+    imatrix: str | None = None
     notes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.core.quantize import MOST_OVERRIDE_BYTES
 from slmkit.errors import GgufError, ImatrixError
 from slmkit.formats.gguf.header import MAGIC, GgufHeader, TensorInfo, check_structure
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
@@ -61,6 +62,27 @@ class Imatrix:
     n_chunks: int
     chunk_size: int
     state: Mapping[str, Any] = field(default_factory=dict)
+
+
+def origin(path: str | Path, imatrix: Imatrix) -> dict[str, int | str]:
+    """What llama-quantize writes about the one of that file into what it makes with it; of the path only the name."""
+    return origin_of(Path(path).name, imatrix.datasets, len(imatrix.entries), imatrix.n_chunks)
+
+
+def origin_of(name: str, datasets: Sequence[str], n_entries: int, n_chunks: int) -> dict[str, int | str]:
+    """The same of a file of that `name`, which need not be there; numbers take the same room whatever they are."""
+    said: dict[str, int | str] = {"quantize.imatrix.file": _fitting(name)}
+    if datasets:
+        said["quantize.imatrix.dataset"] = _fitting(datasets[0])
+    said["quantize.imatrix.entries_count"] = n_entries
+    if n_chunks > 0:
+        said["quantize.imatrix.chunks_count"] = n_chunks
+    return said
+
+
+def _fitting(text: str) -> str:
+    """As much of it as the engine takes; no half characters."""
+    return text.encode()[:MOST_OVERRIDE_BYTES].decode("utf-8", "ignore")
 
 
 def write(path: Path, imatrix: Imatrix) -> None:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slmkit.backends.llamacpp.child import Children, require_engine
 from slmkit.backends.llamacpp.memory import load_memory
 from slmkit.backends.llamacpp.quantize import DryRun, dry_run
+from slmkit.core.artifact import Artifact
 from slmkit.core.plan import MAPPED, Context, ContextPlan, LoadMemory, ModelPlan, TypePlan
 from slmkit.core.progress import Progress
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.units import size
-from slmkit.errors import EngineError, UsageError
+from slmkit.errors import EngineError, SlmkitError, UsageError
 from slmkit.formats.gguf.hollow import Hollow
+from slmkit.formats.gguf.writer import Value, string, u32
 from slmkit.host import bandwidth, memory
 from slmkit.host.probe import physical_cores
 
@@ -49,18 +51,39 @@ class PlanSource:
     """What is planned with: `made` are the files that are known as a whole, by type, of which `base` is the one to
     quantize from.
 
-    A `base` that is no float stands for itself only. `remarks` say what else should be known.
+    A `base` that is no float stands for itself only. `remarks` say what else should be known, `artifact` is the file of
+    `base` where it is here.
     """
 
     ref: str
     made: Mapping[str, Hollow]
     base: str
     remarks: tuple[str, ...] = ()
+    artifact: Artifact | None = None
 
     @property
     def is_float(self) -> bool:
         """Whether other types can be made of it."""
         return self.base in QUANT_TYPES and QUANT_TYPES[self.base].is_float
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """The importance matrix that types are made with: all of them, or only those that cannot be made without.
+
+    `origin` is what they say of it in their metadata (`formats.imatrix.origin`), and `unmet` why one of them cannot be
+    made with it.
+    """
+
+    name: str
+    origin: Mapping[str, int | str]
+    everywhere: bool = False
+    unmet: Callable[[QuantType, DryRun], SlmkitError | None] = lambda quant, answer: None
+
+    @property
+    def metadata(self) -> Mapping[str, Value]:
+        """As the engine writes it."""
+        return {k: string(v) if isinstance(v, str) else u32(v) for k, v in self.origin.items()}
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,7 @@ def prepare(children: Children) -> None:
 def plan(
     source: PlanSource,
     types: Sequence[QuantType],
+    weighing: Weighing,
     progress: Progress,
     *,
     n_ctx: Sequence[int] = (),
@@ -106,7 +130,7 @@ def plan(
     contexts = [Context(n, kind) for n in _contexts(n_ctx, n_ctx_train) for kind in _cache_types(cache_types)]
     names = [quant.name for quant in types or _all_types(source)] or [source.base]
     with progress.task(f"plan {source.ref}", None, "steps"), tempfile.TemporaryDirectory(prefix="slmkit-") as folder:
-        candidates, refused = _candidates(source, names, Path(folder), children)
+        candidates, refused = _candidates(source, names, weighing, Path(folder), children)
         memories = _memories(candidates, contexts, Path(folder), children)
         bytes_per_s = bandwidth.read_bytes_per_s(physical_cores(), _BANDWIDTH_S)
     limited = _container_note() if ram_bytes is None else ()
@@ -129,6 +153,7 @@ def plan(
         bandwidth_bytes_per_s=bytes_per_s,
         contexts=tuple(contexts),
         types=(*rows, *refused),
+        imatrix=weighing.name if weighing.everywhere else None,
         notes=(*source.remarks, *limited, *_beyond(contexts, n_ctx_train)),
     )
 
@@ -155,7 +180,7 @@ def _cache_types(names: Sequence[str]) -> list[str]:
 
 
 def _candidates(
-    source: PlanSource, names: Sequence[str], folder: Path, children: Children
+    source: PlanSource, names: Sequence[str], weighing: Weighing, folder: Path, children: Children
 ) -> tuple[list[_Candidate], list[TypePlan]]:
     """What can be made (F16 in any case, as what the others are compared with), and what cannot and why."""
     base = source.made[source.base]
@@ -167,19 +192,23 @@ def _candidates(
     refused = []
     small = folder / "source.gguf"
     base.without_vocabulary().write(small)
-    answers = dry_run(small, [(quant, QuantizeSpec()) for quant in others], children)
+    requests = [(quant, QuantizeSpec()) for quant in others]
+    answers = dry_run(small, requests, children, weighed=weighing.everywhere)
     for quant, answer in zip(others, answers, strict=True):
-        if isinstance(answer, DryRun):
-            found.append(_quantized(base, quant, answer))
-        else:
-            refused.append(TypePlan(quant.name, refusal=answer.message))
+        error = weighing.unmet(quant, answer) if isinstance(answer, DryRun) else answer
+        if isinstance(answer, DryRun) and error is None:
+            found.append(_quantized(base, quant, answer, weighing))
+        elif error:
+            refused.append(TypePlan(quant.name, refusal=error.message))
     return found, refused
 
 
-def _quantized(base: Hollow, quant: QuantType, answer: DryRun) -> _Candidate:
+def _quantized(base: Hollow, quant: QuantType, answer: DryRun, weighing: Weighing) -> _Candidate:
     sizes = {entry.name: math.prod(entry.shape) for entry in base.entries}
     fallen = sum(sizes[name] for name in {fallback.name for fallback in answer.fallbacks})
     hollow = base.quantized(answer.types, quant.ftype)
+    if answer.needs_imatrix or (weighing.everywhere and not quant.is_float):
+        hollow = replace(hollow, metadata={**hollow.metadata, **weighing.metadata})
     return _Candidate(quant.name, hollow, fallen / base.n_params, answer.needs_imatrix)
 
 

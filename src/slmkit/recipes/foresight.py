@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.quant import FLOATS, QuantType, canonical
+from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import (
     HubFileNotFoundError,
@@ -20,9 +21,11 @@ from slmkit.errors import (
     SlmkitError,
     UsageError,
 )
-from slmkit.ops import adopt, locate
+from slmkit.ops import adopt, corpora, locate
 from slmkit.recipes.session import Session
+from slmkit.recipes.spared import known_imatrix
 from slmkit.recipes.verbs import DEFAULT_FLOAT
+from slmkit.registry import imatrices
 from slmkit.registry.store import Registry, is_whole
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from slmkit.ops.convert.check import ConvertCheck
     from slmkit.ops.convert.unread import Unread
     from slmkit.ops.inspect import Inspection
-    from slmkit.ops.plan import PlanSource
+    from slmkit.ops.plan import PlanSource, Weighing
     from slmkit.ops.remote_gguf import RemoteGguf
 
 
@@ -56,8 +59,13 @@ def plan(
     n_ctx: Sequence[int] = (),
     cache_types: Sequence[str] = ("F16",),
     ram_bytes: int | None = None,
+    imatrix: Path | Literal["auto"] | None = None,
 ) -> ModelPlan:
-    """Size, memory and speed of every type (or of `types`) of a checkpoint or GGUF; see `ops.plan`."""
+    """Size, memory and speed of every type (or of `types`) of a checkpoint or GGUF; see `ops.plan`.
+
+    `imatrix` is that with which the types would be made, as for `quantize`: a file, or `auto`, which need not be there
+    yet. Without it those that need one are planned with `auto`. Raises `UsageError` for one of another model.
+    """
     from slmkit.backends.llamacpp.child import Children, require_engine
     from slmkit.ops.plan import plan as plan_op  # loads numpy
     from slmkit.ops.plan import prepare
@@ -70,6 +78,7 @@ def plan(
         return plan_op(
             source,
             types,
+            _weighing(imatrix, source, session),
             session.progress,
             n_ctx=n_ctx,
             cache_types=cache_types,
@@ -182,6 +191,35 @@ def _remote(
         yield gguf
 
 
+def _of_a_path(path: Path, session: Session) -> Artifact:
+    """The GGUF at it. Its digest takes reading it, and is only there where an importance matrix could be its own."""
+    found = adopt.describe(path, session.progress, hashed=False)
+    return adopt.describe(path, session.progress) if imatrices.every(session.registry, found.model) else found
+
+
+def _weighing(wanted: Path | Literal["auto"] | None, source: PlanSource, session: Session) -> Weighing:
+    """By `wanted`, or else by the matrix that `auto` takes: the newest of the model, or that still to be collected."""
+    from slmkit.formats.imatrix import origin, origin_of, read
+    from slmkit.ops.imatrix import label
+    from slmkit.ops.plan import Weighing
+    from slmkit.ops.quantize import importance
+
+    if wanted and not source.is_float:
+        raise UsageError(
+            f"{source.ref} is quantized already: no other type is made of it", hint="leave out `--imatrix`"
+        )
+    file = known_imatrix(wanted or "auto", source.artifact, session.registry)
+    if file is None:
+        text = corpora.corpus()
+        said = origin_of(f"{label(text)}.gguf", [text.name], n_entries=1, n_chunks=1)
+        return Weighing(text.name, said, everywhere=wanted is not None)
+    spec = QuantizeSpec(imatrix=file)
+    tensors = source.made[source.base].tensors
+    importance.check(source.ref, spec, tensors, session.progress)
+    said = origin(file.path, read(file.path))
+    return Weighing(file.name, said, everywhere=wanted is not None, unmet=importance.Need(spec, tensors).unmet)
+
+
 def _plan_source(ref: ModelRef, session: Session) -> PlanSource:
     try:
         return _gguf(ref, session) or _checkpoint(ref, session)
@@ -202,7 +240,7 @@ def _checkpoint(ref: ModelRef, session: Session) -> PlanSource:
         base = here.variant if here and here.variant else DEFAULT_FLOAT
         found = source.plan(outtype=base.lower(), progress=session.progress)
     made = {name: Hollow(found.metadata, found.entries(name)) for name in FLOATS}
-    return PlanSource(source.ref, made, base, found.remarks)
+    return PlanSource(source.ref, made, base, found.remarks, here)
 
 
 def _gguf(ref: ModelRef, session: Session) -> PlanSource | None:
@@ -217,14 +255,14 @@ def _gguf(ref: ModelRef, session: Session) -> PlanSource | None:
         if not path.is_file():
             raise UsageError(f"no such file: {path}", hint="for a model on the Hub type `org/name`")
         variant = adopt.variant_of(path)
-        return PlanSource(str(ref), {variant: read_hollow(path)}, variant)
+        return PlanSource(str(ref), {variant: read_hollow(path)}, variant, artifact=_of_a_path(path, session))
     if ref.variant is None:
         found = _instead_of_a_checkpoint(ref.model, session.registry)
     else:
         found = locate.ggufs(ref, session.registry, session.progress)[0]
     if found is None or found.variant is None:
         return None
-    return PlanSource(found.ref, {found.variant: read_hollow(found.path)}, found.variant)
+    return PlanSource(found.ref, {found.variant: read_hollow(found.path)}, found.variant, artifact=found)
 
 
 def _instead_of_a_checkpoint(model: str, registry: Registry) -> Artifact | None:

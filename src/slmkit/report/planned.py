@@ -8,9 +8,7 @@ from slmkit.core import units
 from slmkit.core.plan import ROOMY_SHARE, Context, ContextPlan, ModelPlan, TypePlan
 from slmkit.report.table import Cell, Column, Table
 
-IMATRIX_NOTE = (
-    "imatrix: the type is refused without an importance matrix; the keys that one adds to the metadata are not counted"
-)
+IMATRIX_NOTE = "imatrix: the type is refused without an importance matrix; planned as `--imatrix auto` makes it"
 FALLBACK_NOTE = (
     "fallback: the share of the parameters whose rows do not divide into the blocks of the type that llama.cpp wanted "
     "for them, so that they have another one, mostly a larger one"
@@ -91,7 +89,9 @@ def _notes(plan: ModelPlan) -> Iterator[str]:
     )
     if any(row.fallback_share for row in plan.types):
         yield FALLBACK_NOTE
-    if any(row.needs_imatrix for row in plan.types):
+    if plan.imatrix:
+        yield f"all quantized types as made with the importance matrix {plan.imatrix}"
+    elif any(row.needs_imatrix for row in plan.types):
         yield IMATRIX_NOTE
     yield from plan.notes
 

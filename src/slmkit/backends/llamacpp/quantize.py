@@ -52,7 +52,9 @@ class QuantizeResult:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What quantizing would make; `needs_imatrix` says that it would stop without one, and `types` are those with."""
+    """What quantizing would make; `needs_imatrix` says that it would stop without an importance matrix, and `types` are
+    then those with one.
+    """
 
     types: Mapping[str, str]
     fallbacks: tuple[Fallback, ...]
@@ -181,14 +183,22 @@ def imatrix_needed(quant: QuantType, log: tuple[str, ...] = ()) -> ImatrixNeeded
 
 
 def dry_run(
-    source: Path, requests: Sequence[tuple[QuantType, QuantizeSpec]], children: Children | None = None
+    source: Path,
+    requests: Sequence[tuple[QuantType, QuantizeSpec]],
+    children: Children | None = None,
+    *,
+    weighed: bool = False,
 ) -> list[DryRun | EngineError]:
     """What each of `requests` would make of `source`, of which only the header is read: its weights may be a hole.
 
-    An entry is an error where the engine refuses. One child does them all.
+    With `weighed` all are as if made with an importance matrix, else those whose spec names one. An entry is an error
+    where the engine refuses. One child does them all.
     """
-    asked = {"source": str(source), "requests": [_options(quant, spec) for quant, spec in requests]}
-    result = run("dry_run", asked, children=children)
+    asked = [
+        {**_options(quant, spec), "imatrix": None, "weighed": weighed or spec.imatrix is not None}
+        for quant, spec in requests
+    ]
+    result = run("dry_run", {"source": str(source), "requests": asked}, children=children)
     answers: list[DryRun | EngineError] = []
     for (quant, _), answer in zip(requests, result["logs"], strict=True):
         text = str(answer["log"])

@@ -19,10 +19,9 @@ from slmkit.backends.llamacpp.bindings import NativeError
 from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.native import ll
 from slmkit.backends.llamacpp.smoke_job import smoke
-from slmkit.core.quantize import MOST_OVERRIDE_BYTES
 from slmkit.formats.gguf.model import open_model
 from slmkit.formats.gguf.writer import LAYOUT
-from slmkit.formats.imatrix import Imatrix, read
+from slmkit.formats.imatrix import Imatrix, origin, read
 
 
 def quantize(
@@ -88,7 +87,7 @@ def _target(target: str, options: Mapping[str, Any], log: str) -> one_pass.Targe
         path=Path(target),
         file_type=options["ftype"],
         types=quantize_log.types(log),
-        overrides=(*options["overrides"], *(_origin(Path(path), imatrix) if imatrix else ())),
+        overrides=(*options["overrides"], *(origin(path, imatrix).items() if imatrix else ())),
         imatrix=imatrix,
         allow_requantize=options["allow_requantize"],
         max_buffer_bytes=options["max_buffer_bytes"],
@@ -105,24 +104,29 @@ def dry_run(channel: Channel, source: str, requests: Sequence[dict[str, Any]]) -
     """Go through the header of `source` once for each of `requests`: `logs` has the whole log of each, and whether the
     engine said yes.
 
-    Some types depend on whether there is an importance matrix. One that cannot be made without is asked for as if there
-    were one.
+    Some types depend on whether there is an importance matrix: one that is `weighed`, or cannot be made without, is
+    asked for as if there were one.
     """
     log: list[str] = []
     bindings.on_log(lambda _, text: log.append(text))
 
-    def answer(options: dict[str, Any], *, with_imatrix: bool = False) -> dict[str, Any]:
+    def run(options: Mapping[str, Any], *, any_imatrix: bool) -> str:
         log.clear()
-        try:
-            _call(source, "", dry_run=True, n_threads=1, any_imatrix=with_imatrix, **options)
-        except NativeError:
-            return {"made": False, "needs_imatrix": with_imatrix, "log": "".join(log)}
-        text = "".join(log)
-        if quantize_log.needs_imatrix(text):
-            return answer(options, with_imatrix=True)
-        return {"made": True, "needs_imatrix": with_imatrix, "log": text}
+        _call(source, "", dry_run=True, n_threads=1, any_imatrix=any_imatrix, **options)
+        return "".join(log)
 
-    return {"logs": [answer(options) for options in requests]}
+    def answer(weighed: bool, **options: Any) -> dict[str, Any]:
+        needs = False
+        try:
+            text = run(options, any_imatrix=False)
+            needs = quantize_log.needs_imatrix(text)
+            if weighed or needs:
+                text = run(options, any_imatrix=True)
+        except NativeError:
+            return {"made": False, "needs_imatrix": needs, "log": "".join(log)}
+        return {"made": True, "needs_imatrix": needs, "log": text}
+
+    return {"logs": [answer(**request) for request in requests]}
 
 
 def _call(
@@ -168,7 +172,7 @@ def _call(
     if imatrix is not None:
         importance = read(Path(imatrix))
         params.imatrix = _importance(importance)
-        overrides = [*overrides, *_origin(Path(imatrix), importance)]
+        overrides = [*overrides, *origin(imatrix, importance).items()]
     if overrides:
         array = (ll.llama_model_kv_override * (len(overrides) + 1))()
         for slot, (key, value) in zip(array, overrides, strict=False):
@@ -190,22 +194,6 @@ def _importance(imatrix: Imatrix) -> Any:
         slot.name, slot.size = name.encode(), means.size
         slot.data = means.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
     return array
-
-
-def _origin(path: Path, imatrix: Imatrix) -> list[tuple[str, Any]]:
-    """What llama-quantize writes about it into the file that it makes; of the path only the file's name."""
-    said: list[tuple[str, Any]] = [("quantize.imatrix.file", _fitting(path.name))]
-    if imatrix.datasets:
-        said.append(("quantize.imatrix.dataset", _fitting(imatrix.datasets[0])))
-    said.append(("quantize.imatrix.entries_count", len(imatrix.entries)))
-    if imatrix.n_chunks > 0:
-        said.append(("quantize.imatrix.chunks_count", imatrix.n_chunks))
-    return said
-
-
-def _fitting(text: str) -> str:
-    """As much of it as the engine takes; no half characters."""
-    return text.encode()[:MOST_OVERRIDE_BYTES].decode("utf-8", "ignore")
 
 
 _kept: list[Any] = []  # the engine gets pointers into these

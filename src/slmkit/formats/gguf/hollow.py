@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from slmkit.errors import GgufError
-from slmkit.formats.gguf.header import GgufHeader, read_header, shards
+from slmkit.formats.gguf.header import GgufHeader, TensorInfo, read_header, shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, QUANTIZATION_VERSION, ValueType
 from slmkit.formats.gguf.writer import LAYOUT, Entry, Value, data_size, encode_header, file_size, string, u32
 
@@ -75,6 +75,11 @@ class Hollow:
     def data_bytes(self) -> int:
         """Of all tensors' data, with padding."""
         return data_size(self.entries)
+
+    @property
+    def tensors(self) -> list[TensorInfo]:
+        """As a header has them, but all without their place."""
+        return [TensorInfo(entry.name, entry.shape[::-1], entry.type, 0) for entry in self.entries]
 
     @property
     def bpw(self) -> float:

@@ -31,6 +31,6 @@ def refused(
     check(source, types, spec, tensors)
     if imatrix_comes:
         return {}
-    importance.check(source, spec, tensors, SILENT)
+    importance.check(source.ref, spec, tensors, SILENT)
     strict = {} if strict_share is None else refusals(source, types, spec, tensors, strict_share)
     return {**importance.lacking(source, types, spec, tensors), **strict}

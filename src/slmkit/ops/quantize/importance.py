@@ -49,7 +49,7 @@ class Need:
             own = self._kept[name]
             if kind != own.type.name and requires_imatrix(name, kind, quant.ftype) and not self._is_known(own):
                 return self._error(name, kind, quant)
-        return imatrix_needed(quant) if answer.needs_imatrix else None
+        return imatrix_needed(quant) if answer.needs_imatrix and not self._spec.imatrix else None
 
     def _is_known(self, tensor: TensorInfo) -> bool:
         size = self._sizes.get(tensor.name)
@@ -84,7 +84,7 @@ class Need:
         return "`--pure`" if spec.pure else None
 
 
-def check(source: Artifact, spec: QuantizeSpec, tensors: Sequence[TensorInfo], progress: Progress) -> None:
+def check(ref: str, spec: QuantizeSpec, tensors: Sequence[TensorInfo], progress: Progress) -> None:
     """Raise `UsageError` for an importance matrix of another model, warn where it lacks matrices; `ImatrixError`."""
     if spec.imatrix is None:
         return
@@ -99,12 +99,12 @@ def check(source: Artifact, spec: QuantizeSpec, tensors: Sequence[TensorInfo], p
         if (n_found := entries[name].sums.size) != n_values:
             raise UsageError(
                 f"{spec.imatrix.path} is of another model: {name} has {n_found} columns in it, not {n_values}",
-                hint=f"make one: `slmkit imatrix {source.ref}`",
+                hint=f"make one: `slmkit imatrix {ref}`",
             )
     if not known:
         raise UsageError(
-            f"{spec.imatrix.path} is of another model: it knows none of the {len(matrices)} matrices of {source.ref}",
-            hint=f"make one: `slmkit imatrix {source.ref}`",
+            f"{spec.imatrix.path} is of another model: it knows none of the {len(matrices)} matrices of {ref}",
+            hint=f"make one: `slmkit imatrix {ref}`",
         )
     if len(known) < len(matrices):
         missing = sorted(matrices.keys() - known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from slmkit.backends.llamacpp.child import Children, require_engine
 from slmkit.core.artifact import Artifact
@@ -66,7 +67,7 @@ def quantize(
         return
     require_engine()
     with registry.locked(source.model, progress):
-        importance.check(source, spec, tensors, progress)
+        importance.check(source.ref, spec, tensors, progress)
         there = {} if force else _there(orders, registry)  # who had the lock may have made them
         todo = {quant: order for quant, order in orders.items() if quant not in there}
         refused = _strangers(todo, registry, force, may_replace)
@@ -114,7 +115,8 @@ def made_already(
 def _orders(
     source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, name: str | None
 ) -> dict[QuantType, Order]:
-    return {q: Order(source, q, spec, variant_name(q, spec, name=name, source=source.variant)) for q in types}
+    specs = {q: replace(spec, imatrix=None) if q.is_float else spec for q in types}  # floats are not weighed
+    return {q: Order(source, q, s, variant_name(q, s, name=name, source=source.variant)) for q, s in specs.items()}
 
 
 def _batches(orders: Mapping[QuantType, Order]) -> Iterator[Mapping[QuantType, Order]]:
