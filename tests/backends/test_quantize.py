@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slmkit.backends.llamacpp.quantize import DryRun, dry_run, quantize
@@ -12,6 +15,8 @@ from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.quantize import Override, QuantizeSpec, Rule
 from slmkit.errors import EngineError, UsageError
 from slmkit.formats.gguf.header import read_header
+from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
+from slmkit.formats.gguf.writer import Entry, string, write_gguf
 
 Q4_0, Q4_K_M = QUANT_TYPES["Q4_0"], QUANT_TYPES["Q4_K_M"]
 
@@ -71,6 +76,57 @@ def test_a_bounded_buffer_changes_no_byte(f16: Path, tmp_path: Path) -> None:
     made(f16, tmp_path / "a.gguf", "Q4_K_M")
     made(f16, tmp_path / "b.gguf", "Q4_K_M", QuantizeSpec(max_buffer_bytes=10_000))
     assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
+HELD = """
+import sys, threading, tracemalloc
+from pathlib import Path
+from slmkit.backends.llamacpp import one_pass
+from slmkit.formats.gguf.model import open_model
+
+def anonymous():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) << 10
+
+def watch():
+    while not done.wait(0.001):
+        peaks.append(anonymous())
+
+def write(max_buffer_bytes):
+    types = {tensor.name: "Q4_0" for tensor in source.tensors}
+    target = one_pass.Target(Path(folder) / "made.gguf", 2, types, max_buffer_bytes=max_buffer_bytes)
+    one_pass.write(source, [target], 2, lambda n_bytes: None)
+
+folder, bound = sys.argv[1], int(sys.argv[2]) or None
+source = open_model(Path(folder) / "source.gguf")
+write(bound)  # what is allocated once
+before, peaks, done = anonymous(), [0], threading.Event()
+watcher = threading.Thread(target=watch)
+watcher.start()
+write(bound)
+done.set()
+watcher.join()
+tracemalloc.start()
+write(bound)
+print(tracemalloc.get_traced_memory()[1], max(peaks) - before)
+"""
+"""What writing a Q4_0 holds: bytes that Python and numpy have allocated, and how much anonymous memory grows."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory from mapped files")
+@pytest.mark.parametrize(("bound", "most"), [(0, 4 << 20), (1 << 20, 1 << 20), (64 << 10, 64 << 10)])
+def test_memory_is_bounded_whatever_the_size_of_a_tensor(bound: int, most: int, tmp_path: Path) -> None:
+    """A matrix of 64 MiB. Beside the buffers: the interpreter's own 128 KiB, as traced, and pages that malloc keeps."""
+    shape = (32768, 1024)
+    weights = np.random.default_rng(1).standard_normal(shape).astype(np.float16)
+    entries = [Entry("blk.0.ffn_up.weight", shape, GGML_TYPES_BY_NAME["F16"])]
+    write_gguf(tmp_path / "source.gguf", {"general.architecture": string("llama")}, entries, [weights.tobytes()])
+    command = [sys.executable, "-c", HELD, str(tmp_path), str(bound)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    traced, grown = map(int, done.stdout.split())
+    assert traced < most + (128 << 10)
+    assert grown < 12 << 20
 
 
 def test_quantized_sources_are_refused_unless_allowed(f16: Path, tmp_path: Path) -> None:
