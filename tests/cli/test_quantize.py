@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slmkit.registry import imatrices
 from slmkit.registry.store import Registry
 from tests import factories
 from tests.cli.conftest import MODEL
@@ -108,6 +109,8 @@ def test_when_nothing_could_be_made_each_type_has_its_reason(slmkit: Run, furnis
         (("-t", "IQ1_S"), 1, "IQ1_S of this model needs an importance matrix"),
         (("-t", "Q4_0", "--rule", "nothing=Q8_0"), 2, "has 'nothing' in its name"),
         (("-t", "Q4_0", "--rule", "nothing=Q8_0", "--imatrix", "auto"), 2, "has 'nothing' in its name"),
+        (("-t", "Q4_0", "--output-type", "IQ2_XXS", "--imatrix", "auto"), 1, "slmkit collects none of output"),
+        (("-t", "Q4_K_M", "--strict", "5", "--imatrix", "auto"), 3, "--imatrix auto"),
         (("-t", "Q4_0", "--prune-layers", "9"), 2, "has no layer 9"),
         (("-t", "Q4_0", "--imatrix", "no.gguf"), 2, "no such file"),
     ],
@@ -115,7 +118,8 @@ def test_when_nothing_could_be_made_each_type_has_its_reason(slmkit: Run, furnis
 def test_what_is_refused_is_refused_before_it_pulls_and_converts(
     slmkit: Run, registry: Registry, tmp_path: Path, arguments: tuple[str, ...], code: int, why: str
 ) -> None:
-    odd = factories.make_llama(tmp_path / "odd", hidden=256 if "IQ1_S" in arguments else 288)
+    hidden = 256 if {"IQ1_S", "IQ2_XXS"} & set(arguments) else 288
+    odd = factories.make_llama(tmp_path / "odd", hidden=hidden)
     done = slmkit("quantize", odd, *arguments)
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert why in done.stderr
@@ -129,6 +133,21 @@ def test_what_is_refused_is_refused_before_it_pulls_and_converts(
     assert "pulling it first" not in pulled.stderr
     assert all(seen.range for seen in asked), "of the weights only headers"
     assert registry.artifacts() == []
+
+
+@pytest.mark.parametrize(
+    ("hidden", "options", "code"),
+    [(288, ("-t", "Q4_K_M", "--strict", "5"), 3), (256, ("-t", "Q4_0", "--output-type", "IQ2_XXS"), 1)],
+)
+def test_no_importance_matrix_is_collected_for_what_is_refused(
+    slmkit: Run, registry: Registry, tmp_path: Path, hidden: int, options: tuple[str, ...], code: int
+) -> None:
+    odd = factories.make_llama(tmp_path / "odd", hidden=hidden)
+    assert slmkit("convert", odd).returncode == 0
+    done = slmkit("quantize", odd, *options, "--imatrix", "auto")
+    assert done.returncode == code, done.stderr
+    assert "collecting it first" not in done.stderr
+    assert imatrices.every(registry, "local/odd") == []
 
 
 def test_what_is_not_refused_is_made(slmkit: Run, registry: Registry, tmp_path: Path) -> None:

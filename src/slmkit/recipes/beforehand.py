@@ -39,7 +39,7 @@ def refused(
 
     Raises `UsageError` for rules, layers and an importance matrix that do not fit the model. `ref` is no alias.
     """
-    from slmkit.ops.quantize.beforehand import refused as refused_of
+    from slmkit.ops import quantize as quantize_op
 
     if isinstance(imatrix, Path):
         spec = replace(spec, imatrix=known_imatrix(imatrix, None, session.registry))
@@ -54,7 +54,7 @@ def refused(
             source = _hollow(ref, Path(folder), session, convert_spec)
         if source is None:
             return {}
-        return refused_of(source, types, spec, strict_share=strict_share, imatrix_comes=imatrix == "auto")
+        return quantize_op.refused(source, types, spec, strict_share=strict_share, imatrix_comes=imatrix == "auto")
 
 
 def told(

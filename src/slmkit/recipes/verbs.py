@@ -157,11 +157,16 @@ def quantize(
             floats[quant] = quantize_op.QuantizeReport(quant, source, source, fresh=False)
         elif quant.is_float and not _is_file(ref):
             floats[quant] = _as_float(ref, source, quant, session, convert_spec, force, on_failure)
-    if imatrix and len(floats) < len(types):
+    others = [quant for quant in types if quant not in floats]
+    if imatrix and others:
+        if known_imatrix(imatrix, source, session.registry) is None:  # collecting takes minutes
+            refused = quantize_op.refused(source, others, spec, strict_share=strict_share, imatrix_comes=True)
+            if len(refused) == len(others):
+                return _in_order(types, floats, beforehand.told(refused, on_failure))
         spec = replace(spec, imatrix=imatrix_file(imatrix, source, session, n_threads))
     made = quantize_op.quantize(
         source,
-        [quant for quant in types if quant not in floats],
+        others,
         session.registry,
         session.progress,
         spec=spec,

@@ -22,15 +22,14 @@ def refused(
     strict_share: float | None,
     imatrix_comes: bool,
 ) -> Mapping[QuantType, SlmkitError]:
-    """Those of `types` that would be refused, and why. With `imatrix_comes`, an importance matrix that is still to be
-    collected, no more is known than that the spec fits.
+    """Those of `types` that would be refused, and why; with `imatrix_comes` before an importance matrix is collected.
 
     Raises `UsageError` for rules, layers and an importance matrix that do not fit the model.
     """
     tensors = tensors_of(source)
     check(source, types, spec, tensors)
-    if imatrix_comes:
-        return {}
     importance.check(source.ref, spec, tensors, SILENT)
-    strict = {} if strict_share is None else refusals(source, types, spec, tensors, strict_share)
-    return {**importance.lacking(source, types, spec, tensors), **strict}
+    lacking = importance.lacking(source, types, spec, tensors, imatrix_comes=imatrix_comes)
+    if strict_share is None:
+        return lacking
+    return {**lacking, **refusals(source, types, spec, tensors, strict_share, imatrix_comes=imatrix_comes)}

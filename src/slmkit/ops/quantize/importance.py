@@ -17,25 +17,37 @@ from slmkit.ops.quantize import source as source_files
 
 
 def lacking(
-    source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, tensors: Sequence[TensorInfo]
+    source: Artifact,
+    types: Sequence[QuantType],
+    spec: QuantizeSpec,
+    tensors: Sequence[TensorInfo],
+    *,
+    imatrix_comes: bool = False,
 ) -> dict[QuantType, SlmkitError]:
-    """Those of `types` that cannot be made for want of importance; raises `ImatrixError`."""
+    """Those of `types` that cannot be made for want of importance; raises `ImatrixError`.
+
+    With `imatrix_comes` an importance matrix is still to be collected: of all but output and embedding.
+    """
     asked = {rule.type for rule in spec.rules} | {spec.output_type, spec.embedding_type}
     by_option = any(kind and kind.startswith("IQ") for kind in asked)
     doubtful = [quant for quant in types if by_option or quant.may_need_imatrix]
     if not doubtful:
         return {}
-    need = Need(spec, tensors)
-    answers = zip(doubtful, dry_run(source.path, [(quant, spec) for quant in doubtful]), strict=True)
+    need = Need(spec, tensors, imatrix_comes=imatrix_comes)
+    requests = [(quant, spec) for quant in doubtful]
+    answers = zip(doubtful, dry_run(source.path, requests, weighed=imatrix_comes), strict=True)
     found = {quant: need.unmet(quant, answer) for quant, answer in answers if isinstance(answer, DryRun)}
     return {quant: error for quant, error in found.items() if error}
 
 
 class Need:
-    """What the types of tensors need of the importance matrix of `spec`, if it has one; raises `ImatrixError`."""
+    """What the types of tensors need of the importance matrix of `spec`, if it has one, or of one that comes, of which
+    only that is known which tensors will be in it; raises `ImatrixError`.
+    """
 
-    def __init__(self, spec: QuantizeSpec, tensors: Sequence[TensorInfo]) -> None:
+    def __init__(self, spec: QuantizeSpec, tensors: Sequence[TensorInfo], *, imatrix_comes: bool = False) -> None:
         self._spec = spec
+        self._comes = imatrix_comes
         self._kept = source_files.kept(tensors, spec)
         self._sizes: dict[str, int] = {}
         if spec.imatrix is not None:
@@ -49,9 +61,12 @@ class Need:
             own = self._kept[name]
             if kind != own.type.name and requires_imatrix(name, kind, quant.ftype) and not self._is_known(own):
                 return self._error(name, kind, quant)
-        return imatrix_needed(quant) if answer.needs_imatrix and not self._spec.imatrix else None
+        has_any = self._spec.imatrix or self._comes
+        return imatrix_needed(quant) if answer.needs_imatrix and not has_any else None
 
     def _is_known(self, tensor: TensorInfo) -> bool:
+        if self._comes:
+            return tensor.name not in OUTPUT
         size = self._sizes.get(tensor.name)
         # of the embedding there may be the output's, which then does not count
         return size is not None and (tensor.name != "token_embd.weight" or size == tensor.shape[0])

@@ -23,19 +23,22 @@ def refusals(
     spec: QuantizeSpec,
     tensors: Sequence[TensorInfo],
     most_share: float,
+    *,
+    imatrix_comes: bool = False,
 ) -> Mapping[QuantType, VerdictError]:
     """Those of `types` of which more than `most_share` of the parameters would fall back to another type.
 
     Each names the type nearest to what was promised that keeps the promise, by bits per weight: one with more of them
-    before one with less.
+    before one with less. With `imatrix_comes` they are as with an importance matrix that is still to be collected.
     """
     every = list(dict.fromkeys((*types, *_ordinary(tensors))))
     made = source_files.kept(tensors, spec)
     n_params = {name: tensor.n_elements for name, tensor in made.items()}
-    answers = zip(every, dry_run(source.path, [(quant, spec) for quant in every]), strict=True)
+    requests = [(quant, spec) for quant in every]
+    answers = zip(every, dry_run(source.path, requests, weighed=imatrix_comes), strict=True)
     planned = {quant: answer for quant, answer in answers if isinstance(answer, DryRun)}
     outlooks = {quant: _outlook(quant, answer, n_params) for quant, answer in planned.items()}
-    need = importance.Need(spec, tensors)
+    need = importance.Need(spec, tensors, imatrix_comes=imatrix_comes)
     keeping = {
         quant: outlooks[quant]
         for quant in _ordinary(tensors)
@@ -49,7 +52,8 @@ def refusals(
             return more < 0, abs(more), -keeping[other].on_label_share
 
         nearest = min(keeping, key=distance, default=None)
-        command = f"slmkit quantize {source.ref} -t {nearest} {spec.options}".rstrip()
+        options = f"{spec.options} --imatrix auto" if imatrix_comes else spec.options
+        command = " ".join(f"slmkit quantize {source.ref} -t {nearest} {options}".split())
         return VerdictError(
             f"{quant} of {source.ref} would not be what it is called: {percent(outlook.fallback_share)} of the "
             f"parameters would fall back to another type, more than {percent(most_share)}",
