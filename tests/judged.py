@@ -6,8 +6,11 @@ import math
 import random
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from slmkit.core.damage import Context, Damage, Likely
+from slmkit.core.losses import DIGITS, WORDS, groups, worst
 from slmkit.core.quality import Chunk, QualityRow, QualityRun, QualitySpec
 from tests.measured import BUILD, HOST, MIB
 
@@ -59,6 +62,14 @@ def run(*rows: QualityRow, corpus: str = CORPUS, build: Mapping[str, str] = BUIL
         "elapsed_s": 12.0,
     }
     return QualityRun(build=dict(build), corpus=corpus, base=base, rows=rows, **{**values, **changes})
+
+
+def damaged(row: QualityRow, *, before: str = "the <b>\n", token: str = " cat") -> QualityRow:
+    """The row with its damage, as if every other token were a number; its worst contexts are of these texts."""
+    known = {(c.domain, c.number): [(WORDS, DIGITS)[i % 2] for i in range(len(c.kld))] for c in row.chunks}
+    top = (Likely(token, 0.5), Likely("\n", 0.25))
+    found = tuple(Context(place, before, token, 0.5, 0.01, top, top[::-1]) for place in worst(row))
+    return replace(row, damage=Damage(row.ref, row.digest, tuple(groups(row, known, N_CTX)), found))
 
 
 F16 = row("F16", None, size_mib=256)

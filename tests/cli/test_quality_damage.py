@@ -10,6 +10,7 @@ import pytest
 
 from slmkit.errors import EngineCrashedError
 from slmkit.ops import corpora
+from slmkit.registry import runs
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL, Start, leftovers, wait_until
 from tests.cli.test_convert import in_process
@@ -62,6 +63,32 @@ def test_what_is_measured_is_shown_whatever_becomes_of_the_damage(monkeypatch: p
     document = in_process("quality", f"{MODEL}:Q4_0", *options(text), "--damage", "--json")
     assert document.exit_code == 1
     assert json.loads(document.stdout)[0]["rows"][1]["scores"]
+    again = in_process("runs", "show", "latest", "--json")
+    assert json.loads(again.stdout)["rows"][1]["scores"]
+    assert "damage" not in json.loads(again.stdout)["rows"][1]
+
+
+def test_damage_is_kept(slmkit: Run, text: Path, registry: Registry) -> None:
+    done = slmkit("quality", f"{MODEL}:Q4_0", *options(text), "--damage")
+    assert done.returncode == 0, done.stderr
+    assert len(list((registry.home / "runs").glob("*-quality-*"))) == 1
+    shown = slmkit("runs", "show", "latest")
+    assert done.stdout[done.stdout.index("kind of token") :] in shown.stdout
+    assert json.loads(slmkit("runs", "show", "latest", "--json").stdout)["rows"][1]["damage"]["worst"]
+
+
+def test_ctrl_c_in_the_damage_leaves_the_run_as_it_was(
+    start: Start, slmkit: Run, text: Path, registry: Registry
+) -> None:
+    process = start("quality", f"{MODEL}:Q4_0", *options(text, 40), "--damage")
+    wait_until(process, lambda: any((registry.home / "runs").glob("[!.]*-quality-*")))
+    interrupt(process)
+    assert process.returncode == 130
+    (kept,) = runs.quality_runs(registry.home)[0]
+    assert kept.run.rows[1].chunks
+    assert kept.run.damages == ()
+    assert leftovers(registry.home) == []
+    assert slmkit("runs", "show", "latest").returncode == 0
 
 
 def test_damage_as_json(slmkit: Run, text: Path) -> None:

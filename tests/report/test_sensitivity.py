@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from slmkit.core.damage import Context, Damage, Group, Likely, Place
-from slmkit.core.divergence import Estimate
 from slmkit.core.quality import QualitySpec
 from slmkit.core.sensitivity import MIB, Cost, Kind, Sensitivity, TensorGroup
+from slmkit.core.stats import Estimate
 from slmkit.errors import UsageError
 from slmkit.recipes import schema
 from slmkit.recipes.sensitivity import write_recipe

@@ -14,7 +14,6 @@ from slmkit.cli.output import Output, open_output
 from slmkit.errors import SomeFailedError, UsageError, VerdictError
 
 if TYPE_CHECKING:
-    from slmkit.core.damage import Damage
     from slmkit.core.quality import QualityRun, QualitySpec
     from slmkit.core.tasks import TaskSpec
 
@@ -139,12 +138,11 @@ def quality(
         parse_all(refs), read, spec, here, base=against, resume=resume, save_base=save_base, asked=asked
     )
     _show(runs, output, wide=wide)
-    damages: list[Damage] = []
     try:
-        for run in runs if damage else ():
-            damages += damage_of(run, read, here)
+        for number, run in enumerate(runs if damage else ()):
+            runs[number] = damage_of(run, read, here)
     finally:  # what was measured is said, whatever becomes of the damage
-        _show_damage(runs, damages, output)
+        _show_damage(runs, output)
     _judge(runs, spec)
     models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for run in runs for row in run.rows)
     output.hint(f"slmkit compare {shlex.join(models)}")
@@ -167,29 +165,26 @@ def _check_form(output: Output, wanted: Mapping[str, object]) -> None:
 
 def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool) -> None:
     """The tables; JSON is one document, which comes with the damage."""
-    from slmkit.report.asked import behaviour_table, tasks_table
-    from slmkit.report.quality import domains_table, quality_table
+    from slmkit.report.quality import further_tables, quality_table
 
     if output.as_json:
         return
     output.table(quality_table(runs, wide=wide))
-    for more in (domains_table(runs), tasks_table(runs), behaviour_table(runs)):
-        if more and output.takes_several:
-            output.table(more)
+    for more in further_tables(runs) if output.takes_several else ():
+        output.table(more)
 
 
-def _show_damage(runs: Sequence[QualityRun], damages: Sequence[Damage], output: Output) -> None:
-    from slmkit.report.damage import damage_tables, with_damage, worst_text
+def _show_damage(runs: Sequence[QualityRun], output: Output) -> None:
+    from slmkit.report.damage import where_lost, worst_text
     from slmkit.report.quality import quality_record
 
     if output.as_json:
-        output.record([with_damage(quality_record(run), damages) for run in runs], "")
+        output.record([quality_record(run) for run in runs], "")
         return
-    for table in damage_tables(damages):
+    for table in where_lost(runs):
         output.table(table)
-    for each in damages:
-        text = worst_text(each)
-        output.record({}, f"\n```\n{text}\n```" if output.form else text)
+    for damage in (damage for run in runs for damage in run.damages):
+        output.lines(worst_text(damage))
 
 
 def _judge(runs: Sequence[QualityRun], spec: QualitySpec) -> None:

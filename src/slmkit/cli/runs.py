@@ -76,8 +76,8 @@ def show(
     from slmkit.core.history import StoredQuality, StoredRun, StoredSensitivity
     from slmkit.registry import runs
     from slmkit.registry.paths import home
-    from slmkit.report.asked import behaviour_table, tasks_table
-    from slmkit.report.quality import domains_table
+    from slmkit.report.damage import worst_text
+    from slmkit.report.quality import further_tables
     from slmkit.report.runs import quality_run_table, record, run_table, sensitivity_run_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
@@ -99,9 +99,11 @@ def show(
     else:
         output.table(quality_run_table(*qualities, wide=wide))
         shown = [stored.run for stored in qualities]
-        for more in (domains_table(shown), tasks_table(shown), behaviour_table(shown)):
-            if more and output.takes_several:
+        if output.takes_several:
+            for more in further_tables(shown):
                 output.table(more)
+            for damage in (damage for run in shown for damage in run.damages):
+                output.lines(worst_text(damage))
 
 
 @app.command()
