@@ -72,6 +72,25 @@ def test_damage_is_shown_again_and_goes_along(slmkit: Run, registry: Registry, t
     assert slmkit("runs", "show", "latest", env=other).stdout.count("worst contexts of") == 2
 
 
+def test_a_report_is_written_by_its_suffix(kept: dict[str, str], slmkit: Run, tmp_path: Path) -> None:
+    for name, begins in (("q.html", "<!doctype html>"), ("q.md", "| model"), ("q.csv", "ref,"), ("q.svg", "<?xml")):
+        done = slmkit("runs", "show", kept["quality"], "--report", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name).read_text("utf-8").startswith(begins)
+        assert f"written: {tmp_path / name}" in done.stderr
+    page = slmkit("runs", "show", kept["bench"], "--format", "html").stdout
+    assert "How it was measured" in page
+    assert slmkit("runs", "show", kept["bench"], "--report", tmp_path / "b.html").returncode == 0
+    assert (tmp_path / "b.html").read_text("utf-8") == page
+    for arguments, said in (
+        ((kept["bench"], kept["quality"], "--json"), "no table in common"),
+        ((kept["bench"], kept["bench"]), "b.svg has room for one run, not for 2"),
+    ):
+        done = slmkit("runs", "show", *arguments, "--report", tmp_path / "b.svg")
+        assert (done.returncode, said in done.stderr, done.stdout) == (2, True, "")
+    assert slmkit("runs", "show", kept["quality"], "--report", tmp_path / "q.pdf").returncode == 2
+
+
 def test_what_only_benches_can_do_says_so(kept: dict[str, str], slmkit: Run, tmp_path: Path) -> None:
     done = slmkit("runs", "diff", kept["bench"], kept["quality"])
     assert done.returncode == 2

@@ -12,11 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slmkit.core.behaviour import Answer, Behaviour, BehaviourReport, Generation
 from slmkit.core.bench import Failure
 from slmkit.core.history import ListedQuality, StoredQuality
 from slmkit.core.quality import QualityRun
-from slmkit.core.tasks import Scored, TaskResult
 from slmkit.errors import FormatError
 from slmkit.formats.runs import parse, parse_any, plain
 from slmkit.report.asked import behaviour_table, tasks_table
@@ -59,12 +57,7 @@ def test_what_is_written_is_read_back() -> None:
 
 def asked(**changes: Any) -> QualityRun:
     """The same, with questions and prompts."""
-    logs = (-1.0, -math.inf)
-    scored = Scored("q1", None, 0, logs, (3, 4), (3, 4), (1, 2))
-    result = TaskResult("org/m:Q8_0", "sha256:q8", "basics", "arc", "0" * 64, (scored,))
-    answer = Answer("p", ("name",), Generation((1, 2), "{}", True), Generation((1,), "{", False))
-    wrote = Behaviour("org/m:Q8_0", "sha256:q8", "1" * 64, 64, (answer,), "2" * 64)
-    return replace(ONE, **{"tasks": (result,), "behaviour": BehaviourReport(wrote, (wrote,)), **changes})
+    return replace(judged.asked(ONE), **changes)
 
 
 def test_questions_and_prompts_are_read_back_and_shown() -> None:

@@ -92,8 +92,8 @@ class Output:
         sys.stdout.write(text)
 
     def lines(self, text: str) -> None:
-        """Print lines that are no table; in Markdown as they are."""
-        self._print(sys.stdout, (f"\n```\n{text}\n```" if self.form else text, ""))
+        """Print a paragraph of lines; in Markdown as they are."""
+        self._print(sys.stdout, (f"\n```\n{text}\n```" if self.form else f"\n{text}", ""))
 
     def record(self, values: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
         """Print a result: `values` for machines, `text` for people."""

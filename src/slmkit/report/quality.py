@@ -12,8 +12,8 @@ from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun, reading
 from slmkit.report.asked import behaviour_figures, behaviour_table, task_figures, tasks_table
 from slmkit.report.cells import BASE, FAILED, estimate_cell, estimate_cells, estimate_columns, size_cell
-from slmkit.report.damage import where_lost
-from slmkit.report.table import Cell, Column, Table
+from slmkit.report.damage import where_lost, worst_text
+from slmkit.report.table import Cell, Column, Table, markdown
 
 
 def quality_table(runs: Sequence[QualityRun], *, wide: bool = False) -> Table:
@@ -59,6 +59,13 @@ def further_tables(runs: Sequence[QualityRun]) -> list[Table]:
     """What stands below it, of what was measured: by domain, answers to questions and prompts, where the loss sits."""
     found = (domains_table(runs), tasks_table(runs), behaviour_table(runs))
     return [*(table for table in found if table), *where_lost(runs)]
+
+
+def quality_markdown(runs: Sequence[QualityRun]) -> str:
+    """All tables below each other, and the worst contexts."""
+    tables = (markdown(table) for table in (quality_table(runs), *further_tables(runs)))
+    worst = (f"```\n{worst_text(damage)}\n```\n" for run in runs for damage in run.damages)
+    return "\n".join([*tables, *worst])
 
 
 def quality_record(run: QualityRun) -> dict[str, Any]:
