@@ -1,4 +1,4 @@
-"""The page of runs of `quality --sensitivity`: the table, the costs as bars, machine, and what the words mean."""
+"""The page of runs of `quality --sensitivity`: the costs as bars, the table, machine, and what the words mean."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _part(found: Sensitivity, name: str, *, alone: bool) -> Iterator[Markup]:
     if not alone:
         yield tag("h2", f"{found.ref} to {found.type}")
     yield tag("p", f"{found.created[:16].replace('T', ' ')} UTC, slmkit {found.slmkit}")
-    yield sortable(table)
-    yield notes(table)
     if bars.is_known(found):
         yield pictures([partial(bars.draw, found, WIDTH)], name)
+    yield sortable(table)
+    yield notes(table)
