@@ -6,9 +6,14 @@ import math
 import random
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from slmkit.core.behaviour import Answer, Behaviour, BehaviourReport, Generation
+from slmkit.core.damage import Context, Damage, Likely
+from slmkit.core.losses import DIGITS, WORDS, groups, worst
 from slmkit.core.quality import Chunk, QualityRow, QualityRun, QualitySpec
+from slmkit.core.tasks import Scored, TaskResult
 from tests.measured import BUILD, HOST, MIB
 
 N_CTX = 64
@@ -59,6 +64,24 @@ def run(*rows: QualityRow, corpus: str = CORPUS, build: Mapping[str, str] = BUIL
         "elapsed_s": 12.0,
     }
     return QualityRun(build=dict(build), corpus=corpus, base=base, rows=rows, **{**values, **changes})
+
+
+def damaged(row: QualityRow, *, before: str = "the <b>\n", token: str = " cat") -> QualityRow:
+    """The row with its damage, as if every other token were a number; its worst contexts are of these texts."""
+    known = {(c.domain, c.number): [(WORDS, DIGITS)[i % 2] for i in range(len(c.kld))] for c in row.chunks}
+    top = (Likely(token, 0.5), Likely("\n", 0.25))
+    found = tuple(Context(place, before, token, 0.5, 0.01, top, top[::-1]) for place in worst(row))
+    return replace(row, damage=Damage(row.ref, row.digest, tuple(groups(row, known, N_CTX)), found))
+
+
+def asked(run: QualityRun) -> QualityRun:
+    """The same, whose Q8_0 was asked a question and a prompt; it stands for the base, too."""
+    scored = Scored("q1", None, 0, (-1.0, -math.inf), (3, 4), (3, 4), (1, 2))
+    result = TaskResult("org/m:Q8_0", "sha256:q8", "basics", "arc", "0" * 64, (scored,))
+    answer = Answer("p", ("name",), Generation((1, 2), "{}", True), Generation((1,), "{", False))
+    wrote = Behaviour("org/m:Q8_0", "sha256:q8", "1" * 64, 64, (answer,), "2" * 64)
+    other = replace(wrote, ref="org/m:Q4_0", digest="sha256:q4")
+    return replace(run, tasks=(result,), behaviour=BehaviourReport(wrote, (other,)))
 
 
 F16 = row("F16", None, size_mib=256)

@@ -10,6 +10,7 @@ import pytest
 
 from slmkit.errors import EngineCrashedError
 from slmkit.ops import corpora
+from slmkit.registry import runs
 from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL, Start, leftovers, wait_until
 from tests.cli.test_convert import in_process
@@ -50,6 +51,20 @@ def test_damage_as_markdown(slmkit: Run, text: Path) -> None:
     assert "\n```\nworst contexts of tiny-llama-Q4_0\n" in done.stdout
 
 
+def test_all_of_it_is_on_one_page(slmkit: Run, text: Path, tmp_path: Path) -> None:
+    page, again = tmp_path / "a.html", tmp_path / "again.html"
+    done = slmkit("quality", f"{MODEL}:Q4_0", *options(text), "--damage", "--format", "html", "--report", page)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == page.read_text("utf-8")
+    for shown in ("<!doctype html>", "same top", "kind of token", "Worst contexts of tiny-llama-Q4_0"):
+        assert shown in done.stdout
+    shown_again = slmkit("runs", "show", "latest", "--format", "html", "--report", again)
+    assert shown_again.stdout == again.read_text("utf-8") == done.stdout
+    table = tmp_path / "a.md"
+    assert slmkit("runs", "show", "latest", "--report", table).returncode == 0
+    assert "```\nworst contexts of tiny-llama-Q4_0\n" in table.read_text("utf-8")
+
+
 def test_what_is_measured_is_shown_whatever_becomes_of_the_damage(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise EngineCrashedError("the engine crashed (SIGSEGV)")
@@ -62,6 +77,32 @@ def test_what_is_measured_is_shown_whatever_becomes_of_the_damage(monkeypatch: p
     document = in_process("quality", f"{MODEL}:Q4_0", *options(text), "--damage", "--json")
     assert document.exit_code == 1
     assert json.loads(document.stdout)[0]["rows"][1]["scores"]
+    again = in_process("runs", "show", "latest", "--json")
+    assert json.loads(again.stdout)["rows"][1]["scores"]
+    assert "damage" not in json.loads(again.stdout)["rows"][1]
+
+
+def test_damage_is_kept(slmkit: Run, text: Path, registry: Registry) -> None:
+    done = slmkit("quality", f"{MODEL}:Q4_0", *options(text), "--damage")
+    assert done.returncode == 0, done.stderr
+    assert len(list((registry.home / "runs").glob("*-quality-*"))) == 1
+    shown = slmkit("runs", "show", "latest")
+    assert done.stdout[done.stdout.index("kind of token") :] in shown.stdout
+    assert json.loads(slmkit("runs", "show", "latest", "--json").stdout)["rows"][1]["damage"]["worst"]
+
+
+def test_ctrl_c_in_the_damage_leaves_the_run_as_it_was(
+    start: Start, slmkit: Run, text: Path, registry: Registry
+) -> None:
+    process = start("quality", f"{MODEL}:Q4_0", *options(text, 40), "--damage")
+    wait_until(process, lambda: any((registry.home / "runs").glob("[!.]*-quality-*")))
+    interrupt(process)
+    assert process.returncode == 130
+    (kept,) = runs.quality_runs(registry.home)[0]
+    assert kept.run.rows[1].chunks
+    assert kept.run.damages == ()
+    assert leftovers(registry.home) == []
+    assert slmkit("runs", "show", "latest").returncode == 0
 
 
 def test_damage_as_json(slmkit: Run, text: Path) -> None:
@@ -76,15 +117,17 @@ def test_damage_as_json(slmkit: Run, text: Path) -> None:
 
 
 def test_sensitivity_on_the_screen_and_in_files(slmkit: Run, text: Path, tmp_path: Path) -> None:
-    recipe, plot = tmp_path / "kept.toml", tmp_path / "costs.svg"
+    recipe, plot, page = tmp_path / "kept.toml", tmp_path / "costs.svg", tmp_path / "costs.html"
     arguments = ("quality", MODEL, *options(text), "--sensitivity", "q4_0", "--recipe", recipe, "--plot", plot)
-    done = slmkit(*arguments)
+    done = slmkit(*arguments, "--report", page)
     assert done.returncode == 0, done.stderr
     assert "quantized alone" in done.stdout
     assert re.search(r"attn_v\b.*█", done.stdout)
     assert re.search(r"blk\.1\b.*█", done.stdout)
     assert re.search(r"roles add up to 0\.\d+, layers and what is in none to 0\.\d+; all together cost", done.stdout)
     assert "<svg" in plot.read_text("utf-8")
+    assert page.read_text("utf-8").count("<figure>") == 1
+    assert slmkit("runs", "show", "latest", "--format", "html").stdout == page.read_text("utf-8")
     assert f"slmkit recipe run {recipe}" in done.stderr
     planned = slmkit("recipe", "plan", recipe)
     assert planned.returncode == 0, planned.stderr
@@ -126,7 +169,9 @@ def test_ctrl_c_leaves_no_file_and_resume_goes_on(start: Start, slmkit: Run, tex
         (("--sensitivity", "Q9_9"), "no quant type 'Q9_9'"),
         (("--damage", "--format", "csv"), "`--format csv` has one table: no room for `--damage`"),
         (("--tasks", "basics", "--format", "jsonl"), "no room for `--tasks`"),
-        (("--behaviour", "--format", "html"), "no room for `--behaviour`"),
+        (("--behaviour", "--report", "a.csv"), "a.csv has no room for `--behaviour`"),
+        (("--report", "a.pdf"), "cannot write a.pdf"),
+        (("--sensitivity", "Q4_0", "--report", "a.pdf"), "cannot write a.pdf"),
         (("--behaviour", "--format", "json"), "`--format md`, or `--json`"),
         (("--sensitivity", "Q4_0", "--plot", "x.jpg"), "cannot draw x.jpg"),
         ((f"{MODEL}:Q4_0", "--sensitivity", "Q4_0"), "takes one model"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +53,42 @@ def test_show_prints_the_tables_of_quality(kept: dict[str, str], slmkit: Run) ->
     assert "RMS" in slmkit("runs", "show", kept["quality"], "--wide", "--format", "md").stdout
     both = slmkit("runs", "show", kept["quality"], kept["bench"])
     assert (both.returncode, "no table in common" in both.stderr) == (2, True)
+
+
+def test_damage_is_shown_again_and_goes_along(slmkit: Run, registry: Registry, tmp_path: Path) -> None:
+    damaged = [judged.damaged(row) for row in (judged.Q8_0, judged.Q4_0)]
+    run_id = runs.save(registry.home, "quality", judged.run(judged.F16, *damaged).document()).stem
+    done = slmkit("runs", "show", run_id)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"kind of token.*Q8_0 KLD +of all +Q4_0 KLD", done.stdout)
+    assert len(re.findall(r"^[1-5]\. KLD .*: the <b>\\n\[ cat\]$", done.stdout, re.MULTILINE)) == 10
+    assert "\n```\nworst contexts of m-Q4_0\n" in slmkit("runs", "show", run_id, "--format", "md").stdout
+    assert "worst" not in slmkit("runs", "show", run_id, "--format", "csv").stdout
+    shown = json.loads(slmkit("runs", "show", run_id, "--json").stdout)
+    assert [len(row["damage"]["worst"]) for row in shown["rows"][1:]] == [5, 5]
+    file, other = tmp_path / "run.json", {"SLMKIT_HOME": str(tmp_path / "other")}
+    assert slmkit("runs", "export", run_id, "-o", file).returncode == 0
+    assert slmkit("runs", "import", file, env=other).returncode == 0
+    assert slmkit("runs", "show", "latest", env=other).stdout.count("worst contexts of") == 2
+
+
+def test_a_report_is_written_by_its_suffix(kept: dict[str, str], slmkit: Run, tmp_path: Path) -> None:
+    for name, begins in (("q.html", "<!doctype html>"), ("q.md", "| model"), ("q.csv", "ref,"), ("q.svg", "<?xml")):
+        done = slmkit("runs", "show", kept["quality"], "--report", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name).read_text("utf-8").startswith(begins)
+        assert f"written: {tmp_path / name}" in done.stderr
+    page = slmkit("runs", "show", kept["bench"], "--format", "html").stdout
+    assert "How it was measured" in page
+    assert slmkit("runs", "show", kept["bench"], "--report", tmp_path / "b.html").returncode == 0
+    assert (tmp_path / "b.html").read_text("utf-8") == page
+    for arguments, said in (
+        ((kept["bench"], kept["quality"], "--json"), "no table in common"),
+        ((kept["bench"], kept["bench"]), "b.svg has room for one run, not for 2"),
+    ):
+        done = slmkit("runs", "show", *arguments, "--report", tmp_path / "b.svg")
+        assert (done.returncode, said in done.stderr, done.stdout) == (2, True, "")
+    assert slmkit("runs", "show", kept["quality"], "--report", tmp_path / "q.pdf").returncode == 2
 
 
 def test_what_only_benches_can_do_says_so(kept: dict[str, str], slmkit: Run, tmp_path: Path) -> None:

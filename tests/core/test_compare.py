@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmkit.core.compare import CompareRow, Judged, unbeaten, with_best
-from slmkit.core.divergence import Estimate, Scores
+from slmkit.core.divergence import Scores
+from slmkit.core.stats import Estimate
 from tests import measured
 
 MIB = 2**20

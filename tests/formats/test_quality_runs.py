@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slmkit.core.behaviour import Answer, Behaviour, BehaviourReport, Generation
 from slmkit.core.bench import Failure
 from slmkit.core.history import ListedQuality, StoredQuality
 from slmkit.core.quality import QualityRun
-from slmkit.core.tasks import Scored, TaskResult
 from slmkit.errors import FormatError
 from slmkit.formats.runs import parse, parse_any, plain
 from slmkit.report.asked import behaviour_table, tasks_table
-from slmkit.report.quality import quality_record
+from slmkit.report.damage import worst_text
+from slmkit.report.quality import further_tables, quality_record
 from slmkit.report.runs import quality_run_table, runs_table
 from slmkit.report.table import json_text, markdown
 from tests import judged, measured
@@ -27,6 +27,10 @@ from tests.formats.spoilt import spoil
 
 FAILED = judged.row("Q2_K", 0.5, failure=Failure("engine.crashed", "it crashed", log=("a", "b")))
 ONE = judged.run(judged.F16, judged.Q8_0, FAILED)
+DAMAGED = judged.damaged(judged.Q8_0)
+DAMAGE = plain(judged.run(judged.F16, DAMAGED))["rows"][1]["damage"]
+DAMAGED_GROUP, DAMAGED_CONTEXT = DAMAGE["groups"][0], DAMAGE["worst"][0]
+DAMAGED_PLACE = DAMAGED_CONTEXT["place"]
 
 
 def text(document: Any) -> bytes:
@@ -53,12 +57,7 @@ def test_what_is_written_is_read_back() -> None:
 
 def asked(**changes: Any) -> QualityRun:
     """The same, with questions and prompts."""
-    logs = (-1.0, -math.inf)
-    scored = Scored("q1", None, 0, logs, (3, 4), (3, 4), (1, 2))
-    result = TaskResult("org/m:Q8_0", "sha256:q8", "basics", "arc", "0" * 64, (scored,))
-    answer = Answer("p", ("name",), Generation((1, 2), "{}", True), Generation((1,), "{", False))
-    wrote = Behaviour("org/m:Q8_0", "sha256:q8", "1" * 64, 64, (answer,), "2" * 64)
-    return replace(ONE, **{"tasks": (result,), "behaviour": BehaviourReport(wrote, (wrote,)), **changes})
+    return replace(judged.asked(ONE), **changes)
 
 
 def test_questions_and_prompts_are_read_back_and_shown() -> None:
@@ -114,6 +113,50 @@ def test_questions_and_prompts_that_cannot_be_computed_with() -> None:
             parse_any(text(plain(asked(**wrong))))
 
 
+def damage_changed(**values: Any) -> bytes:
+    document = plain(judged.run(judged.F16, DAMAGED))
+    document["rows"][1]["damage"] |= values
+    return text(document)
+
+
+def test_damage_is_read_back_and_shown() -> None:
+    run = judged.run(judged.F16, DAMAGED, FAILED)
+    (found,) = parse_any(text(plain(run)))
+    assert found == run
+    assert isinstance(found, QualityRun)
+    assert [table.columns[0].title for table in further_tables([found])] == ["kind of token", "tokens before it"]
+    assert quality_record(found)["rows"][1]["damage"]["worst"][0]["before"] == "the <b>\n"
+    assert "damage" not in quality_record(found)["rows"][0]
+
+
+def test_the_damage_of_a_broken_model_has_what_is_no_number() -> None:
+    (chunk, *_), nothing = judged.Q8_0.chunks, math.nan
+    broken = replace(judged.Q8_0, chunks=(replace(chunk, kld=array("f", [nothing] * len(chunk.kld))),))
+    run = judged.run(replace(judged.F16, chunks=judged.F16.chunks[:1]), judged.damaged(broken))
+    (found,) = parse_any(text(plain(run)))
+    assert isinstance(found, QualityRun)
+    assert math.isnan(found.damages[0].worst[0].place.kld)
+    assert all(markdown(table) for table in further_tables([found]))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"digest": "sha256:other"}, "the damage of org/m:Q8_0 is that of"),
+        ({"groups": [{"kind": "class"}]}, "without 'kld'"),
+        ({"groups": [{**DAMAGED_GROUP, "kind": "colour"}]}, r"damage.groups\[0\].kind of org/m:Q8_0 is not"),
+        ({"groups": [{**DAMAGED_GROUP, "n_tokens": "many"}]}, r"damage.groups\[0\].n_tokens"),
+        ({"worst": [{**DAMAGED_CONTEXT, "before": 3}]}, r"damage.worst\[0\].before"),
+        ({"worst": [{**DAMAGED_CONTEXT, "top": [{"text": "a"}]}]}, "something else"),
+        ({"worst": [{**DAMAGED_CONTEXT, "place": {**DAMAGED_PLACE, "index": 32}}]}, "a place that was not read"),
+        ({"worst": [{**DAMAGED_CONTEXT, "place": {**DAMAGED_PLACE, "domain": "code"}}]}, "a place that was not read"),
+    ],
+)
+def test_damage_that_is_not_of_the_row_is_refused(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        parse_any(damage_changed(**values))
+
+
 def test_a_gate_of_benches_takes_no_other() -> None:
     with pytest.raises(FormatError, match="not a bench run"):
         parse(text(plain(ONE)))
@@ -155,7 +198,8 @@ def test_what_is_no_run_says_what_is_wrong(content: bytes, reason: str) -> None:
 @given(st.data())
 def test_one_wrong_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
     """Never another error, and what is read can be shown."""
-    document = plain(judged.run(judged.row("F16", None, n=2), judged.row("Q8_0", 0.01, n=2), FAILED))
+    damaged = judged.damaged(judged.row("Q8_0", 0.01, n=2))
+    document = plain(judged.run(judged.row("F16", None, n=2), damaged, FAILED))
     spoil(document, data)
     try:
         (found,) = parse_any(text(document))
@@ -165,6 +209,8 @@ def test_one_wrong_value_anywhere_is_read_or_refused(data: st.DataObject) -> Non
         stored = StoredQuality("20261124-quality-abc", found)
         assert markdown(runs_table([ListedQuality(stored, found.rows)]))
         assert markdown(quality_run_table(stored))
+        assert all(markdown(table) for table in further_tables([found]))
+        assert all(worst_text(damage) for damage in found.damages)
 
 
 def test_the_list_says_which_kind_and_how_good() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import Failure
-from slmkit.core.damage import N_WORST, Damage
+from slmkit.core.damage import Damage
+from slmkit.core.losses import N_WORST
 from slmkit.core.progress import SILENT
 from slmkit.core.quality import Corpus, QualityRun, QualitySpec, Text
 from slmkit.core.refs import ModelRef
@@ -23,6 +24,7 @@ from slmkit.ops import adopt, corpora
 from slmkit.ops.quality import damage, quality
 from slmkit.recipes.damage import damage as damage_of
 from slmkit.recipes.session import Session
+from slmkit.registry import runs
 from slmkit.registry.store import Registry
 from tests.convert.engine import logits, tokenize
 
@@ -115,11 +117,26 @@ def test_another_corpus_or_no_base_is_refused(measured: Measured) -> None:
 
 
 def test_a_run_without_a_base_has_no_damage(measured: Measured, session: Session) -> None:
-    assert damage_of(replace(measured[0], base=None), CORPUS, session) == []
+    run = replace(measured[0], base=None)
+    assert damage_of(run, CORPUS, session) is run
 
 
 def test_the_files_of_a_run_are_found_again(measured: Measured, found: Damage, session: Session) -> None:
-    assert damage_of(measured[0], CORPUS, session) == [found]
+    assert damage_of(measured[0], CORPUS, session).damages == (found,)
+
+
+def test_it_is_kept_with_the_run(measured: Measured, found: Damage, session: Session) -> None:
+    before = runs.read_any(session.registry.home, "latest")
+    assert before.run == measured[0]
+    damage_of(measured[0], CORPUS, session)
+    after = runs.read_any(session.registry.home, "latest")
+    assert (after.id, after.run) == (before.id, measured[0].with_damage([found]))
+
+
+def test_a_run_that_was_deleted_meanwhile_stays_away(measured: Measured, session: Session) -> None:
+    runs.find(session.registry.home, "latest").unlink()
+    assert damage_of(measured[0], CORPUS, session).damages
+    assert runs.quality_runs(session.registry.home) == ([], [])
 
 
 def test_files_that_were_named_by_a_path_are_found_again(measured: Measured, session: Session, tmp_path: Path) -> None:
@@ -129,7 +146,7 @@ def test_files_that_were_named_by_a_path_are_found_again(measured: Measured, ses
     elsewhere.write_bytes(quant.path.read_bytes())
     typed = replace(adopt.describe(elsewhere, SILENT), typed=str(elsewhere))
     again = quality(base, [typed], CORPUS, SPEC, session.registry, SILENT)
-    assert [one.ref for one in damage_of(again, CORPUS, session)] == [str(elsewhere)]
+    assert [one.ref for one in damage_of(again, CORPUS, session).damages] == [str(elsewhere)]
     elsewhere.write_bytes(base.path.read_bytes())
     with pytest.raises(ChangedError, match="has changed since it was measured"):
         damage_of(again, CORPUS, session)
@@ -141,4 +158,4 @@ def test_what_failed_half_way_is_not_looked_at_again(measured: Measured, session
     failed = [row if row.is_base else replace(row, failure=Failure("engine.crashed", "it crashed")) for row in run.rows]
     run = replace(run, rows=tuple(failed))
     (session.registry.find("local/tiny-llama", "Q4_0") or pytest.fail("it is not here")).path.unlink()
-    assert damage_of(run, CORPUS, session) == []
+    assert damage_of(run, CORPUS, session) == run

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from slmkit.core.artifact import Artifact, Provenance
-from slmkit.core.divergence import Estimate, Scores
+from slmkit.core.divergence import Scores
+from slmkit.core.stats import Estimate
 from slmkit.ops.quality.defects import defect, types_of
 
 SMALL = {"Q4_0": 100, "Q8_0": 60, "F32": 2}

@@ -15,14 +15,24 @@ from hypothesis import strategies as st
 
 from slmkit.core.bench import NOISY, BenchRun, Failure
 from slmkit.core.compare import CompareRow, Comparison
-from slmkit.report.html import bench_page, compare_page, table_page
+from slmkit.report.html import bench_page, compare_page, quality_page, sensitivity_page, table_page
 from slmkit.report.html.markup import join, tag
 from slmkit.report.html.samples import meanwhile, strip
 from slmkit.report.table import Cell, Column, Table
+from tests import judged
 
 from .benches import BUSY, COMPARISON, FAILED, FOUR, HOST, JUDGED, MODEL, PI, SPEC, block, row, run
+from .test_sensitivity import FOUND as SENSITIVE
 
 VOID = {"meta"}
+FAILED_READING = judged.row("Q2_K", 0.5, failure=Failure("engine.crashed", "it <i>crashed</i>"))
+EVERYTHING = judged.asked(
+    judged.run(judged.F16, judged.damaged(judged.Q8_0), judged.damaged(judged.Q4_0), FAILED_READING)
+)
+TWO = ("prose", "code")
+OTHER = judged.run(
+    judged.row("F16", None, domains=TWO), judged.damaged(judged.row("Q4_0", 0.03, domains=TWO)), corpus="b" * 64
+)
 PAGES = {
     "bench": bench_page(FOUR),
     "failed": bench_page(run(row("F16"), FAILED)),
@@ -32,6 +42,10 @@ PAGES = {
     "compare": compare_page(COMPARISON),
     "quality": compare_page(JUDGED),
     "quality alone": compare_page(replace(JUDGED, rows=tuple(replace(r, bench=None) for r in JUDGED.rows))),
+    "judged": quality_page(EVERYTHING),
+    "judged twice": quality_page(EVERYTHING, OTHER),
+    "sensitive": sensitivity_page(SENSITIVE),
+    "sensitive twice": sensitivity_page(SENSITIVE, replace(SENSITIVE, type="Q8_0")),
     "unmeasured": compare_page(Comparison((CompareRow("a/b:F16", "a/b", "F16", 1, None, None, None),), None, ())),
 }
 
@@ -126,6 +140,57 @@ def test_a_page_with_quality_says_on_which_text_and_what_the_words_mean() -> Non
     assert "KLD" not in " ".join(Reader(PAGES["compare"]).texts)
 
 
+def test_the_page_of_quality_has_all_that_was_asked() -> None:
+    page = Reader(PAGES["judged"])
+    text = " ".join(page.texts)
+    for shown in (
+        "quality: org/m",
+        "near lossless",
+        "it <i>crashed</i>",
+        str(EVERYTHING.host["cpu"]),
+        "10 chunks of 64 tokens of prose",
+    ):
+        assert shown in text
+    for title in (
+        "Questions",
+        "Answers",
+        "Where the loss sits",
+        "Worst contexts of m-Q8_0",
+        "Worst contexts of m-Q4_0",
+    ):
+        assert title in page.texts
+    for shown in ("100.0 ± ", "≥ 64 tokens", "1 of 1", "kind of token", "digits", "Q4_0 KLD"):
+        assert shown in text
+    assert page.tags.count("figure") == 1
+    assert len(re.findall("<h3>", PAGES["judged"])) == 2
+
+
+def test_a_page_of_quality_has_no_part_without_content() -> None:
+    page = Reader(quality_page(judged.run(judged.F16, judged.Q8_0)))
+    parts = ("By domain", "Questions", "Answers", "Where the loss sits")
+    assert not [title for title in parts if title in page.texts]
+    alone = Reader(quality_page(judged.run(replace(judged.F16, is_base=False))))
+    assert "figure" not in alone.tags
+    assert "22.00 ± 1.43" in alone.texts
+
+
+def test_the_worst_contexts_show_white_space_and_both_top_tokens() -> None:
+    page = Reader(PAGES["judged"])
+    assert page.texts.count("the <b>\\n") == 10
+    assert page.texts.count("␣cat") == 10 * 3
+    assert page.texts.count(" 25.0 %") == 10 * 2
+    assert "b" not in page.tags
+
+
+def test_the_page_of_sensitivity_has_its_table_and_its_bars() -> None:
+    page = Reader(PAGES["sensitive"])
+    text = " ".join(page.texts)
+    for shown in ("sensitivity: org/m:F16 to Q4_0", "attn_v *", "token_embd", "roles add up to 0.0600"):
+        assert shown in text
+    assert page.tags.count("figure") == 1
+    assert Reader(PAGES["sensitive twice"]).tags.count("figure") == 2
+
+
 def test_without_matplotlib_there_is_a_page_without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     page = Reader(bench_page(FOUR))
@@ -159,6 +224,15 @@ def test_whatever_a_file_says_stays_text(text: str) -> None:
     page = Reader(bench_page(odd))
     assert page.tags.count("script") == 1
     assert page.tags.count("b") == 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(evil, evil)
+def test_whatever_a_text_says_stays_text(before: str, token: str) -> None:
+    page = Reader(quality_page(judged.run(judged.F16, judged.damaged(judged.Q4_0, before=before, token=token))))
+    assert page.tags.count("script") == 1
+    assert "b" not in page.tags
+    assert page.texts.count(token.replace("\n", "\\n").replace(" ", "␣")) >= 5
 
 
 def test_names_in_pictures_are_escaped() -> None:
@@ -240,7 +314,7 @@ def test_a_click_sorts_by_value(tmp_path: Path) -> None:
 
 
 @browser
-@pytest.mark.parametrize("name", ["bench", "threads", "hosts", "compare", "failed"])
+@pytest.mark.parametrize("name", ["bench", "threads", "hosts", "compare", "failed", "judged", "sensitive"])
 def test_a_phone_need_not_scroll_sideways(tmp_path: Path, name: str) -> None:
     """In a frame of 390 pixels, since a window of a headless browser may be wider than asked for."""
     path, frame = tmp_path / "a.html", tmp_path / "frame.html"

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from slmkit.core import stats
-from slmkit.core.divergence import Estimate, Scores
+from slmkit.core.divergence import Scores
 from slmkit.core.pick import LeftOut, Pick, PickRow, Removed
 from slmkit.core.recommend import ESTIMATED, Candidate, Recommendation, Wish, choose
+from slmkit.core.stats import Estimate
 from slmkit.report.pick import pick_table
 from slmkit.report.recommend import recommend_table
 from slmkit.report.table import FORMS, render

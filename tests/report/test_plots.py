@@ -23,6 +23,7 @@ from slmkit.report import plots
 from slmkit.report.plots import labels, memory, scaling, size_kld, size_speed
 from slmkit.report.plots.figure import as_element, figure
 from slmkit.report.settings import Entries
+from tests import judged
 
 from .benches import COMPARISON, FAILED, FOUR, JUDGED, MIB, MODEL, PI, SPEC, row, run
 
@@ -145,6 +146,13 @@ def test_dollars_in_a_name_are_no_formula(tmp_path: Path) -> None:
 def test_what_varies_is_drawn(tmp_path: Path, measured: BenchRun, title: str) -> None:
     plots.of_run(measured, tmp_path / "a.svg")
     assert title in said(tmp_path / "a.svg")
+
+
+def test_runs_of_quality_are_drawn_without_a_mark(tmp_path: Path) -> None:
+    plots.of_quality([judged.run(judged.F16, judged.Q8_0, judged.Q4_0)], tmp_path / "a.svg")
+    found = said(tmp_path / "a.svg")
+    assert {"size against KLD", "Q8_0", "Q4_0"} <= found
+    assert "F16" not in found
 
 
 def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from slmkit.core.damage import Context, Damage, Group, Likely, Place
-from slmkit.core.divergence import Estimate
 from slmkit.core.quality import QualitySpec
 from slmkit.core.sensitivity import MIB, Cost, Kind, Sensitivity, TensorGroup
+from slmkit.core.stats import Estimate
 from slmkit.errors import UsageError
 from slmkit.recipes import schema
 from slmkit.recipes.sensitivity import write_recipe
 from slmkit.report import plots
-from slmkit.report.damage import damage_tables, worst_text
+from slmkit.report.damage import damage_tables, where_lost, worst_text
 from slmkit.report.sensitivity import recipe_text, sensitivity_table
 from slmkit.report.table import render
+from tests import judged
 
 
 def cost(kind: Kind, name: str, kld: float, mib: float, *, outside: bool = False) -> Cost:
@@ -126,6 +127,16 @@ def test_damage_stands_side_by_side() -> None:
     assert (digits["kld_Q4_0"], digits["kld_share_Q8_0"]) == (0.5, 0.5)
     assert names["kld_share_Q8_0"] is None
     assert "0.5000 ± 0.1000" in render(tables[0], "md")
+
+
+def test_runs_on_one_text_share_their_tables_and_a_file_measured_twice_has_a_number() -> None:
+    one = judged.run(judged.F16, judged.damaged(judged.Q4_0), judged.damaged(judged.Q8_0))
+    both = where_lost([one, one])
+    assert [table.columns[0].title for table in both] == ["kind of token", "tokens before it"]
+    names = [column.title for column in both[0].for_people().columns if column.title.endswith(" KLD")]
+    assert names == ["Q4_0 KLD", "Q8_0 KLD", "Q4_0 (2) KLD", "Q8_0 (2) KLD"]
+    assert len(where_lost([one, replace(one, corpus="b" * 64)])) == 4
+    assert where_lost([judged.run(judged.F16, judged.Q4_0)]) == []
 
 
 def test_the_worst_are_lines_that_show_white_space() -> None:

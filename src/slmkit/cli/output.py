@@ -91,6 +91,10 @@ class Output:
         """Print a whole document, such as a page, as it is."""
         sys.stdout.write(text)
 
+    def lines(self, text: str) -> None:
+        """Print a paragraph of lines; in Markdown as they are."""
+        self._print(sys.stdout, (f"\n```\n{text}\n```" if self.form else f"\n{text}", ""))
+
     def record(self, values: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
         """Print a result: `values` for machines, `text` for people."""
         if self.as_json:

@@ -14,7 +14,6 @@ from slmkit.cli.output import Output, open_output
 from slmkit.errors import SomeFailedError, UsageError, VerdictError
 
 if TYPE_CHECKING:
-    from slmkit.core.damage import Damage
     from slmkit.core.quality import QualityRun, QualitySpec
     from slmkit.core.tasks import TaskSpec
 
@@ -76,6 +75,12 @@ def quality(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg|png", help="With --sensitivity: draw the costs.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write all of it as .html or .md, a table as .csv, .json, or draw .svg, .png."
+        ),
+    ] = None,
     threads: options.Threads = None,
     n_gpu_layers: Annotated[
         int, typer.Option("--n-gpu-layers", "-ngl", help="Layers on the GPU; -1: as many as fit.")
@@ -100,7 +105,7 @@ def quality(
     from slmkit.recipes.damage import damage as damage_of
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
-    _check_form(output, {"--damage": damage, "--tasks": tasks, "--behaviour": behaviour})
+    _check_forms(output, report, {"--damage": damage, "--tasks": tasks, "--behaviour": behaviour})
     if until not in (None, "decided"):
         raise UsageError(f"no such thing as `--until {until}`", hint="`--until decided`")
     spec = QualitySpec(
@@ -126,7 +131,17 @@ def quality(
         given |= {"--behaviour": behaviour or None}
         clash = [name for name, value in given.items() if value is not None]
         sensitivity_command.show(
-            parse_all(refs), sensitivity, read, spec, here, output, recipe_file, plot, resume=resume, clash=clash
+            parse_all(refs),
+            sensitivity,
+            read,
+            spec,
+            here,
+            output,
+            recipe_file,
+            plot,
+            report,
+            resume=resume,
+            clash=clash,
         )
         return
     if recipe_file or plot:
@@ -139,12 +154,11 @@ def quality(
         parse_all(refs), read, spec, here, base=against, resume=resume, save_base=save_base, asked=asked
     )
     _show(runs, output, wide=wide)
-    damages: list[Damage] = []
     try:
-        for run in runs if damage else ():
-            damages += damage_of(run, read, here)
+        for number, run in enumerate(runs if damage else ()):
+            runs[number] = damage_of(run, read, here)
     finally:  # what was measured is said, whatever becomes of the damage
-        _show_damage(runs, damages, output)
+        _show_rest(runs, output, report)
     _judge(runs, spec)
     models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for run in runs for row in run.rows)
     output.hint(f"slmkit compare {shlex.join(models)}")
@@ -156,40 +170,51 @@ def _task(text: str | None) -> TaskSpec | None:
     return None if text is None else bundled() if text == BUNDLED else task_file(Path(text))
 
 
-def _check_form(output: Output, wanted: Mapping[str, object]) -> None:
+def _check_forms(output: Output, report: Path | None, wanted: Mapping[str, object]) -> None:
     """Before anything is measured: a form of one table has no room for what else is `wanted`."""
+    from slmkit.report import files
+
+    if report:
+        files.check_report(report)
     clash = [name for name, value in wanted.items() if value]
-    if clash and not output.takes_several and not output.as_json:
+    if clash and not (output.takes_several or output.as_json or output.form == "html"):
         raise UsageError(
             f"`--format {output.form}` has one table: no room for `{clash[0]}`", hint="`--format md`, or `--json`"
         )
+    if clash and report and not files.takes_several(report):
+        raise UsageError(f"{report.name} has no room for `{clash[0]}`", hint="name a file .html or .md")
 
 
 def _show(runs: Sequence[QualityRun], output: Output, *, wide: bool) -> None:
-    """The tables; JSON is one document, which comes with the damage."""
-    from slmkit.report.asked import behaviour_table, tasks_table
-    from slmkit.report.quality import domains_table, quality_table
+    """The tables; JSON and a page are one document, which comes with the damage."""
+    from slmkit.report.quality import further_tables, quality_table
 
-    if output.as_json:
+    if output.as_json or output.form == "html":
         return
     output.table(quality_table(runs, wide=wide))
-    for more in (domains_table(runs), tasks_table(runs), behaviour_table(runs)):
-        if more and output.takes_several:
-            output.table(more)
+    for more in further_tables(runs) if output.takes_several else ():
+        output.table(more)
 
 
-def _show_damage(runs: Sequence[QualityRun], damages: Sequence[Damage], output: Output) -> None:
-    from slmkit.report.damage import damage_tables, with_damage, worst_text
+def _show_rest(runs: Sequence[QualityRun], output: Output, report: Path | None) -> None:
+    """The damage, or the whole document, and the report."""
+    from slmkit.report import files
+    from slmkit.report.damage import where_lost, worst_text
+    from slmkit.report.html import quality_page
     from slmkit.report.quality import quality_record
 
     if output.as_json:
-        output.record([with_damage(quality_record(run), damages) for run in runs], "")
-        return
-    for table in damage_tables(damages):
-        output.table(table)
-    for each in damages:
-        text = worst_text(each)
-        output.record({}, f"\n```\n{text}\n```" if output.form else text)
+        output.record([quality_record(run) for run in runs], "")
+    elif output.form == "html":
+        output.document(quality_page(*runs))
+    else:
+        for table in where_lost(runs):
+            output.table(table)
+        for damage in (damage for run in runs for damage in run.damages):
+            output.lines(worst_text(damage))
+    if report:
+        files.write_runs(runs, report)
+        output.say(f"written: {report}")
 
 
 def _judge(runs: Sequence[QualityRun], spec: QualitySpec) -> None:

@@ -16,6 +16,7 @@ from slmkit.cli.output import Output, open_output
 from slmkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from slmkit.core.history import StoredQuality
     from slmkit.registry.runs import DamagedRun
 
 app = typer.Typer(
@@ -68,6 +69,12 @@ def list_runs(
 def show(
     ids: Runs,
     wide: Annotated[bool, typer.Option("--wide", help="All columns that there are.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write all of it as .html or .md, a table as .csv, .json, or draw .svg, .png."
+        ),
+    ] = None,
     form: options.Format = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -76,32 +83,37 @@ def show(
     from slmkit.core.history import StoredQuality, StoredRun, StoredSensitivity
     from slmkit.registry import runs
     from slmkit.registry.paths import home
-    from slmkit.report.asked import behaviour_table, tasks_table
-    from slmkit.report.quality import domains_table
-    from slmkit.report.runs import quality_run_table, record, run_table, sensitivity_run_table
+    from slmkit.report import files
+    from slmkit.report.html import runs_page
+    from slmkit.report.runs import record, run_table, sensitivity_run_table
 
     output = open_output(as_json=as_json, quiet=quiet, form=form)
+    if report:
+        files.check_report(report)
     found = [runs.read_any(home(), text) for text in ids]
     benches = [stored for stored in found if isinstance(stored, StoredRun)]
     qualities = [stored for stored in found if isinstance(stored, StoredQuality)]
     sensitivities = [stored for stored in found if isinstance(stored, StoredSensitivity)]
+    alike = next((kind for kind in (benches, qualities, sensitivities) if len(kind) == len(found)), None)
+    if alike is None and (report or not as_json):
+        kinds = " and ".join(f"`{kind}`" for kind in dict.fromkeys(runs.kind_of(stored.run) for stored in found))
+        raise UsageError(f"runs of {kinds} have no table in common", hint="name those of one kind")
+    if report and alike:  # first: when it cannot be written, nothing is printed
+        files.write_runs([stored.run for stored in alike], report)
     if as_json:
         documents = [record(stored) for stored in found]
         output.record(documents if len(documents) > 1 else documents[0], "")
-    elif len(found) not in (len(benches), len(qualities), len(sensitivities)):
-        kinds = " and ".join(f"`{kind}`" for kind in dict.fromkeys(runs.kind_of(stored.run) for stored in found))
-        raise UsageError(f"runs of {kinds} have no table in common", hint="name those of one kind")
+    elif output.form == "html":
+        output.document(runs_page([stored.run for stored in found]))
     elif benches:
         output.table(run_table(*benches, wide=wide))
     elif sensitivities:
         for each in sensitivities:
             output.table(sensitivity_run_table(each))
     else:
-        output.table(quality_run_table(*qualities, wide=wide))
-        shown = [stored.run for stored in qualities]
-        for more in (domains_table(shown), tasks_table(shown), behaviour_table(shown)):
-            if more and output.takes_several:
-                output.table(more)
+        _show_quality(qualities, output, wide=wide)
+    if report:
+        output.say(f"written: {report}")
 
 
 @app.command()
@@ -231,6 +243,21 @@ def rm(
     output.record({"runs": names, "dry_run": not doing}, "\n".join(f"{said} {name}" for name in names))
     if not doing:
         output.hint(f"slmkit runs rm {' '.join(ids)} --yes")
+
+
+def _show_quality(found: list[StoredQuality], output: Output, *, wide: bool) -> None:
+    """All that was asked, where there is room for it."""
+    from slmkit.report.damage import worst_text
+    from slmkit.report.quality import further_tables
+    from slmkit.report.runs import quality_run_table
+
+    output.table(quality_run_table(*found, wide=wide))
+    if output.takes_several:
+        runs = [stored.run for stored in found]
+        for more in further_tables(runs):
+            output.table(more)
+        for damage in (damage for run in runs for damage in run.damages):
+            output.lines(worst_text(damage))
 
 
 def _day(option: str, text: str | None) -> date | None:

@@ -22,6 +22,7 @@ def show(
     output: Output,
     recipe: Path | None,
     plot: Path | None,
+    report: Path | None,
     *,
     resume: bool,
     clash: Sequence[str],
@@ -32,7 +33,8 @@ def show(
     """
     from slmkit.core.quant import quant_type
     from slmkit.recipes.sensitivity import sensitivity, write_recipe
-    from slmkit.report import plots
+    from slmkit.report import files, plots
+    from slmkit.report.html import sensitivity_page
     from slmkit.report.sensitivity import sensitivity_record, sensitivity_table
 
     if clash:
@@ -44,6 +46,8 @@ def show(
     found = sensitivity(refs[0], quant_type(kind), corpus, spec, session, keep_costly=recipe is not None, resume=resume)
     if output.as_json:
         output.record(sensitivity_record(found), "")
+    elif output.form == "html":
+        output.document(sensitivity_page(found))
     else:
         output.table(sensitivity_table(found))
     if recipe:
@@ -52,6 +56,9 @@ def show(
     if plot:
         plots.sensitivity_bars(found, plot)
         output.say(f"drawn: {plot}")
+    if report:
+        files.write_runs([found], report)
+        output.say(f"written: {report}")
     if failed := [cost.group.name for cost in found.costs if cost.failure]:
         raise SomeFailedError(f"{len(failed)} of {len(found.costs)} groups could not be measured: {', '.join(failed)}")
     if recipe and recipe.suffix.lower() == ".toml":

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from slmkit.core.quality import Chunk, QualityRow, QualitySpec, tokens_of
-from slmkit.core.stats import percentile
+from slmkit.core.stats import Estimate, percentile
 
 NEAR_LOSSLESS, VERY_GOOD, GOOD, NOTICEABLE, BROKEN = "near lossless", "very good", "good", "noticeable", "broken"
 THRESHOLDS = ((NEAR_LOSSLESS, 0.005), (VERY_GOOD, 0.02), (GOOD, 0.05), (NOTICEABLE, 0.5))
@@ -26,14 +26,6 @@ TUNED_FOR = 20
 """Chunks at which the confidence sequence is narrowest."""
 LEAST_CHUNKS = 10
 """Before that the spread of chunks is not known well enough to decide anything."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its standard error; `None` for an error of fewer than two tokens."""
-
-    value: float
-    error: float | None
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ import hashlib
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from slmkit.core import units
 from slmkit.core.behaviour import Behaviour, BehaviourReport
 from slmkit.core.bench import Failure
+from slmkit.core.damage import Damage
 from slmkit.core.tasks import TaskResult
 from slmkit.errors import UsageError
 
@@ -140,7 +141,7 @@ class QualityRow:
     """One model: the scores of its chunks, or the reason why there are none.
 
     `defect` is what makes it broken whatever its scores are, such as a vocabulary that is not the base's. `decided` is
-    whether it keeps its limits, where that was clear before the end.
+    whether it keeps its limits, where that was clear before the end. `damage`: where it loses, if that was looked for.
     """
 
     ref: str
@@ -152,6 +153,7 @@ class QualityRow:
     failure: Failure | None = None
     bpw: float | None = None
     decided: bool | None = None
+    damage: Damage | None = None
 
     @property
     def was_read(self) -> bool:
@@ -176,7 +178,10 @@ class QualityRow:
         """As JSON."""
         plain = {name: getattr(self, name) for name in _PLAIN}
         failure = None if self.failure is None else asdict(self.failure)
-        return {**plain, "failure": failure, "chunks": [chunk.document() for chunk in self.chunks]}
+        document = {**plain, "failure": failure, "chunks": [chunk.document() for chunk in self.chunks]}
+        if self.damage:
+            document["damage"] = self.damage.document()
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> QualityRow:
@@ -185,6 +190,7 @@ class QualityRow:
             **{name: document[name] for name in _PLAIN},
             failure=Failure.from_document(document["failure"]),
             chunks=tuple(Chunk.from_document(chunk) for chunk in document["chunks"]),
+            damage=Damage.from_document(document["damage"]) if "damage" in document else None,
         )
 
 
@@ -220,6 +226,17 @@ class QualityRun:
     def base_row(self) -> QualityRow | None:
         """The base's own."""
         return next((row for row in self.rows if row.is_base), None)
+
+    @property
+    def damages(self) -> tuple[Damage, ...]:
+        """Of its rows, where that was looked for."""
+        return tuple(row.damage for row in self.rows if row.damage)
+
+    def with_damage(self, found: Sequence[Damage]) -> QualityRun:
+        """The same run, whose rows say where they lose."""
+        known = {damage.digest: damage for damage in found}
+        rows = (replace(row, damage=known.get(row.digest, row.damage)) for row in self.rows)
+        return replace(self, rows=tuple(rows))
 
     @property
     def measured(self) -> tuple[QualityRow | TaskResult | Behaviour, ...]:

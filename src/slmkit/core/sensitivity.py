@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from slmkit.core.divergence import Estimate
 from slmkit.core.quality import QualitySpec
+from slmkit.core.stats import Estimate
 
 SCHEMA = 1
 ROLES = ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down")

@@ -6,6 +6,15 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error; `None` for an error of fewer than two tokens."""
+
+    value: float
+    error: float | None
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from slmkit.core.damage import Damage
 from slmkit.core.quality import SCHEMA, Chunk, QualityRow, QualityRun
 from slmkit.core.tasks import Scored
 from slmkit.errors import FormatError
@@ -34,7 +35,7 @@ def _check(run: QualityRun) -> None:
     """What is computed from a run must not fall over what is in it."""
     without = replace(
         run,
-        rows=tuple(replace(row, chunks=()) for row in run.rows),
+        rows=tuple(replace(row, chunks=(), damage=None) for row in run.rows),
         tasks=tuple(replace(result, scored=()) for result in run.tasks),
     )  # what is left out may be no number: the scores of a broken model
     if wrong := misfit(without, QualityRun, "run"):
@@ -46,6 +47,8 @@ def _check(run: QualityRun) -> None:
     for row in run.rows:
         for chunk in row.chunks:
             _check_chunk(row, chunk, read_by_base)
+        if row.damage:
+            _check_damage(row, row.damage)
     _check_asked(run)
 
 
@@ -57,6 +60,18 @@ def _check_chunk(row: QualityRow, chunk: Chunk, read_by_base: Mapping[tuple[str,
         raise FormatError(f"chunk {chunk.number} of {chunk.domain} of {row.ref} has not one score for each token")
     if chunk.kld and read_by_base.get(_name(chunk)) != n_tokens:
         raise FormatError(f"chunk {chunk.number} of {chunk.domain} of {row.ref} is not one of its base's")
+
+
+def _check_damage(row: QualityRow, damage: Damage) -> None:
+    """Its numbers may be none: those of a broken model."""
+    if wrong := misfit(damage, Damage, "damage", finite=False):
+        raise FormatError(f"the {wrong} of {row.ref} is not what it should be")
+    if (damage.ref, damage.digest) != (row.ref, row.digest):
+        raise FormatError(f"the damage of {row.ref} is that of {damage.ref}")
+    n_scored = {_name(chunk): len(chunk.kld) for chunk in row.chunks}
+    for place in (context.place for context in damage.worst):
+        if not 0 <= place.index < n_scored.get((place.domain, place.number), 0):
+            raise FormatError(f"a worst context of {row.ref} is at a place that was not read")
 
 
 def _check_asked(run: QualityRun) -> None:

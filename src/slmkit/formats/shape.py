@@ -26,30 +26,30 @@ def reading(what: str) -> Iterator[None]:
         raise FormatError(f"{what} with settings that cannot be: {error}") from error
 
 
-def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
-    """Where a value is not of its type, as `it.rows[0].spec.depth`; `None` for nowhere. Numbers must be finite."""
+def misfit(value: Any, hint: Any, where: str = "it", *, finite: bool = True) -> str | None:
+    """Where a value is not of its type, as `it.rows[0].spec.depth`; `None` for nowhere. Numbers must be `finite`."""
     if hint is Any:
         return None
     if isinstance(hint, type) and is_dataclass(hint):
         if not isinstance(value, hint):
             return where
         inner = ((getattr(value, name), kind, f"{where}.{name}") for name, kind in _hints(hint).items())
-        return _first(inner)
+        return _first(inner, finite)
     origin, of = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return None if any(misfit(value, kind) is None for kind in of) else where
+        return None if any(misfit(value, kind, finite=finite) is None for kind in of) else where
     if origin is tuple:
         if not isinstance(value, tuple):
             return where
-        return _first((item, of[0], f"{where}[{i}]") for i, item in enumerate(value))
+        return _first(((item, of[0], f"{where}[{i}]") for i, item in enumerate(value)), finite)
     if origin is Mapping:
         if not isinstance(value, dict):
             return where
-        return _first((item, of[1], f"{where}.{key}") for key, item in value.items())
+        return _first(((item, of[1], f"{where}.{key}") for key, item in value.items()), finite)
     if origin is Literal:
         return None if value in of else where
     if hint is float:
-        ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        ok = isinstance(value, int | float) and not isinstance(value, bool) and (not finite or math.isfinite(value))
     elif hint is int:
         ok = isinstance(value, int) and not isinstance(value, bool)
     else:
@@ -57,8 +57,9 @@ def misfit(value: Any, hint: Any, where: str = "it") -> str | None:
     return None if ok else where
 
 
-def _first(values: Iterable[tuple[Any, Any, str]]) -> str | None:
-    return next((found for value, hint, where in values if (found := misfit(value, hint, where))), None)
+def _first(values: Iterable[tuple[Any, Any, str]], finite: bool) -> str | None:
+    every = (misfit(value, hint, where, finite=finite) for value, hint, where in values)
+    return next((found for found in every if found), None)
 
 
 @cache

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from slmkit.core import stats, units
 from slmkit.core.check import INCONCLUSIVE, PASS, REGRESSION, UNMEASURED, Check, Judgement, Limits
-from slmkit.core.divergence import Estimate, Scores, scores
+from slmkit.core.divergence import Scores, scores
 from slmkit.core.quality import Chunk, QualityRow, QualityRun, reading
+from slmkit.core.stats import Estimate
 
 KLD, PPL_RATIO, SAME_TOP = "KLD", "PPL ratio", "same top"
 _Z975 = 1.96

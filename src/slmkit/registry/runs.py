@@ -43,10 +43,10 @@ def save(home: Path, kind: str, document: dict[str, Any], moment: datetime | Non
 
 def amend(home: Path, document: dict[str, Any], amended: dict[str, Any]) -> None:
     """Write `amended` in place of the run that is `document`; one that was deleted meanwhile stays away."""
-    known = json.loads(json.dumps(document))
+    known = json.dumps(document)  # as text: what is no number equals itself
     for path in _paths(home, document["kind"]):
         with suppress(OSError, ValueError):  # another one, which is damaged
-            if json.loads(path.read_text(encoding="utf-8")) == known:
+            if json.dumps(json.loads(path.read_text(encoding="utf-8"))) == known:
                 write_text(path, json.dumps(amended, indent=1, ensure_ascii=False) + "\n")
                 return
 

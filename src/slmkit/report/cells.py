@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from slmkit.core import units
-from slmkit.core.divergence import Estimate
+from slmkit.core.stats import Estimate
 from slmkit.report.table import Cell, Column
 
 BEST = "★"

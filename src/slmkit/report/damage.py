@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from slmkit.core import units
 from slmkit.core.damage import Context, Damage, Group, Kind, Likely
 from slmkit.core.history import label_of
+from slmkit.core.quality import QualityRun
 from slmkit.report.table import Cell, Column, Table
 
 _TITLES: dict[Kind, str] = {"class": "kind of token", "domain": "domain", "place": "tokens before it"}
 _TITLE_OF_TABLE = "where the loss sits: {}"
+
+
+def where_lost(runs: Sequence[QualityRun]) -> list[Table]:
+    """The tables of the damage of these runs; those that read the same text stand in the same ones."""
+    by_text: defaultdict[tuple[str, int], list[Damage]] = defaultdict(list)
+    for run in runs:
+        by_text[run.corpus, run.spec.n_ctx] += run.damages
+    return [table for damages in by_text.values() for table in damage_tables(damages)]
 
 
 def damage_tables(damages: Sequence[Damage]) -> list[Table]:
@@ -27,11 +36,9 @@ def worst_text(damage: Damage) -> str:
     return "\n".join([f"worst contexts of {label}", *paragraphs])
 
 
-def with_damage(record: dict[str, Any], damages: Sequence[Damage]) -> dict[str, Any]:
-    """The record of a run, in which each row that has one gets its `damage`."""
-    known = {damage.digest: damage.document() for damage in damages}
-    rows = [{**row, "damage": known[row["digest"]]} if row["digest"] in known else row for row in record["rows"]]
-    return {**record, "rows": rows}
+def one_line(text: str) -> str:
+    r"""With what cannot be seen escaped: `\n` for a line break."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _table(damages: Sequence[Damage], kind: Kind) -> Table:
@@ -49,12 +56,14 @@ def _table(damages: Sequence[Damage], kind: Kind) -> Table:
 
 
 def _labels(damages: Sequence[Damage]) -> list[str]:
-    """What tells the files apart: of one model their types."""
+    """What tells the files apart: of one model their types; of two runs of one file a number."""
     parts = [damage.ref.rpartition(":") for damage in damages]
     one_model = all(colon for _, colon, _ in parts) and len({model for model, _, _ in parts}) == 1
-    return [
+    names = [
         variant if one_model else label_of(damage.ref) for damage, (_, _, variant) in zip(damages, parts, strict=True)
     ]
+    before = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name} ({n + 1})" if n else name for name, n in zip(names, before, strict=True)]
 
 
 def _cells(name: str, groups: Sequence[Group | None]) -> Iterator[Cell]:
@@ -76,7 +85,7 @@ def _cells(name: str, groups: Sequence[Group | None]) -> Iterator[Cell]:
 def _paragraph(number: int, found: Context, label: str) -> str:
     width = max(len("base"), len(label))
     place = found.place
-    said = f"{_escaped(found.before)}[{_escaped(found.token)}]"
+    said = f"{one_line(found.before)}[{one_line(found.token)}]"
     lines = [
         f"{number}. KLD {place.kld:.3f}, {place.domain}, chunk {place.number}: {said}",
         f"   {'base':{width}}  {units.percent(found.base_probability)} for it; {_listed(found.base_top)}",
@@ -86,9 +95,4 @@ def _paragraph(number: int, found: Context, label: str) -> str:
 
 
 def _listed(top: Sequence[Likely]) -> str:
-    return ", ".join(f"[{_escaped(likely.text)}] {units.percent(likely.probability)}" for likely in top)
-
-
-def _escaped(text: str) -> str:
-    r"""On one line: `\n` for a line break."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return ", ".join(f"[{one_line(likely.text)}] {units.percent(likely.probability)}" for likely in top)

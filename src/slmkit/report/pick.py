@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slmkit.core import stats, units
-from slmkit.core.divergence import Estimate
 from slmkit.core.pick import Pick, PickRow
+from slmkit.core.stats import Estimate
 from slmkit.report.bench import trouble
 from slmkit.report.cells import BASE, BEST, FAILED, size_cell, time_cell
 from slmkit.report.choice import caveats, why

@@ -10,9 +10,10 @@ from slmkit.core import units
 from slmkit.core.divergence import PERCENTILES, Scores, scores, verdict
 from slmkit.core.history import label_of
 from slmkit.core.quality import QualityRow, QualityRun, reading
-from slmkit.report.asked import behaviour_figures, task_figures
+from slmkit.report.asked import behaviour_figures, behaviour_table, task_figures, tasks_table
 from slmkit.report.cells import BASE, FAILED, estimate_cell, estimate_cells, estimate_columns, size_cell
-from slmkit.report.table import Cell, Column, Table
+from slmkit.report.damage import where_lost, worst_text
+from slmkit.report.table import Cell, Column, Table, markdown
 
 
 def quality_table(runs: Sequence[QualityRun], *, wide: bool = False) -> Table:
@@ -52,6 +53,19 @@ def domains_table(runs: Sequence[QualityRun]) -> Table | None:
                 estimates = [getattr(score, key) if score else None for score in found]
                 rows.append((Cell(row.ref, row.ref), *(estimate_cell(e, 2 if key == "ppl" else 4) for e in estimates)))
     return Table(columns, tuple(rows), title)
+
+
+def further_tables(runs: Sequence[QualityRun]) -> list[Table]:
+    """What stands below it, of what was measured: by domain, answers to questions and prompts, where the loss sits."""
+    found = (domains_table(runs), tasks_table(runs), behaviour_table(runs))
+    return [*(table for table in found if table), *where_lost(runs)]
+
+
+def quality_markdown(runs: Sequence[QualityRun]) -> str:
+    """All tables below each other, and the worst contexts."""
+    tables = (markdown(table) for table in (quality_table(runs), *further_tables(runs)))
+    worst = (f"```\n{worst_text(damage)}\n```\n" for run in runs for damage in run.damages)
+    return "\n".join([*tables, *worst])
 
 
 def quality_record(run: QualityRun) -> dict[str, Any]:

@@ -17,8 +17,8 @@ _BAR_CHARACTERS = 24
 _CUTS: tuple[Kind, ...] = ("role", "layer")
 
 
-def sensitivity_table(found: Sensitivity) -> Table:
-    """Roles, the most costly first, then layers in their order, then whole files."""
+def sensitivity_table(found: Sensitivity, *, bars: bool = True) -> Table:
+    """Roles, the most costly first, then layers in their order, then whole files; `bars` for where no picture is."""
     columns = (
         Column("kind", "", right=False, shown=False),
         Column("group", "quantized alone", right=False),
@@ -30,7 +30,7 @@ def sensitivity_table(found: Sensitivity) -> Table:
         Column("kld_per_mib", "KLD per MiB"),
         Column("same_top", "same top"),
         Column("is_costly", "", right=False, shown=False),
-        Column("bar", "", right=False),
+        Column("bar", "", right=False, shown=bars),
     )
     marked = costly(found.costs)
     rows = [tuple(_cells(cost, found, cost in marked)) for cost in ordered(found)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slmkit.backends.llamacpp.child import Event, run
-from slmkit.core.damage import Likely, Place, shown
+from slmkit.core.damage import Likely, Place
+from slmkit.core.losses import shown
 from slmkit.core.quality import Corpus, QualitySpec
 
 

@@ -9,7 +9,8 @@ from slmkit.backends.llamacpp import damage as engine
 from slmkit.backends.llamacpp.damage import Found
 from slmkit.backends.llamacpp.quality import BASE
 from slmkit.core.artifact import Artifact
-from slmkit.core.damage import Context, Damage, Place, classes, context, groups, worst
+from slmkit.core.damage import Context, Damage, Place
+from slmkit.core.losses import classes, context, groups, worst
 from slmkit.core.progress import Progress
 from slmkit.core.quality import Chunk, Corpus, QualityRow, QualityRun
 from slmkit.errors import UsageError

@@ -32,6 +32,11 @@ def table_page(table: Table) -> str:
     return page(table.title or "slmkit", sortable(table), *(tag("p", note) for note in table.notes))
 
 
+def notes(table: Table) -> Markup:
+    """What stands below a table, as a list."""
+    return tag("ul", *(tag("li", note) for note in table.notes)) if table.notes else join()
+
+
 def sortable(table: Table) -> Markup:
     """A table for people that sorts by the values behind its cells; wider than the page, it scrolls by itself."""
     table = table.for_people()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from slmkit.core.bench import BenchRun
 from slmkit.core.compare import Comparison
+from slmkit.core.quality import QualityRun
 from slmkit.report.plots import labels, scaling, size_kld, size_speed
 from slmkit.report.plots.figure import FORMATS, check_plot, figure, save
 from slmkit.report.plots.memory import memory_stack
@@ -22,6 +24,7 @@ __all__ = [
     "check_plot",
     "memory_stack",
     "of_comparison",
+    "of_quality",
     "of_run",
     "pareto",
     "sensitivity_bars",
@@ -43,6 +46,12 @@ def of_run(run: BenchRun, path: Path) -> None:
         pareto(run, path)
     else:
         memory_stack(run, path)
+
+
+def of_quality(runs: Sequence[QualityRun], path: Path) -> None:
+    """Draw size against KLD; raises as it does."""
+    check_plot(path)
+    save(size_kld.draw(size_kld.of_runs(runs)), path)
 
 
 def of_comparison(comparison: Comparison, path: Path) -> None:

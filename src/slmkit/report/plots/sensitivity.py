@@ -13,17 +13,27 @@ from slmkit.report.plots.figure import COLOURS, check_plot, figure, save
 
 
 def sensitivity_bars(found: Sensitivity, path: Path) -> None:
+    """The same as a file; raises `UsageError` also for another suffix."""
+    check_plot(path)
+    save(draw(found), path)
+
+
+def is_known(found: Sensitivity) -> bool:
+    """Whether there is something to draw."""
+    return any(_known(found.of_kind(kind)) for kind in ("role", "layer"))
+
+
+def draw(found: Sensitivity, width: float = 8) -> Any:
     """A bar for each role, the most costly on top, and below a bar for each layer; lines are standard errors.
 
-    Raises `UsageError` for another suffix or nothing to draw, `DependencyMissingError` without matplotlib.
+    Raises `UsageError` for nothing to draw, `DependencyMissingError` without matplotlib.
     """
-    check_plot(path)
     roles = sorted(_known(found.of_kind("role")), key=lambda cost: cost.kld.value if cost.kld else 0.0)
     layers = _known(found.of_kind("layer"))
     panels = [costs for costs in (roles, layers) if costs]
     if not panels:
         raise UsageError("nothing to draw: no group has been measured")
-    drawn, axes = figure(8, 1.5 + 0.3 * len(roles) + (2.5 if layers else 0), n_panels=len(panels))
+    drawn, axes = figure(width, 1.5 + 0.3 * len(roles) + (2.5 if layers else 0), n_panels=len(panels))
     if roles:
         _bars(axes[0], roles, across=True)
         axes[0].set_xlabel("KLD of all its tensors, nats for a token")
@@ -34,7 +44,7 @@ def sensitivity_bars(found: Sensitivity, path: Path) -> None:
         axes[-1].tick_params(axis="x", labelrotation=90 if len(layers) > 12 else 0, labelsize=8)
         axes[-1].grid(visible=False, axis="x")
     axes[0].set_title(f"{label_of(found.ref)}: each group of tensors alone in {found.type}", fontsize=11)
-    save(drawn, path)
+    return drawn
 
 
 def _known(costs: Sequence[Cost]) -> list[Cost]:

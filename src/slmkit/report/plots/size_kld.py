@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from slmkit.core.compare import CompareRow, Comparison
+from slmkit.core.compare import CompareRow, Comparison, Judged
 from slmkit.core.divergence import THRESHOLDS
+from slmkit.core.history import label_of
+from slmkit.core.quality import QualityRow, QualityRun
 from slmkit.errors import UsageError
 from slmkit.report.plots import labels, verdicts
 from slmkit.report.plots.figure import MARKERS, figure, plain_ticks
@@ -30,6 +32,11 @@ def draw(comparison: Comparison, width: float = 8) -> Any:
     return drawn
 
 
+def of_runs(runs: Sequence[QualityRun]) -> Comparison:
+    """What runs of `quality` tell of size and KLD; none of their files is marked."""
+    return Comparison(tuple(_compared(row, run) for run in runs for row in run.rows), None, ())
+
+
 def is_known(comparison: Comparison) -> bool:
     """Whether there is something to draw."""
     return bool(_rows(comparison))
@@ -38,13 +45,14 @@ def is_known(comparison: Comparison) -> bool:
 def fill(axes: Any, comparison: Comparison) -> Filled:
     """Draw points and axes; the texts are placed when all panels are filled."""
     rows = _rows(comparison)
+    marked = any(row.is_best for row in rows)
     models = list(dict.fromkeys(row.model for row in rows))
     texts: list[tuple[float, float, str]] = []
     lines: list[list[Point]] = []
     for row in rows:
         (x, y), half = _at(row), 1.96 * _error(row)
         word = verdicts.word_of(row.quality)
-        hollow = {} if row.is_best else {"markerfacecolor": "none"}
+        hollow = {} if row.is_best or not marked else {"markerfacecolor": "none"}
         look = {"color": verdicts.colour_of(word), "marker": MARKERS[models.index(row.model) % len(MARKERS)]}
         axes.errorbar(x, y, yerr=[[min(half, y * (1 - _LEAST_SHARE))], [half]], capsize=3, **look, **hollow)
         texts.append((x, y, row.variant or row.ref))
@@ -59,11 +67,17 @@ def fill(axes: Any, comparison: Comparison) -> Filled:
             axes.axhline(limit, color=verdicts.UNKNOWN, linewidth=0.8, linestyle=":")
     axes.set_xlabel("size, MiB")
     axes.set_ylabel("mean KLD, nats")
-    axes.set_title("size against KLD (filled: ★ in the table)", fontsize=11)
+    axes.set_title(f"size against KLD{' (filled: ★ in the table)' if marked else ''}", fontsize=11)
     handles = [*_markers(models), *verdicts.legend({verdicts.word_of(row.quality) for row in rows})]
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}  # inside, it covers points
     axes.legend(handles=handles, frameon=False, fontsize=9, **below)
     return texts, lines
+
+
+def _compared(row: QualityRow, run: QualityRun) -> CompareRow:
+    model, _, variant = row.ref.rpartition(":")
+    judged = Judged.of(row, run.base_row)
+    return CompareRow(row.ref, model, variant or label_of(row.ref), row.size_bytes, None, row.bpw, None, quality=judged)
 
 
 def _markers(models: Sequence[str]) -> list[Any]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmkit.core import damage
-from slmkit.core.damage import (
+from slmkit.core import losses
+from slmkit.core.losses import (
     BYTES,
     CLASSES,
     DIGITS,
@@ -128,7 +128,7 @@ def test_each_kind_of_groups_has_every_token_once(made: Made) -> None:
             assert sum(group.kld_share or 0 for group in of_kind) == pytest.approx(1)
         else:
             assert {group.kld_share for group in of_kind} == {None}
-    assert len([group for group in found if group.kind == "place"]) <= damage.N_PLACES
+    assert len([group for group in found if group.kind == "place"]) <= losses.N_PLACES
 
 
 @given(rows())
@@ -136,7 +136,7 @@ def test_no_token_is_worse_than_the_worst(made: Made) -> None:
     measured, *_ = made
     klds = sorted((kld for part in measured.chunks for kld in part.kld), reverse=True)
     found = worst(measured)
-    assert [place.kld for place in found] == klds[: damage.N_WORST]
+    assert [place.kld for place in found] == klds[: losses.N_WORST]
     known = {(part.domain, part.number): part for part in measured.chunks}
     assert all(known[place.domain, place.number].kld[place.index] == place.kld for place in found)
 
