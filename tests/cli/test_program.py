@@ -324,6 +324,14 @@ def test_a_bare_word_that_is_a_folder_here_gets_the_hint(slmkit: Run, tmp_path: 
     assert done.stderr.splitlines()[-1] == "hint: for the file or folder that is here type `./my-model`"
 
 
+def test_a_folder_that_looks_like_a_hub_id_is_pointed_at(slmkit: Run, tmp_path: Path) -> None:
+    (tmp_path / "cwd" / "models" / "mine").mkdir(parents=True)
+    done = slmkit("convert", "models/mine")
+    assert done.returncode == 1
+    assert "models/mine is taken for a model on the Hub; the one that is here is `./models/mine`" in done.stderr
+    assert "is taken for" not in slmkit("convert", "models/other").stderr
+
+
 def test_no_pull_asks_nobody(slmkit: Run, hub: HubServer, checkpoint: Path, registry: Registry) -> None:
     hub.add("org/tiny", files_of(checkpoint))
     done = slmkit("quantize", "org/tiny", "-t", "Q4_0", "--no-pull", env=reach(hub))

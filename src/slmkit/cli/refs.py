@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from slmkit.cli.output import Output
+from slmkit.cli.output import Output, current
 from slmkit.cli.progress import reporter
 from slmkit.core.refs import ModelRef
 from slmkit.errors import RefError
@@ -15,8 +15,10 @@ from slmkit.registry.store import Registry
 
 
 def parse(text: str) -> ModelRef:
-    """One reference. A word that is no alias but names something here gets the hint to type it as a path."""
+    """One reference. What is no path but names something here gets the hint to type it as one."""
     ref = ModelRef.parse(text)
+    if ref.kind == "hub" and Path(text).exists():
+        current().say(f"{text} is taken for a model on the Hub; the one that is here is `./{text}`")
     if ref.kind == "alias" and Path(text).exists():
         from slmkit.hub import catalog
 
