@@ -23,6 +23,7 @@ from slmkit.host import memory, probe
 from slmkit.ops.describe import now
 from slmkit.ops.quality.asked import Asked
 from slmkit.ops.quality.defects import defect, types_of
+from slmkit.ops.quality.likeness import foreign_tensor
 from slmkit.registry import atomic, runs
 from slmkit.registry.journals import Journal, journal
 from slmkit.registry.store import Registry
@@ -154,7 +155,9 @@ class _Reading:
         """In the order in which they were named, the base first."""
         rows = [self._row(number, artifact) for number, artifact in self.files.items()]
         base = next((row for row in rows if row.is_base), None)
-        return [_judged(row, base, artifact) for row, artifact in zip(rows, self.files.values(), strict=True)]
+        file = self.files.get(BASE)
+        against = file if isinstance(file, Artifact) else None
+        return [_judged(row, base, artifact, against) for row, artifact in zip(rows, self.files.values(), strict=True)]
 
     def _row(self, number: int, artifact: Artifact | Baseline) -> QualityRow:
         return QualityRow(
@@ -262,8 +265,13 @@ class _Reading:
             self.peak_rss = max(peak, self.peak_rss or 0)
 
 
-def _judged(row: QualityRow, base: QualityRow | None, artifact: Artifact | Baseline) -> QualityRow:
-    """With the defect that its scores tell of."""
+def _judged(
+    row: QualityRow, base: QualityRow | None, artifact: Artifact | Baseline, against: Artifact | None
+) -> QualityRow:
+    """With the defect that its weights or its scores tell of; `against` is the base's file."""
     if row.defect or row.failure or not (found := scores(row, base)):
         return row
-    return replace(row, defect=defect(found, types_of(artifact) if isinstance(artifact, Artifact) else None))
+    if not isinstance(artifact, Artifact):
+        return replace(row, defect=defect(found, None))
+    foreign = foreign_tensor(against.path, artifact.path) if against and not row.is_base else None
+    return replace(row, defect=foreign or defect(found, types_of(artifact, against)))
