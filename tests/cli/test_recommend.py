@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import LADDER
-from slmkit.core.progress import Task, Unit
 from slmkit.core.quality import Corpus, QualitySpec, Text
 from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Wish
 from slmkit.core.refs import ModelRef
@@ -26,6 +24,7 @@ from slmkit.registry.store import Registry
 from tests.cli.conftest import MODEL, leftovers
 from tests.cli.test_pick import WORDS, order
 from tests.conftest import Run
+from tests.watching import Watching
 
 CORPUS = Corpus("words", (Text("words", " ".join(WORDS) * 60),))
 
@@ -46,33 +45,6 @@ def everything(document: Any) -> dict[str, Any]:
     choice = document["choice"]
     found = [loser["candidate"] for loser in choice["losers"]] + ([choice["best"]] if choice["best"] else [])
     return {each["name"]: each for each in found}
-
-
-class Watching:
-    """A progress that is its own tasks, and knows what they are called."""
-
-    label = ""
-
-    @contextmanager
-    def task(self, label: str, total: int | None, unit: Unit, *, done: int = 0) -> Iterator[Task]:
-        before, self.label = self.label, label
-        yield self
-        self.label = before
-
-    def advance(self, amount: int = 1) -> None:
-        pass
-
-    def set_total(self, total: int) -> None:
-        pass
-
-    def describe(self, text: str) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
-
-    def warn(self, text: str) -> None:
-        pass
 
 
 def measuring(budget_s: float) -> Measuring:
