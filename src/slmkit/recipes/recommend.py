@@ -31,8 +31,8 @@ from slmkit.registry.store import is_whole
 
 @dataclass(frozen=True)
 class Measuring:
-    """How what is missing is measured: until `budget_s` is over; what is begun then is stopped, and what is made and
-    measured of it is kept.
+    """How what is missing is measured: until `budget_s` from the beginning on are over. What runs then is stopped; what
+    is made and measured of it is kept.
     """
 
     bench: BenchSpec
@@ -52,6 +52,7 @@ def recommend(
 
     Raises `UsageError` for a single file, `EngineMissingError`, and what `plan` raises.
     """
+    deadline = Deadline(measuring.budget_s) if measuring else None
     ref = locate.expand(ref)
     if ref.variant is not None:
         raise UsageError(f"{ref} is one file", hint=f"name the model: `slmkit recommend {ref.model}`")
@@ -62,14 +63,14 @@ def recommend(
     options = list(_options(planned, files, session))
     wish = replace(wish, ram_bytes=planned.ram_bytes, n_ctx=planned.contexts[0].n_ctx)
     notes = [*planned.notes, *_device_notes(device)]
-    if measuring is None:
+    if measuring is None or deadline is None:
         benched = compare.measured_here(files, session.registry)
         stored, _ = runs.quality_runs(session.registry.home)
         alike = comparable.choose(files, [each.run for each in stored])
         choice = choose(estimated(options, benched, alike.judged, planned, model, device), wish)
         corpus_name = alike.terms.corpus_name if alike.terms else None
         return Recommendation(model, choice, _title(device), corpus_name, notes=tuple(notes))
-    measurer = _Measurer(ref, options, planned, measuring, device, session)
+    measurer = _Measurer(ref, options, planned, measuring, deadline, device, session)
     left = measurer.run(wish)
     return Recommendation(
         model,
@@ -91,12 +92,12 @@ class _Measurer:
         options: Sequence[Option],
         planned: ModelPlan,
         measuring: Measuring,
+        deadline: Deadline,
         device: Device | None,
         session: Session,
     ) -> None:
-        self._deadline = Deadline(measuring.budget_s)
+        self._deadline = deadline
         self._spent: list[tuple[int, float]] = []
-        session = replace(session, progress=Watched(session.progress, self._deadline))
         types = [QUANT_TYPES[option.plan.variant] for option in options if option.plan.variant in QUANT_TYPES]
         self._options, self._planned, self._device = options, planned, device
         self._failures: dict[str, str] = {}
@@ -104,6 +105,7 @@ class _Measurer:
         self.measured: list[str] = []
         build = engine.build()
         self._trial = Trial(ref, types, planned, build, measuring.bench, measuring.corpus, measuring.quality, session)
+        self._trial.session = replace(session, progress=Watched(session.progress, deadline))  # looking is never stopped
 
     @property
     def candidates(self) -> list[Candidate]:
