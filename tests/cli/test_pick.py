@@ -283,6 +283,50 @@ def test_interrupted_it_goes_on(
     assert not list(journals.glob("*.jsonl"))
 
 
+def size_of(*folders: Path) -> int:
+    """Of all model files, and all that is downloaded."""
+    files = [file for folder in folders for pattern in ("*.gguf", "blobs/*") for file in folder.rglob(pattern)]
+    return sum(file.stat().st_size for file in files)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+def test_the_disk_that_it_says_is_the_disk_that_it_takes(
+    slmkit: Run, pick: Callable[..., Any], hub: HubServer, registry: Registry, tmp_path: Path, dtype: str
+) -> None:
+    config = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2}
+    made = factories.make_checkpoint(tmp_path / "m", "LlamaForCausalLM", "llama", config, dtype=dtype)
+    hub.add("org/tiny-llama", files_of(made))
+    cache = tmp_path / "hf"
+    assert slmkit("plan", "org/tiny-llama", env=reach(hub)).returncode == 0  # that brings all but the weights
+    before = size_of(registry.home, cache)
+    document = pick("org/tiny-llama", types="F32,BF16,Q8_0", env=reach(hub))
+    assert {a.variant for a in registry.artifacts("org/tiny-llama")} == {None, "F16", "BF16", "F32", "Q8_0"}
+    assert document["disk_bytes"] == size_of(registry.home, cache) - before
+    assert pick("org/tiny-llama", types="F32,BF16", env=reach(hub))["disk_bytes"] == 0
+    more = pick("org/tiny-llama", types="F16,Q4_0", env=reach(hub))
+    found = registry.find("org/tiny-llama", "Q4_0")
+    assert found is not None
+    assert more["disk_bytes"] == found.size_bytes
+
+
+@pytest.mark.parametrize("quietly", [["--quiet"], []])
+def test_room_is_spoken_of_unless_it_is_to_be_quiet(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Path, registry: Registry, text: Path, quietly: list[str]
+) -> None:
+    done = in_process("pick", checkpoint, "--types", "Q8_0", "--corpus", text, *QUICK, *quietly)
+    assert done.exit_code == 0
+    assert ("trying 1 type needs" in done.stderr) is not bool(quietly)
+
+    class Full:
+        free = 1000
+
+    monkeypatch.setattr("slmkit.recipes.disk.shutil.disk_usage", lambda _: Full)
+    done = in_process("pick", checkpoint, "--types", "Q4_0", "--corpus", text, *QUICK, *quietly)
+    assert done.exit_code == 1
+    assert "of disk" in done.stderr
+    assert {a.variant for a in registry.artifacts()} == {"F16", "Q8_0"}
+
+
 def test_there_must_be_room_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch, checkpoint: Path, registry: Registry, text: Path
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pytest
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import LADDER
 from slmkit.core.quality import Corpus, QualitySpec, Text
-from slmkit.core.recommend import ESTIMATED, MEASURED, Wish
+from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Wish
 from slmkit.core.refs import ModelRef
 from slmkit.recipes.pick import pick
 from slmkit.recipes.recommend import Measuring, recommend
 from slmkit.recipes.session import Session
+from slmkit.recipes.trial import Trial
+from slmkit.registry import runs
 from slmkit.registry.store import Registry
-from tests.cli.conftest import MODEL
+from tests.cli.conftest import MODEL, leftovers
 from tests.cli.test_pick import WORDS, order
 from tests.conftest import Run
+from tests.watching import Watching
 
 CORPUS = Corpus("words", (Text("words", " ".join(WORDS) * 60),))
 
@@ -151,6 +155,76 @@ def test_what_may_win_is_made_and_measured(checkpoint: Path, session: Session, r
     again = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
     assert again.measured == ()
     assert again.choice.best == found.choice.best
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """That of the budget."""
+    found = Clock()
+    for module in ("deadline", "recommend"):
+        monkeypatch.setattr(f"slmkit.recipes.{module}.time", found)
+    return found
+
+
+def test_what_would_not_end_in_time_is_not_begun(
+    checkpoint: Path, session: Session, registry: Registry, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str | None] = []
+    judge = Trial.judge
+
+    def slow(trial: Trial, only: str | None = None, *, timeout_s: float | None = None) -> int:
+        begun.append(only)
+        clock.now += 100
+        return judge(trial, only)
+
+    def smallest(unmeasured: Sequence[Candidate], *_: object) -> Candidate | None:
+        return min(unmeasured, key=lambda c: c.size_bytes, default=None)
+
+    monkeypatch.setattr(Trial, "judge", slow)
+    monkeypatch.setattr("slmkit.recipes.recommend.worth_measuring", smallest)
+    found = recommend(ModelRef("path", str(checkpoint)), Wish(), session, measuring=measuring(350))
+    assert 2 <= len(begun) <= 3
+    assert clock.now < 350
+    assert list(found.measured) == [f"{MODEL}:{name}" for name in begun]
+    assert {a.variant for a in registry.artifacts(MODEL)} == {"F16", *begun}
+    assert found.open
+    assert not set(found.open) & set(begun)
+
+
+@pytest.mark.parametrize("work", ["convert", "quantize", "quality", "bench"])
+def test_what_is_running_when_the_time_is_over_is_stopped(
+    checkpoint: Path, session: Session, registry: Registry, clock: Clock, work: str
+) -> None:
+    class Late(Watching):
+        def advance(self, amount: int = 1) -> None:
+            if self.label.startswith(work):
+                clock.now += 1000
+
+    ref = ModelRef("path", str(checkpoint))
+    late = replace(session, progress=Late())
+    found = recommend(ref, Wish(max_kld=5), late, measuring=measuring(600))
+    assert found.measured == ()
+    stopped = found.open[0]
+    assert not any(each.candidate.failure for each in found.choice.losers)
+    made = {a.variant for a in registry.artifacts(MODEL)}
+    assert made == {"convert": set(), "quantize": {"F16"}}.get(work, {"F16", stopped})
+    assert leftovers(registry.home) == []
+    assert len(runs.quality_runs(registry.home)[0]) == (work == "bench")
+    assert list(runs.load(registry.home, "bench")) == []
+
+    clock.now = 0.0
+    again = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
+    assert again.measured
+    assert again.open == ()
 
 
 def test_without_time_nothing_is_begun(checkpoint: Path, session: Session, registry: Registry) -> None:

@@ -16,7 +16,7 @@ from slmkit.backends.llamacpp import engine
 from slmkit.core.bench import BenchRun, BenchSpec
 from slmkit.core.progress import SILENT
 from slmkit.core.refs import ModelRef
-from slmkit.errors import EngineMissingError, UsageError
+from slmkit.errors import EngineMissingError, EngineTimeoutError, UsageError
 from slmkit.host import memory
 from slmkit.ops.adopt import adopt, describe
 from slmkit.ops.bench import Effort, bench, block
@@ -270,6 +270,33 @@ def test_what_is_measured_when_it_is_interrupted_is_kept_and_not_measured_again(
     assert sum(len(row.blocks) for row in run.rows) == len(measured)
     with pytest.raises(UsageError, match="nothing to resume"):
         verbs.bench([ModelRef.parse(tiny)], [spec], session, quick, resume=True)
+
+
+def test_when_the_time_for_all_is_over_what_is_measured_is_kept_and_no_row_has_failed(
+    tiny: str, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = verbs.artifacts([ModelRef.parse(tiny)], session)
+    quick = Effort(precision=10.0, max_time_s=0)
+    registry = session.registry
+    given: list[float] = []
+    measure = block.measure
+
+    def second_hangs(path: Path, spec: BenchSpec, *arguments: Any) -> block.Measured:
+        given.append(spec.timeout_s)
+        if len(given) == 2:
+            raise EngineTimeoutError("the engine took more than 60 s and was stopped")
+        return measure(path, spec, *arguments)
+
+    with pytest.raises(EngineTimeoutError, match="nothing is measured yet"):
+        bench(files, [SPEC], registry, SILENT, quick, timeout_s=0)
+    monkeypatch.setattr("slmkit.ops.bench.run.measure", second_hangs)
+    with pytest.raises(EngineTimeoutError, match="what is measured is kept"):
+        bench(files, [SPEC], registry, SILENT, quick, timeout_s=60)
+    assert 60 >= given[0] > given[1] > 0
+    assert not list(runs.load(registry.home, "bench"))
+    run = bench(files, [SPEC], registry, SILENT, quick, resume=True)
+    assert set(given[2:]) == {SPEC.timeout_s}
+    assert [row.failure for row in run.rows] == [None, None]
 
 
 def test_a_child_that_takes_too_much_memory_is_a_row(tiny: str, session: Session) -> None:

@@ -7,13 +7,13 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from slmkit.backends.llamacpp import quality as engine
 from slmkit.backends.llamacpp.quality import BASE
-from slmkit.core.artifact import Artifact
+from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import SILENT
 from slmkit.core.quality import Chunk, Corpus, QualitySpec, Text
 from slmkit.core.quant import quant_types
@@ -22,9 +22,12 @@ from slmkit.errors import EngineError, EngineTimeoutError, OutOfMemoryError
 from slmkit.formats import base_file
 from slmkit.ops import corpora
 from slmkit.ops.quality import open_baseline, quality
+from slmkit.ops.quality.room import fit_together
 from slmkit.recipes import verbs
 from slmkit.recipes.session import Session
 from slmkit.registry import runs
+from tests import factories
+from tests.watching import Watching
 
 CORPUS = Corpus("text", (Text("text", corpora.corpus().text[:14_000]),))
 SPEC = QualitySpec(n_ctx=64, n_threads=2)
@@ -162,6 +165,72 @@ def test_what_was_read_when_the_time_is_over_is_kept_and_no_file_is_called_faile
     resumed = read(float_artifact, quants, session, spec=replace(SPEC, timeout_s=500), resume=True)
     assert done == [32, 32, 0]
     assert not any(row.failure for row in resumed.rows)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_base_is_read_once_however_many_quants_there_are(
+    float_artifact: Artifact, quants: list[Artifact], together: bool
+) -> None:
+    nobody = engine.Listening(*(lambda *_: None,) * 6)
+    spec = replace(SPEC, n_chunks=40)
+    for files in (quants[:1], quants):
+        paths = [file.path for file in files]
+        done = engine.quality(
+            float_artifact.path, paths, CORPUS, spec, done={}, together=together, listening=nobody
+        ).n_decoded
+        assert done == dict.fromkeys([BASE, *range(len(files))], 40 * spec.n_ctx)
+
+
+def test_what_a_reading_takes_does_not_grow_with_the_text(session: Session, tmp_path: Path) -> None:
+    n_vocab, n_ctx, few, many = 32_768, 512, 4, 28
+    shape = {"n_layers": 1, "hidden": 64, "vocab_size": n_vocab, "tie_word_embeddings": True}
+    folder = factories.make_llama(tmp_path / "wide", **shape)
+    base = verbs.convert(ModelRef("path", str(folder)), session)
+    files = [r.artifact for r in verbs.quantize(ModelRef.parse(base.model), quant_types(["Q8_0,Q4_0"]), session)]
+    corpus = Corpus("text", (Text("text", corpora.corpus().text[:80_000]),))
+    peaks = []
+    for n_chunks in (few, many):
+        spec = QualitySpec(n_ctx=n_ctx, n_chunks=n_chunks, n_threads=2)
+        run = quality(base, files, corpus, spec, session.registry, SILENT)
+        assert [len(row.chunks) for row in run.rows] == [n_chunks] * 3
+        assert run.peak_rss is not None
+        peaks.append(run.peak_rss)
+    chunk_bytes = 4 * n_vocab * n_ctx // 2  # logits of one file
+    assert peaks[0] > few * chunk_bytes
+    assert peaks[1] - peaks[0] < chunk_bytes < (many - few) * chunk_bytes / 20
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "n_files", "is_together", "said"),
+    [
+        (700, 2, True, []),
+        (500, 2, False, ["say: 2 files would take up to 300.0 MiB of memory with their base, 500.0 MiB are free"]),
+        (500, 1, True, []),
+        (100, 1, True, ["warn: reading takes up to 240.0 MiB of memory, 100.0 MiB are free"]),
+    ],
+)
+def test_how_many_are_loaded_at_a_time_and_what_is_said(
+    monkeypatch: pytest.MonkeyPatch, free_mib: int, n_files: int, is_together: bool, said: list[str]
+) -> None:
+    class Told(Watching):
+        texts: ClassVar[list[str]] = []
+
+        def say(self, text: str) -> None:
+            self.texts.append(f"say: {text}")
+
+        def warn(self, text: str) -> None:
+            self.texts.append(f"warn: {text}")
+
+    def sized(name: str, mib: int) -> Artifact:
+        file = File("f.gguf", mib << 20, "")
+        return Artifact("org/m", name, Path(), (file,), True, Provenance("quantize"), "")
+
+    monkeypatch.setattr("slmkit.host.memory.available_bytes", lambda: free_mib << 20)
+    told = Told()
+    others = [sized("Q4_0", 20), sized("Q5_0", 30)][:n_files]
+    assert fit_together(sized("F16", 100), others, told) is is_together
+    assert len(told.texts) == len(said)
+    assert all(text.startswith(wanted) for text, wanted in zip(told.texts, said, strict=True))
 
 
 def test_a_time_that_is_too_short(float_artifact: Artifact, quants: list[Artifact], session: Session) -> None:

@@ -35,7 +35,7 @@ def recommend(
         bool, typer.Option("--measure", help="Make and measure first what is missing, the most promising first.")
     ] = False,
     budget: Annotated[
-        str, typer.Option("--budget", metavar="TIME", help="With --measure: after that nothing more is begun.")
+        str, typer.Option("--budget", metavar="TIME", help="With --measure: what is not done by then is stopped.")
     ] = _BUDGET,
     no_pull: options.NoHub = False,
     form: options.Format = None,

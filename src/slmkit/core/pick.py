@@ -50,7 +50,7 @@ class Removed:
 @dataclass(frozen=True)
 class Pick:
     """All rows, the float file first, and the choice. `fresh` are what this run made, `n_benched` and `n_judged` how
-    many files it measured: nothing where all was known.
+    many files it measured: nothing where all was known. `disk_bytes` is the disk that it took, with what it pulled.
     """
 
     model: str
@@ -62,6 +62,7 @@ class Pick:
     fresh: tuple[str, ...] = ()
     n_benched: int = 0
     n_judged: int = 0
+    disk_bytes: int = 0
     removed: tuple[Removed, ...] = ()
     elapsed_s: float | None = None
 
@@ -83,7 +84,17 @@ class Pick:
         return {"schema": 1, "kind": "pick", **plain, **lists, "rows": rows, "choice": self.choice.document()}
 
 
-_PLAIN = ("model", "corpus_name", "n_chunks", "fresh", "n_benched", "n_judged", "freed_bytes", "elapsed_s")
+_PLAIN = (
+    "model",
+    "corpus_name",
+    "n_chunks",
+    "fresh",
+    "n_benched",
+    "n_judged",
+    "disk_bytes",
+    "freed_bytes",
+    "elapsed_s",
+)
 
 
 def _row(row: PickRow) -> dict[str, Any]:

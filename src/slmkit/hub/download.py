@@ -62,6 +62,12 @@ def download(
     return Downloaded(store.snapshot(snapshot.commit), tuple(done))
 
 
+def missing_bytes(client: HubClient, snapshot: RepoSnapshot, files: Sequence[RemoteFile]) -> int:
+    """What `download` of them would still have to bring."""
+    store = RepoCache(client.cache_dir, snapshot.repo)
+    return sum(file.size_bytes - _have_bytes(store, snapshot, file) for file in files)
+
+
 class _Meter:
     """Tells the progress where in a file we are; a start from the beginning moves it back."""
 

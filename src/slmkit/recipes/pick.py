@@ -18,6 +18,7 @@ from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.recommend import Choice, Wish, choose
 from slmkit.core.refs import ModelRef
+from slmkit.core.units import several
 from slmkit.errors import SlmkitError, UsageError
 from slmkit.ops import locate
 from slmkit.recipes import foresight
@@ -75,7 +76,8 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
     trial = Trial(ref, types, planned, build, order.bench, order.corpus, order.quality, session)
     with journal(session.registry.home, {"pick": trial.model}, resume=None) as kept:
         made = {record["made"] for record in kept.records}
-        check_disk(_need_bytes(trial, ref), f"trying {len(types)} types", session.progress, hint="fewer: `--types`")
+        need_bytes = _need_bytes(trial, ref)
+        check_disk(need_bytes, f"trying {several(len(types), 'type')}", session.progress, hint="fewer: `--types`")
 
         def keep(artifacts: Iterator[Artifact]) -> None:
             for artifact in artifacts:
@@ -106,6 +108,7 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
         fresh=tuple(artifact.ref for artifact in trial.fresh),
         n_benched=n_benched,
         n_judged=n_judged,
+        disk_bytes=sum(need_bytes.values()),
         removed=removed,
         elapsed_s=time.monotonic() - started,
     )
@@ -144,19 +147,19 @@ def _rows(trial: Trial) -> Iterator[PickRow]:
 
 
 def _need_bytes(trial: Trial, ref: ModelRef) -> Mapping[Path, int]:
-    """What is to be written, by folder: the types that are missing, the float file that they are made from, the
-    checkpoint (about as large as that, because most are published in 16 bits).
+    """What is to be written, by folder: the types that are missing, the float file that they are made from, what a
+    pull of the checkpoint would bring. To the byte: plan and Hub know the sizes of files.
     """
-    registry, progress = trial.session.registry, trial.session.progress
+    session = trial.session
     sizes = {row.variant: row.size_bytes or 0 for row in trial.planned.types}
-    need = {registry.home: sum(sizes[quant.name] for quant in trial.missing if not quant.is_float)}
-    if trial.is_base_here or not (trial.missing or trial.unjudged):
-        return need
-    float_bytes = trial.base.size_bytes if trial.base else sizes.get(DEFAULT_FLOAT, 0)
-    need[registry.home] += float_bytes
-    if ref.kind == "hub" and locate.checkpoint(ref, registry, progress) is None:
+    names = {quant.name for quant in trial.missing}
+    if trial.is_base_here or not (names or trial.unjudged):
+        return {session.registry.home: sum(sizes[name] for name in names)}
+    need = {session.registry.home: sum(sizes[name] for name in {*names, DEFAULT_FLOAT})}
+    if ref.kind == "hub" and locate.checkpoint(ref, session.registry, session.progress) is None:
         from slmkit.hub import reach  # loads huggingface_hub
 
-        folder = reach.cache_dir()
-        need[folder] = need.get(folder, 0) + float_bytes
+        with foresight.unread(ref, session) as source:
+            folder = reach.cache_dir()
+            need[folder] = need.get(folder, 0) + source.missing_bytes
     return need

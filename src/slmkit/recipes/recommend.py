@@ -16,11 +16,12 @@ from slmkit.core.quant import FLOATS, QUANT_TYPES
 from slmkit.core.recommend import Candidate, Recommendation, Wish, choose, worth_measuring
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
-from slmkit.errors import EngineMissingError, NotInRegistryError, SlmkitError, UsageError
+from slmkit.errors import EngineMissingError, EngineTimeoutError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.host.devices import ATTAINABLE_SHARE, Device
 from slmkit.ops import comparable, compare, locate
 from slmkit.recipes import candidates, foresight
 from slmkit.recipes.candidates import Option, estimated
+from slmkit.recipes.deadline import Deadline, Watched
 from slmkit.recipes.pick import to_try
 from slmkit.recipes.session import Session
 from slmkit.recipes.trial import Trial
@@ -30,7 +31,9 @@ from slmkit.registry.store import is_whole
 
 @dataclass(frozen=True)
 class Measuring:
-    """How what is missing is measured: until `budget_s` is over; what is begun then ends."""
+    """How what is missing is measured: until `budget_s` from the beginning on are over. What runs then is stopped; what
+    is made and measured of it is kept.
+    """
 
     bench: BenchSpec
     quality: QualitySpec
@@ -49,6 +52,7 @@ def recommend(
 
     Raises `UsageError` for a single file, `EngineMissingError`, and what `plan` raises.
     """
+    deadline = Deadline(measuring.budget_s) if measuring else None
     ref = locate.expand(ref)
     if ref.variant is not None:
         raise UsageError(f"{ref} is one file", hint=f"name the model: `slmkit recommend {ref.model}`")
@@ -59,14 +63,14 @@ def recommend(
     options = list(_options(planned, files, session))
     wish = replace(wish, ram_bytes=planned.ram_bytes, n_ctx=planned.contexts[0].n_ctx)
     notes = [*planned.notes, *_device_notes(device)]
-    if measuring is None:
+    if measuring is None or deadline is None:
         benched = compare.measured_here(files, session.registry)
         stored, _ = runs.quality_runs(session.registry.home)
         alike = comparable.choose(files, [each.run for each in stored])
         choice = choose(estimated(options, benched, alike.judged, planned, model, device), wish)
         corpus_name = alike.terms.corpus_name if alike.terms else None
         return Recommendation(model, choice, _title(device), corpus_name, notes=tuple(notes))
-    measurer = _Measurer(ref, options, planned, measuring, device, session)
+    measurer = _Measurer(ref, options, planned, measuring, deadline, device, session)
     left = measurer.run(wish)
     return Recommendation(
         model,
@@ -88,16 +92,20 @@ class _Measurer:
         options: Sequence[Option],
         planned: ModelPlan,
         measuring: Measuring,
+        deadline: Deadline,
         device: Device | None,
         session: Session,
     ) -> None:
+        self._deadline = deadline
+        self._spent: list[tuple[int, float]] = []
         types = [QUANT_TYPES[option.plan.variant] for option in options if option.plan.variant in QUANT_TYPES]
-        self._options, self._planned, self._device, self._how = options, planned, device, measuring
+        self._options, self._planned, self._device = options, planned, device
         self._failures: dict[str, str] = {}
         self._session = session
         self.measured: list[str] = []
         build = engine.build()
         self._trial = Trial(ref, types, planned, build, measuring.bench, measuring.corpus, measuring.quality, session)
+        self._trial.session = replace(session, progress=Watched(session.progress, deadline))  # looking is never stopped
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -108,41 +116,57 @@ class _Measurer:
         return [replace(c, failure=self._failures.get(c.name)) for c in found]
 
     def run(self, wish: Wish) -> list[str]:
-        """Until nothing can win any more, or the time is over; the names of what was not measured for that reason."""
-        until = time.monotonic() + self._how.budget_s
+        """Until nothing can win any more, or the time is over; the names of what was not measured for that reason: what
+        might still win and would not end in time is not begun, and what does not end is stopped.
+        """
         tried: set[str] = set()
+        late: list[str] = []
         while True:
             every = self.candidates
             unmeasured = [c for c in every if c.name in QUANT_TYPES and c.name not in tried and self._lacks(c)]
             best = worth_measuring(unmeasured, every, wish)
             if best is None:
-                return []
-            if time.monotonic() >= until:
-                return [c.name for c in unmeasured]
+                return late
             tried.add(best.name)
-            self._measure(best)
+            if self._expected_s(best) >= self._deadline.left_s or not self._measure(best):
+                late.append(best.name)
+            if not self._deadline.left_s:
+                return [*late, *(c.name for c in unmeasured if c.name not in late)]
+
+    def _expected_s(self, candidate: Candidate) -> float:
+        """By what was measured here: as long as the longest, and longer as it is larger; 0 before anything was."""
+        return max((seconds * max(1.0, candidate.size_bytes / n) for n, seconds in self._spent), default=0.0)
 
     def _lacks(self, candidate: Candidate) -> bool:
         """Whether there is anything to measure here: not the speed of another device."""
         return not (candidate.is_proven if self._device else candidate.is_measured)
 
-    def _measure(self, candidate: Candidate) -> None:
+    def _measure(self, candidate: Candidate) -> bool:
+        """Make and measure it; whether that came to an end in time."""
         quant = QUANT_TYPES[candidate.name]
+        started = time.monotonic()
         try:
             for artifact in self._trial.make([quant]):
                 self._session.progress.say(f"{artifact.ref} is made: {size(artifact.size_bytes)}")
-            self._trial.judge(quant.name)
+                if artifact.variant != quant.name:  # the float file, which is made only once
+                    started = time.monotonic()
+            self._deadline.check()  # where making was stopped, that is no failure of this type
+            self._trial.judge(quant.name, timeout_s=self._deadline.left_s)
             if self._device is None:
-                self._trial.bench(quant.name)
+                self._trial.bench(quant.name, timeout_s=self._deadline.left_s)
         except EngineMissingError:
             raise
         except SlmkitError as error:
+            if isinstance(error, EngineTimeoutError) and not self._deadline.left_s:
+                return False
             self._failures[candidate.name] = error.message
-            return
+            return True
+        self._spent.append((candidate.size_bytes, time.monotonic() - started))
         if failure := self._trial.row_of(quant).candidate.failure:
             self._failures[candidate.name] = failure
         else:
             self.measured.append(candidate.ref)
+        return True
 
 
 def _files(ref: ModelRef, session: Session) -> list[Artifact]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
@@ -12,7 +13,7 @@ from slmkit.core.compare import Judged
 from slmkit.core.pick import PickRow
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
-from slmkit.core.quant import QuantType
+from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.recommend import Candidate
 from slmkit.core.refs import ModelRef
@@ -120,23 +121,32 @@ class Trial:
                 self.fresh.append(artifact)
                 yield artifact
 
-    def bench(self, only: str | None = None) -> int:
-        """Measure the speed of what was not measured (or of one type), in turn; how many files that were."""
+    def bench(self, only: str | None = None, *, timeout_s: float | None = None) -> int:
+        """Measure the speed of what was not measured (or of one type), in turn; how many files that were.
+
+        Raises `EngineTimeoutError` when that takes more than `timeout_s`; what is measured then is kept.
+        """
         todo = [a for a in self.files if a.digest not in self.benched and state(a) == "here"]
         todo = [a for a in todo if only in (None, a.variant)]
         if todo:
             session = self.session
-            run = bench_op.bench(todo, [self._bench], session.registry, session.progress, EFFORT, resume=None)
+            run = bench_op.bench(
+                todo, [self._bench], session.registry, session.progress, EFFORT, resume=None, timeout_s=timeout_s
+            )
             self._failures |= {row.digest: row.failure.message for row in run.rows if row.failure}
             self._look()
         return len(todo)
 
-    def judge(self, only: str | None = None) -> int:
-        """Read the corpus with what was not read (or with one type), beside the base; how many files that were."""
+    def judge(self, only: str | None = None, *, timeout_s: float | None = None) -> int:
+        """Read the corpus with what was not read (or with one type), beside the base; how many files that were.
+
+        Raises `EngineTimeoutError` when that takes more than `timeout_s`; what is read then is kept.
+        """
         todo = [a for a in self.unjudged if a.digest not in self._failures and only in (None, a.variant)]
         if todo and self.base:
             registry, progress = self.session.registry, self.session.progress
-            run = quality_op.quality(self.base, todo, self._corpus, self._quality, registry, progress, resume=None)
+            spec = replace(self._quality, timeout_s=timeout_s)
+            run = quality_op.quality(self.base, todo, self._corpus, spec, registry, progress, resume=None)
             self._failures |= {row.digest: row.failure.message for row in run.rows if row.failure}
             self._look()
         return len(todo)
@@ -196,7 +206,9 @@ class Trial:
         return here or next(dropped_floats(self.ref, self.session), None)
 
     def _known(self, variant: str) -> Artifact | None:
-        """The file of a type, or its recipe: made from the base in the plain way, or brought by the user."""
+        """The file of a type, or its recipe: made from the base in the plain way, a float of the same checkpoint, or
+        brought by the user.
+        """
         if self.base is None or variant == self.base.variant:
             return self.base
         registry = self.session.registry
@@ -205,7 +217,8 @@ class Trial:
         if found is None or found.provenance.is_brought:
             return found
         is_child = self.base.digest in found.provenance.parents and QuantizeSpec().is_met_by(found)
-        return found if is_child else None
+        is_sibling = QUANT_TYPES[variant].is_float and found.provenance.parents == self.base.provenance.parents
+        return found if is_child or is_sibling else None
 
 
 def _is_gguf(ref: ModelRef) -> bool:

@@ -40,6 +40,14 @@ class Listening:
     decided: Callable[[int, bool], None]
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a child has done: the engine's build, and how many tokens each file (by its number) has decoded."""
+
+    build: Mapping[str, str]
+    n_decoded: Mapping[int, int]
+
+
 def quality(
     base: Path | None,
     models: Sequence[Path],
@@ -52,9 +60,9 @@ def quality(
     listening: Listening,
     saved: Path | None = None,
     save: Save | None = None,
-) -> Mapping[str, str]:
+) -> Read:
     """Read the corpus with all files; `done` are the chunks that have been read before. The child has
-    `timeout_s`, whatever `spec` says of the time for all. Returns the engine's build.
+    `timeout_s`, whatever `spec` says of the time for all.
 
     `saved` is a baseline instead of a base, `save` writes one. Raises the engine's errors, and
     `OSError` when a baseline cannot be written; what `listening` was told before stays true.
@@ -88,4 +96,4 @@ def quality(
     result = run("quality", arguments, listen=listen, timeout_s=timeout_s)
     if "errno" in result:
         raise OSError(result["errno"], os.strerror(result["errno"]))
-    return dict(result["build"])
+    return Read(dict(result["build"]), {int(number): n for number, n in result["n_decoded"].items()})

@@ -63,12 +63,13 @@ def _quality(
     `done` has the chunks that each (by its number) has read before. With `together` all models stay loaded, else each
     is loaded for every batch of chunks; the base always stays. `save` has the `path` of a baseline that is written, and
     the facts of its header. Events: `text` (tokens of each domain and how many chunks are read), `at` (whose turn it
-    is), `vocabulary`, `failed`, `batch` (its chunks) and `decided`.
+    is), `vocabulary`, `failed`, `batch` (its chunks) and `decided`. The result has the tokens that each has decoded.
     """
     bindings.forward_log(channel)
     settings = QualitySpec(**spec)
     assert settings.n_threads is not None
     paths = {**({} if base is None else {BASE: base}), **dict(enumerate(models))}
+    n_decoded: Mapping[int, int] = {}
     with ExitStack() as stack:
         baseline = stack.enter_context(base_file.reading(Path(saved))) if saved else None
         book = _Book(channel, paths, texts, settings, baseline)
@@ -93,13 +94,14 @@ def _quality(
             )
             reading.baseline, reading.writer = baseline, writer
             reading.run(book, n_seqs)
+            n_decoded = readers.n_decoded
             if writer and save:
                 facts = {name: value for name, value in save.items() if name != "path"}
                 order, n_vocab = tuple(book.order), book.n_vocab
                 writer.finish(
                     Header(**facts, n_ctx=settings.n_ctx, n_vocab=n_vocab, order=order, build=bindings.build())
                 )
-    return {"build": bindings.build()}
+    return {"build": bindings.build(), "n_decoded": {str(number): n for number, n in n_decoded.items()}}
 
 
 class _Book:

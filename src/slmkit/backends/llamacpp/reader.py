@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -34,10 +35,11 @@ def beginning(vocabulary: Vocabulary, text: str, n_wanted: int | None) -> Tokens
 
 
 class Reader:
-    """Reads chunks of `n_ctx` tokens into one context, at most `n_seqs` of them together."""
+    """Reads chunks of `n_ctx` tokens into one context, at most `n_seqs` of them together; `n_decoded` tokens so far."""
 
     def __init__(self, loaded: bindings.Pointer, created: bindings.Pointer, n_ctx: int, n_seqs: int) -> None:
         self.vocabulary = Vocabulary(loaded)
+        self.n_decoded = 0
         self._context = created
         self._n_ctx = n_ctx
         self._batch = ll.llama_batch_init(n_ctx * n_seqs, 0, 1)
@@ -63,6 +65,7 @@ class Reader:
         if code := ll.llama_decode(self._context, batch):
             raise NativeError(f"llama_decode failed with code {code}")
         ll.llama_synchronize(self._context)
+        self.n_decoded += len(tokens)
         shape = (int(wanted.sum()), self.vocabulary.n_vocab)
         view: Floats = np.ctypeslib.as_array(ll.llama_get_logits(self._context), shape=shape)
         return view
@@ -73,7 +76,9 @@ class Reader:
 
 
 class Readers:
-    """Files by number: those that are kept stay loaded until the end of `with`, the others for one use."""
+    """Files by number: those that are kept stay loaded until the end of `with`, the others for one use. `n_decoded` are
+    the tokens that each has read.
+    """
 
     def __init__(
         self,
@@ -87,6 +92,7 @@ class Readers:
     ) -> None:
         self._paths, self._kept, self._n_ctx, self._n_seqs = paths, kept, n_ctx, n_seqs
         self._n_threads, self._n_gpu_layers = n_threads, n_gpu_layers
+        self.n_decoded: Counter[int] = Counter()
         self._loaded: dict[int, Reader] = {}
         self._stack = ExitStack()
 
@@ -102,10 +108,14 @@ class Readers:
         if number in self._kept and number not in self._loaded:
             self._loaded[number] = self._stack.enter_context(self._open(number))
         if number in self._loaded:
-            yield self._loaded[number]
+            reader = self._loaded[number]
+            before = reader.n_decoded
+            yield reader
+            self.n_decoded[number] += reader.n_decoded - before
         else:
             with self._open(number) as reader:
                 yield reader
+                self.n_decoded[number] += reader.n_decoded
 
     @contextmanager
     def _open(self, number: int) -> Iterator[Reader]:

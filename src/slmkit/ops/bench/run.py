@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from slmkit.backends.llamacpp import child
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchRun, BenchSpec, Block, Failure, block_of
 from slmkit.core.progress import Progress, Task
-from slmkit.errors import EngineError, EngineMissingError, UsageError
+from slmkit.errors import EngineError, EngineMissingError, EngineTimeoutError, UsageError
 from slmkit.host import peaks, probe
 from slmkit.ops.bench.block import measure
 from slmkit.ops.bench.cell import Cell, Effort
@@ -33,6 +34,7 @@ def bench(
     *,
     resume: bool | None = False,
     unreadable: Sequence[BenchRow] = (),
+    timeout_s: float | None = None,
 ) -> BenchRun:
     """Measure each artifact under each spec, and save the run. One that fails becomes a row with its reason, beside
     those that were `unreadable` to begin with.
@@ -41,11 +43,13 @@ def bench(
     is kept: `resume` goes on with it, `None` does so if there is any. Children that something disturbed are measured
     once more in the end.
 
-    Raises only what concerns all of them: `EngineMissingError`, or `UsageError` for nothing to measure or to resume.
+    Raises only what concerns all of them: `EngineMissingError`, `UsageError` for nothing to measure or to resume, or
+    `EngineTimeoutError` when they take more than `timeout_s` together; what is finished then is kept, too.
     """
     if not artifacts:
         raise UsageError("nothing to bench", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
     child.require_engine()
+    until = math.inf if timeout_s is None else time.monotonic() + timeout_s
     n_threads = probe.physical_cores()
     specs = [replace(spec, n_threads=spec.n_threads or n_threads) for spec in specs]
     cells = [Cell.of(artifact, spec, effort) for artifact in artifacts for spec in dict.fromkeys(specs)]
@@ -56,8 +60,11 @@ def bench(
         text = corpus().text
         n_steps = sum(cell.n_steps for cell in cells)
         with kept.told("measured", progress), progress.task("bench", n_steps, "steps") as task:
-            turns = _Turns(cells, text, kept, task, builds=builds)
-            turns.until_enough(effort.in_step)
+            turns = _Turns(cells, text, kept, task, builds=builds, until=until)
+            try:
+                turns.until_enough(effort.in_step)
+            except EngineTimeoutError as error:
+                raise kept.late("measured", timeout_s, error) from error
         rows = tuple(cell.settled for cell in cells)
         run = BenchRun(
             created=now(),
@@ -74,7 +81,9 @@ def bench(
 
 @dataclass
 class _Turns:
-    """The children of all cells, one after the other; `n_samples` are done, `builds` are those of the engine."""
+    """The children of all cells, one after the other; `n_samples` are done, `builds` are those of the engine. The time
+    for all is over at `until`: then `EngineTimeoutError`.
+    """
 
     cells: Sequence[Cell]
     text: str
@@ -83,6 +92,7 @@ class _Turns:
     machine: Mapping[str, Any] = field(default_factory=dict)
     builds: list[Mapping[str, str]] = field(default_factory=list)
     n_samples: int = 0
+    until: float = math.inf
 
     def until_enough(self, in_step: bool) -> None:
         """Round after round, and at last once more what something disturbed."""
@@ -121,11 +131,16 @@ class _Turns:
 
         self.task.describe(label)
         started = time.monotonic()
+        spec = replace(cell.spec, timeout_s=min(cell.spec.timeout_s, max(1.0, self.until - started)))
         try:
-            measured = measure(cell.artifact.path, cell.spec, self.text, cell.n_next, on_sample)
+            if started >= self.until:
+                raise EngineTimeoutError("the time is over")
+            measured = measure(cell.artifact.path, spec, self.text, cell.n_next, on_sample)
         except EngineMissingError:
             raise
         except EngineError as error:
+            if isinstance(error, EngineTimeoutError) and spec != cell.spec:
+                raise  # the time for all: no fault of this one
             cell.failure = Failure.of(error)
             self.kept.add({**cell.name, "failure": asdict(cell.failure)})
             return False

@@ -12,7 +12,7 @@ from slmkit.errors import HubFileNotFoundError, OfflineError
 from slmkit.hub import select
 from slmkit.hub.cache import RemoteFile
 from slmkit.hub.client import HubClient, RepoSnapshot
-from slmkit.hub.download import download
+from slmkit.hub.download import download, missing_bytes
 from slmkit.hub.headers import read_headers
 from slmkit.ops.convert.unread import Headers, Unread
 
@@ -51,7 +51,10 @@ def open_hub(
         folder = download(hub, snapshot, [files[CONFIG]]).root
         small = [files[path] for path in paths if _is_read(path, paths)]
         weights = [files[path] for path in paths if path.endswith(".safetensors")]
-        yield Unread(ref, folder, repo, snapshot.commit, lambda: _fetch(hub, snapshot, small, weights, progress))
+        missing = missing_bytes(hub, snapshot, [files[path] for path in paths])
+        yield Unread(
+            ref, folder, repo, snapshot.commit, lambda: _fetch(hub, snapshot, small, weights, progress), missing
+        )
 
 
 def _fetch(

@@ -21,7 +21,8 @@ Headers = Mapping[str, Mapping[str, Tensor]]
 class Unread:
     """`ref` is what it is called, `model_id` and `commit` are what `convert` would put into the GGUF.
 
-    `fetch` gets what `folder` lacks, and returns the headers of its weights; `None` when all is there.
+    `fetch` gets what `folder` lacks, and returns the headers of its weights; `None` when all is there. `missing_bytes`
+    are those that pulling all of it would bring.
     """
 
     ref: str
@@ -29,6 +30,7 @@ class Unread:
     model_id: str
     commit: str | None = None
     fetch: Callable[[], Headers] | None = None
+    missing_bytes: int = 0
 
     def plan(self, *, outtype: str, pre: str | None = None, progress: Progress = SILENT) -> Plan:
         """What `convert` would write; raises its errors, and the `HubError`s."""

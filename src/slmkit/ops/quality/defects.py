@@ -24,8 +24,12 @@ _ALTERING = ("allow_requantize", "overrides", "prune_layers", "rules")
 """Parameters of `quantize` by which a file may cost more than its type does."""
 
 
-def types_of(artifact: Artifact) -> Mapping[str, int] | None:
-    """How many weights of a file have which type; `None` where that is not known, or says nothing of what it costs."""
+def types_of(artifact: Artifact, base: Artifact | None = None) -> Mapping[str, int] | None:
+    """How many weights of a file have which type; `None` where that is not known, or says nothing of what it costs, as
+    in a file that has more or fewer weights than its base: that was pruned.
+    """
+    if base and base.facts.get("n_params") != artifact.facts.get("n_params"):
+        return None
     parameters = artifact.provenance.parameters
     source = str(parameters.get("source", "")).rpartition(":")[2]
     if label_of(source) or any(parameters.get(name) for name in _ALTERING):

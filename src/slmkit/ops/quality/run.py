@@ -23,6 +23,8 @@ from slmkit.host import memory, probe
 from slmkit.ops.describe import now
 from slmkit.ops.quality.asked import Asked
 from slmkit.ops.quality.defects import defect, types_of
+from slmkit.ops.quality.likeness import foreign_tensor
+from slmkit.ops.quality.room import fit_together
 from slmkit.registry import atomic, runs
 from slmkit.registry.journals import Journal, journal
 from slmkit.registry.store import Registry
@@ -45,9 +47,8 @@ def quality(
     """Read the corpus with the base and with each of the others, and save the run. One that fails is a row with its
     reason.
 
-    All stay loaded where twice their size is less than half of the memory that is free; else the base and one other
-    are at a time. What is read when it is interrupted, or when the time of `spec` is over, is kept: `resume` goes on
-    with it, `None` if there is any.
+    The base is read once, however many others there are; `room` says how many are loaded at a time. What is read when
+    it is interrupted, or when the time of `spec` is over, is kept: `resume` goes on with it, `None` if there is any.
     `save_base` is a file that becomes a baseline, for where the base does not fit beside the others. What else is
     `asked` comes after it.
 
@@ -146,7 +147,7 @@ class _Reading:
         self._defects: dict[int, str] = {}
         self._failures: dict[int, Failure] = {}
         self._decided: dict[int, bool] = {}
-        self._turn = BASE
+        self._turn, self._pid = BASE, 0
         self._until = None if spec.timeout_s is None else time.monotonic() + spec.timeout_s
 
     @property
@@ -154,7 +155,9 @@ class _Reading:
         """In the order in which they were named, the base first."""
         rows = [self._row(number, artifact) for number, artifact in self.files.items()]
         base = next((row for row in rows if row.is_base), None)
-        return [_judged(row, base, artifact) for row, artifact in zip(rows, self.files.values(), strict=True)]
+        file = self.files.get(BASE)
+        against = file if isinstance(file, Artifact) else None
+        return [_judged(row, base, artifact, against) for row, artifact in zip(rows, self.files.values(), strict=True)]
 
     def _row(self, number: int, artifact: Artifact | Baseline) -> QualityRow:
         return QualityRow(
@@ -212,7 +215,7 @@ class _Reading:
             task.advance(restored)
 
         def at(number: int, pid: int) -> None:
-            self._turn = numbers[number]
+            self._turn, self._pid = numbers[number], pid
             task.describe(self.files[self._turn].ref)
             self._look(pid)
 
@@ -226,6 +229,7 @@ class _Reading:
             self._failures[numbers[number]] = Failure(EngineError.code, message)
 
         def batch(number: int, chunks: Sequence[Chunk]) -> None:
+            self._look(self._pid)
             self._chunks[numbers[number]].extend(chunks)
             kept.add({"model": numbers[number], "chunks": [chunk.document() for chunk in chunks]})
             task.advance(len(chunks))
@@ -238,23 +242,23 @@ class _Reading:
         save = None
         if save_base and base:
             save = engine.Save(save_base, base.ref, base.digest, base.size_bytes, self._corpus.sha256)
-        self.build = engine.quality(
+        done = engine.quality(
             base.path if base and not saved else None,
             [self.files[number].path for number in self._going],
             self._corpus,
             self._spec,
             done={number: self._chunks[mine] for number, mine in numbers.items() if mine in self.files},
-            together=self._fit_together,
+            together=fit_together(
+                base if isinstance(base, Artifact) else None,
+                [file for number in self._going if isinstance(file := self.files[number], Artifact)],
+                self._progress,
+            ),
             timeout_s=None if self._until is None else max(0.0, self._until - time.monotonic()),
             listening=engine.Listening(text, at, vocabulary, failed, batch, decided),
             saved=base.path if base and saved else None,
             save=save,
         )
-
-    @property
-    def _fit_together(self) -> bool:
-        """A file takes up to twice its size: mapped, and once more in the order that is faster to multiply."""
-        return 2 * sum(artifact.size_bytes for artifact in self.files.values()) < memory.available_bytes() / 2
+        self.build = done.build
 
     def _look(self, pid: int) -> None:
         peak = memory.of_process(pid)["peak_rss"]
@@ -262,8 +266,13 @@ class _Reading:
             self.peak_rss = max(peak, self.peak_rss or 0)
 
 
-def _judged(row: QualityRow, base: QualityRow | None, artifact: Artifact | Baseline) -> QualityRow:
-    """With the defect that its scores tell of."""
+def _judged(
+    row: QualityRow, base: QualityRow | None, artifact: Artifact | Baseline, against: Artifact | None
+) -> QualityRow:
+    """With the defect that its weights or its scores tell of; `against` is the base's file."""
     if row.defect or row.failure or not (found := scores(row, base)):
         return row
-    return replace(row, defect=defect(found, types_of(artifact) if isinstance(artifact, Artifact) else None))
+    if not isinstance(artifact, Artifact):
+        return replace(row, defect=defect(found, None))
+    foreign = foreign_tensor(against.path, artifact.path) if against and not row.is_base else None
+    return replace(row, defect=foreign or defect(found, types_of(artifact, against)))
