@@ -15,7 +15,7 @@ from slmkit.backends.llamacpp import quality as engine
 from slmkit.backends.llamacpp.quality import BASE
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import Failure
-from slmkit.core.divergence import scores
+from slmkit.core.divergence import NEAR_LOSSLESS, VERY_GOOD, scores
 from slmkit.core.progress import Progress, Task
 from slmkit.core.quality import Baseline, Chunk, Corpus, QualityRow, QualityRun, QualitySpec
 from slmkit.errors import CannotWriteError, EngineError, EngineMissingError, EngineTimeoutError, UsageError
@@ -269,10 +269,13 @@ class _Reading:
 def _judged(
     row: QualityRow, base: QualityRow | None, artifact: Artifact | Baseline, against: Artifact | None
 ) -> QualityRow:
-    """With the defect that its weights or its scores tell of; `against` is the base's file."""
+    """With the defect that its weights or its scores tell of; `against` is the base's file. Weights may be in another
+    order and do the same (a rotated model's): those of a file that is very good are not looked at.
+    """
     if row.defect or row.failure or not (found := scores(row, base)):
         return row
     if not isinstance(artifact, Artifact):
         return replace(row, defect=defect(found, None))
-    foreign = foreign_tensor(against.path, artifact.path) if against and not row.is_base else None
+    looks = against is not None and not row.is_base and found.verdict not in (NEAR_LOSSLESS, VERY_GOOD)
+    foreign = foreign_tensor(against.path, artifact.path) if against and looks else None
     return replace(row, defect=foreign or defect(found, types_of(artifact, against)))
