@@ -360,5 +360,9 @@ class InterruptedByUserError(SlmkitError):
     code = "interrupted"
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("interrupted: what was finished is kept", hint="run the same command again to go on")
+    def __init__(self, *, resumable: bool = False) -> None:
+        """`resumable` is a command that begins anew without `--resume`, and has said itself what is kept for it."""
+        if resumable:
+            super().__init__("interrupted")
+        else:
+            super().__init__("interrupted: what was finished is kept", hint="run the same command again to go on")

@@ -112,6 +112,27 @@ def test_perplexity_alone_where_nothing_can_be_the_base(
     assert row["verdict"] is None
 
 
+@pytest.mark.parametrize("limits", [("--max-kld", "5"), ("--until", "decided", "--max-ppl-ratio", "2")])
+def test_a_limit_that_nothing_is_held_to_is_no_pass(
+    slmkit: Run, furnished: Registry, text: Path, tmp_path: Path, limits: tuple[str, ...]
+) -> None:
+    stray = tmp_path / "stray-Q4_0.gguf"
+    stray.write_bytes(Registry().find(MODEL, "Q4_0").path.read_bytes())  # type: ignore[union-attr]
+    without = slmkit("quality", stray, "--corpus", text, *QUICK, *limits)
+    assert without.returncode == 2, without.stdout
+    assert f"`{limits[-2]}`: there is no float file" in without.stderr
+    itself = slmkit("quality", f"{MODEL}:F16", "--corpus", text, *QUICK, *limits)
+    assert itself.returncode == 2, itself.stdout
+    assert "is the base itself" in itself.stderr
+
+
+def test_it_says_which_domains_were_read_and_what_is_too_long(slmkit: Run, furnished: Registry) -> None:
+    done = slmkit("quality", f"{MODEL}:Q4_0", "--chunks", "2", "--ctx", "4096")
+    assert done.returncode == 0, done.stderr
+    assert "2 chunks of 4096 tokens of the first 2 of 8 domains (" in done.stdout
+    assert "chunks of 4,096 tokens are beyond the 2,048 that the model was trained for" in done.stderr
+
+
 def test_decided_early(quality: Callable[..., Any]) -> None:
     limits = ("--until", "decided", "--max-kld", "5")
     (document,) = quality(f"{MODEL}:Q4_0", *limits)
@@ -257,6 +278,17 @@ class TestBaseline:
         assert rows(coarse)["Q4_0"]["scores"]["ppl_ratio"] == pytest.approx(rows(exact)["Q4_0"]["scores"]["ppl_ratio"])
         assert (coarse["base"], coarse["base_precision"]) == (exact["base"], "coarse")
 
+    def test_is_named_as_a_file_and_says_what_it_has(self, slmkit: Run, furnished: Registry, text: Path) -> None:
+        arguments = ("--corpus", text, *QUICK)
+        done = slmkit("quality", f"{MODEL}:F16", *arguments, "--chunks", "3", "--save-base", "tiny.base")
+        assert "written: tiny.base (" in done.stderr
+        read = slmkit("quality", f"{MODEL}:Q4_0", *arguments, "--chunks", "8", "--base", "tiny.base")
+        assert read.returncode == 0, read.stderr
+        assert "the saved base has no more than 3 chunks, not 8" in read.stdout
+        again = slmkit("quality", f"{MODEL}:Q4_0", *arguments, "--base", "tiny.base", "--save-base", "x.base")
+        assert again.returncode == 2
+        assert "a baseline cannot be saved from a baseline" in again.stderr
+
     def test_is_of_one_text(self, slmkit: Run, saved: Path, text: Path) -> None:
         text.write_text("another text\n" * 2000, encoding="utf-8")
         done = slmkit("quality", f"{MODEL}:Q4_0", "--corpus", text, *QUICK, "--base", saved)
@@ -281,10 +313,13 @@ class TestBaseline:
     [
         (("--corpus", "nothing"), "no corpus 'nothing'"),
         (("--corpus", "./nowhere.txt"), "cannot read"),
-        (("--ctx", "4"), "n_ctx is 4"),
+        (("--ctx", "4"), "n_ctx (`--ctx`) is 4"),
+        (("--until", "decided", "--max-kld", "1", "--chunks", "5"), "nothing is decided before 10 chunks"),
+        (("--max-kld", "inf"), "max_kld (`--max-kld`) is inf"),
+        (("--report", "nowhere/x.html"), "no such folder: nowhere"),
         (("--until", "tomorrow"), "no such thing"),
         (("--until", "decided"), "no limit is given"),
-        (("--max-kld", "0"), "max_kld is 0"),
+        (("--max-kld", "0"), "max_kld (`--max-kld`) is 0"),
         (("--base", "local/nothing:F16"), "local/nothing:F16"),
     ],
 )

@@ -105,7 +105,8 @@ def test_ctrl_c_while_measuring_saves_no_run(start: Start, furnished: Registry) 
     )
     out, _ = interrupt(process)
     assert (process.returncode, out) == (130, "")
-    assert "interrupted: what was finished is kept" in screen.read()
+    assert "interrupted" in screen.read().splitlines()[-1]
+    assert "run the same command again" not in screen.shown, "that would begin anew"
     assert "Traceback" not in screen.shown
     assert sorted((furnished.home / "runs").iterdir()) == runs
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmkit.core import divergence
 from slmkit.core.bench import Failure
 from slmkit.core.divergence import BROKEN, GOOD, NEAR_LOSSLESS, NOTICEABLE, VERY_GOOD, clear_of, kept, scores, verdict
 from slmkit.core.quality import (
+    LEAST_CHUNKS,
     Chunk,
     Corpus,
     QualityRow,
@@ -127,7 +127,7 @@ def test_what_is_not_a_number_is_broken() -> None:
 def test_a_clear_answer_needs_chunks_and_is_right() -> None:
     draw = random.Random(1)
     far = [draw.gauss(0.10, 0.01) for _ in range(60)]
-    assert clear_of(far[: divergence.LEAST_CHUNKS - 1], 0.05) is None
+    assert clear_of(far[: LEAST_CHUNKS - 1], 0.05) is None
     assert clear_of(far[:12], 0.05) is False
     assert clear_of(far[:12], 0.20) is True
     assert clear_of(far, 0.10) is None

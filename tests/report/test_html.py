@@ -159,7 +159,7 @@ def test_the_page_of_quality_has_all_that_was_asked() -> None:
         "Worst contexts of m-Q4_0",
     ):
         assert title in page.texts
-    for shown in ("100.0 ± ", "≥ 64 tokens", "1 of 1", "kind of token", "digits", "Q4_0 KLD"):
+    for shown in ("100.0 % (", "≥ 64 tokens", "1 of 1", "kind of token", "digits", "Q4_0 KLD"):
         assert shown in text
     assert page.tags.count("figure") == 1
     assert len(re.findall("<h3>", PAGES["judged"])) == 2

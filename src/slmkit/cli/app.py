@@ -66,7 +66,9 @@ class Boundary(TyperGroup):
                 raise  # Typer shows it with the command's usage
             raise _exit(UsageError(cast(typer.BadParameter, error).format_message())) from error
         except KeyboardInterrupt as error:
-            raise _exit(InterruptedByUserError()) from error
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            resumable = command is not None and any("--resume" in param.opts for param in command.params)
+            raise _exit(InterruptedByUserError(resumable=resumable)) from error
         except BrokenPipeError as error:  # the reader of our pipe has left, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from error

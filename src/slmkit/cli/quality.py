@@ -15,6 +15,7 @@ from slmkit.errors import SomeFailedError, UsageError, VerdictError
 
 if TYPE_CHECKING:
     from slmkit.core.quality import QualityRun, QualitySpec
+    from slmkit.core.refs import ModelRef
     from slmkit.core.tasks import TaskSpec
 
 
@@ -96,8 +97,9 @@ def quality(
     not kept.
     """
     from slmkit.cli import sensitivity as sensitivity_command
-    from slmkit.cli.refs import parse, parse_all, session
+    from slmkit.cli.refs import parse_all, session
     from slmkit.core.quality import QualitySpec
+    from slmkit.core.units import size
     from slmkit.ops import corpora
     from slmkit.ops.quality import Asked
     from slmkit.recipes import quality as recipe
@@ -128,7 +130,7 @@ def quality(
             "--max-ppl-ratio": max_ppl_ratio,
         }
         given |= {"--save-base": save_base, "--damage": damage or None, "--tasks": tasks}
-        given |= {"--behaviour": behaviour or None}
+        given |= {"--behaviour": behaviour or None, "--wide": wide or None}
         clash = [name for name, value in given.items() if value is not None]
         sensitivity_command.show(
             parse_all(refs),
@@ -146,7 +148,7 @@ def quality(
         return
     if recipe_file or plot:
         raise UsageError("`--recipe` and `--plot` go with `--sensitivity`", hint="`--sensitivity Q4_0`")
-    against = parse(base) if base else None
+    against = _base(base)
     if damage:
         check_base(against)
     asked = Asked(_task(tasks), behaviour)
@@ -159,9 +161,24 @@ def quality(
             runs[number] = damage_of(run, read, here)
     finally:  # what was measured is said, whatever becomes of the damage
         _show_rest(runs, output, report)
+    if save_base:
+        output.say(
+            f"written: {save_base} ({size(save_base.stat().st_size)}): `--base {save_base}` holds others against it"
+        )
     _judge(runs, spec)
     models = dict.fromkeys(row.ref.rpartition(":")[0] or row.ref for run in runs for row in run.rows)
     output.hint(f"slmkit compare {shlex.join(models)}")
+
+
+def _base(text: str | None) -> ModelRef | None:
+    """A reference, or what `--save-base` wrote, which need not look like a path."""
+    from slmkit.cli.refs import parse
+    from slmkit.core.refs import ModelRef
+    from slmkit.formats.base_file import is_base_file
+
+    if text and is_base_file(Path(text)):
+        return ModelRef("path", text)
+    return parse(text) if text else None
 
 
 def _task(text: str | None) -> TaskSpec | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -36,8 +37,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and value < 0:
-                raise UsageError(f"{name} is {value}: it must be at least 0")
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"{name} is {value}: it must be a number of at least 0")
+            if value == 0 and name in ("max_kld", "max_ppl_ratio"):
+                raise UsageError(f"{name} is 0: no quant can keep it")
+        if self.min_same_top is not None and self.min_same_top > 1:
+            raise UsageError(f"min_same_top is {self.min_same_top:.0%}: no share is above 100 %")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from slmkit.core.quality import Chunk, QualityRow, QualitySpec, tokens_of
+from slmkit.core.quality import LEAST_CHUNKS, Chunk, QualityRow, QualitySpec, tokens_of
 from slmkit.core.stats import Estimate, percentile
 
 NEAR_LOSSLESS, VERY_GOOD, GOOD, NOTICEABLE, BROKEN = "near lossless", "very good", "good", "noticeable", "broken"
@@ -24,8 +24,6 @@ ALPHA = 0.05
 """How often a decision may be wrong."""
 TUNED_FOR = 20
 """Chunks at which the confidence sequence is narrowest."""
-LEAST_CHUNKS = 10
-"""Before that the spread of chunks is not known well enough to decide anything."""
 
 
 @dataclass(frozen=True)

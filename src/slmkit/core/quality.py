@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,9 +57,17 @@ class Corpus:
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
+ALL_DOMAINS, N_DOMAINS = "all domains", 8
+"""The corpus that comes with slmkit."""
+LEAST_CHUNKS = 10
+"""Before that the spread of chunks is not known well enough to decide anything."""
+
+
 def reading(n_chunks: int, n_ctx: int, corpus_name: str, sha256: str) -> str:
     """How much was read of what: `40 chunks of 512 tokens of prose (0123456789ab)`."""
-    return f"{units.several(n_chunks, 'chunk')} of {n_ctx} tokens of {corpus_name} ({sha256[:12]})"
+    n_domains = N_DOMAINS if corpus_name == ALL_DOMAINS else corpus_name.count(", ") + 1
+    of = corpus_name if n_chunks >= n_domains else f"the first {n_chunks} of {units.several(n_domains, 'domain')}"
+    return f"{units.several(n_chunks, 'chunk')} of {n_ctx} tokens of {of} ({sha256[:12]})"
 
 
 @dataclass(frozen=True)
@@ -80,16 +89,22 @@ class QualitySpec:
 
     def __post_init__(self) -> None:
         if self.n_ctx < LEAST_CTX:
-            raise UsageError(f"n_ctx is {self.n_ctx}: it must be at least {LEAST_CTX}")
+            raise UsageError(f"n_ctx (`--ctx`) is {self.n_ctx}: it must be at least {LEAST_CTX}")
         for name in ("n_chunks", "n_threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UsageError(f"{name} is {value}: it must be at least 1")
         for name in ("max_kld", "max_ppl_ratio"):
-            if (limit := getattr(self, name)) is not None and not limit > 0:
-                raise UsageError(f"{name} is {limit}: it must be above 0")
+            if (limit := getattr(self, name)) is not None and not 0 < limit < math.inf:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{name} (`{option}`) is {limit}: it must be a number above 0")
         if self.until_decided and self.max_kld is None and self.max_ppl_ratio is None:
             raise UsageError(
                 "nothing to decide: no limit is given", hint="`--until decided --max-kld 0.05`, or `--max-ppl-ratio`"
+            )
+        if self.until_decided and self.n_chunks is not None and self.n_chunks < LEAST_CHUNKS:
+            raise UsageError(
+                f"nothing is decided before {LEAST_CHUNKS} chunks, and {self.n_chunks} are asked for",
+                hint="leave out `--chunks`: it reads no more than it takes",
             )
 
     def conditions(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from slmkit.core.imatrix import Calibration
-from slmkit.core.quality import Corpus, Text
+from slmkit.core.quality import ALL_DOMAINS, Corpus, Text
 from slmkit.errors import UsageError
 
 DEFAULT = "mixed"
@@ -67,7 +67,7 @@ def evaluation(names: Sequence[str] = ()) -> Corpus:
             raise UsageError(f"no corpus {name!r}", hint=f"some of {', '.join(DOMAINS)}; or a file of plain text")
     if len({text.domain for text in texts}) < len(texts):
         raise UsageError(f"a corpus is named twice: {', '.join(wanted)}")
-    return Corpus("all domains" if tuple(wanted) == DOMAINS else ", ".join(t.domain for t in texts), tuple(texts))
+    return Corpus(ALL_DOMAINS if tuple(wanted) == DOMAINS else ", ".join(t.domain for t in texts), tuple(texts))
 
 
 def text_file(path: Path, *, option: str = "--text") -> Calibration:

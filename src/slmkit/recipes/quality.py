@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmkit.core.artifact import Artifact
-from slmkit.core.quality import Corpus, QualityRun, QualitySpec
+from slmkit.core.quality import Baseline, Corpus, QualityRun, QualitySpec
 from slmkit.core.quant import FLOATS
 from slmkit.core.refs import ModelRef
 from slmkit.errors import UsageError
@@ -39,32 +39,44 @@ def quality(
     registry, progress = session.registry, session.progress
     if base is not None and base.kind == "path" and is_base_file(Path(base.name)):
         saved = open_baseline(Path(base.name))
-        return [op(saved, found, corpus, spec, registry, progress, resume=resume, asked=asked)]
+        check_limits(saved, found, spec)
+        return [op(saved, found, corpus, spec, registry, progress, resume=resume, save_base=save_base, asked=asked)]
     if base is not None:
         against = locate.ggufs(base, registry, progress)
         if len(against) > 1:
             raise UsageError(f"{base} is several files", hint=f"name one: {', '.join(a.ref for a in against)}")
         one = against[0]
+        check_limits(one, found, spec)
         return [op(one, found, corpus, spec, registry, progress, resume=resume, save_base=save_base, asked=asked)]
     groups: dict[str, list[Artifact]] = {}
     for artifact in found:
         groups.setdefault(artifact.model, []).append(artifact)
     if save_base and len(groups) > 1:
         raise UsageError(f"a baseline is of one model: {', '.join(groups)} are several")
+    bases = [base_of(group, session) for group in groups.values()]
+    for file, group in zip(bases, groups.values(), strict=True):
+        check_limits(file, group, spec)
     return [
-        op(
-            base_of(group, session),
-            group,
-            corpus,
-            spec,
-            registry,
-            progress,
-            resume=resume,
-            save_base=save_base,
-            asked=asked,
-        )
-        for group in groups.values()
+        op(file, group, corpus, spec, registry, progress, resume=resume, save_base=save_base, asked=asked)
+        for file, group in zip(bases, groups.values(), strict=True)
     ]
+
+
+def check_limits(base: Artifact | Baseline | None, files: Sequence[Artifact], spec: QualitySpec) -> None:
+    """Raise `UsageError` for limits that nothing would be held to: a gate that measures nothing must not pass."""
+    if spec.max_kld is None and spec.max_ppl_ratio is None:
+        return
+    option = "--max-ppl-ratio" if spec.max_kld is None else "--max-kld"
+    if base is None:
+        raise UsageError(
+            f"`{option}`: there is no float file that {files[0].ref} could be held against",
+            hint="name it: `--base REF`, or `slmkit pull` its checkpoint",
+        )
+    if all(file.digest == base.digest for file in files):
+        raise UsageError(
+            f"`{option}`: {base.ref} is the base itself: nothing is held against it",
+            hint=f"make something smaller: `slmkit quantize {files[0].model} -t Q8_0`",
+        )
 
 
 def base_of(artifacts: Sequence[Artifact], session: Session) -> Artifact | None:

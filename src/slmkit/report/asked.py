@@ -31,7 +31,7 @@ def tasks_table(runs: Sequence[QualityRun]) -> Table | None:
     )
     rows = tuple(tuple(_answered(result, run)) for run in runs for result in run.tasks)
     chance = next((result.chance for result in results if result.chance is not None), None)
-    notes = [f"guessing would be right in {units.percent(chance)}; ± is half of the 95 % interval"]
+    notes = [f"guessing would be right in {units.percent(chance)}; beside each accuracy its 95 % interval"]
     notes += [
         f"{label_of(r.ref)}: {r.n_cut} questions were too long: their beginnings are left out"
         for r in results
@@ -115,9 +115,9 @@ def _answered(result: TaskResult, run: QualityRun) -> Iterator[Cell]:
     accuracy = result.accuracy()
     yield Cell(result.ref, result.ref)
     low, high = accuracy.interval or (None, None)
-    half = "" if low is None or high is None else f" ± {(high - low) * 50:.1f}"
     share = accuracy.share
-    yield Cell(units.DASH if share is None else f"{share * 100:.1f}{half} %", share)
+    between = "" if low is None or high is None else f" ({low * 100:.1f} to {high * 100:.1f})"
+    yield Cell(units.DASH if share is None else f"{share * 100:.1f} %{between}", share)
     yield Cell(units.percent(low), low)
     yield Cell(units.percent(high), high)
     yield Cell(str(accuracy.n), accuracy.n)

@@ -72,10 +72,12 @@ def takes_several(path: Path) -> bool:
 
 
 def check_report(path: Path) -> None:
-    """Raise `UsageError` for a suffix that none of these can write: before the work, not after it."""
+    """Raise `UsageError` for a suffix that none can write, or no such folder: before the work, not after it."""
     known = (*(f".{form}" for form in FORMS), *plots.FORMATS)
     if path.suffix.lower() not in known:
         raise UsageError(f"cannot write {path.name}", hint=f"name a file that ends in {', '.join(known)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"no such folder: {path.parent}", hint=f"make it: `mkdir -p {path.parent}`")
 
 
 def write_table(table: Table, path: Path) -> None:

@@ -32,8 +32,13 @@ def quality_table(runs: Sequence[QualityRun], *, wide: bool = False) -> Table:
         Column("n_tokens", "tokens", shown=wide),
         Column("verdict", "verdict", right=False),
     )
-    rows = tuple(tuple(_cells(row, run.base_row)) for run in runs for row in run.rows)
+    rows = tuple(tuple(_cells(row, run.base_row)) for run in runs for row in _by_size(run.rows))
     return Table(columns, rows, "quality", tuple(note for run in runs for note in _notes(run)))
+
+
+def _by_size(rows: Sequence[QualityRow]) -> list[QualityRow]:
+    """The base, then the largest first: so one sees what fewer bits cost."""
+    return sorted(rows, key=lambda row: (not row.is_base, -row.size_bytes))
 
 
 def domains_table(runs: Sequence[QualityRun]) -> Table | None:
@@ -47,7 +52,7 @@ def domains_table(runs: Sequence[QualityRun]) -> Table | None:
     columns = (Column("ref", title, right=False), *(Column(f"{key}_{name}", name) for name in domains))
     rows = []
     for run in runs:
-        for row in run.rows:
+        for row in _by_size(run.rows):
             if row.chunks and not (with_base and row.is_base):
                 found = [scores(row, run.base_row, domain) for domain in domains]
                 estimates = [getattr(score, key) if score else None for score in found]
@@ -126,15 +131,21 @@ def _notes(run: QualityRun) -> Iterator[str]:
             answer = "keeps" if row.decided else "does not keep"
             yield f"{label_of(row.ref)} {answer} the limit: decided after {n_read}"
         elif run.spec.until_decided and not row.is_base:
-            yield f"{label_of(row.ref)}: not decided after {n_read}: the whole text was read"
+            yield f"{label_of(row.ref)}: not decided after {n_read}: {_all_read(run, len(row.chunks))}"
     if run.base_precision != "exact":
         yield "beside a saved base, which takes the unlikely tokens for one: KLD is some 2 % less than beside the file"
     n_chunks = max((len(row.chunks) for row in run.rows), default=0)
+    if run.base_precision != "exact" and n_chunks < (run.spec.n_chunks or 0):
+        yield f"the saved base has no more than {units.several(n_chunks, 'chunk')}, not {run.spec.n_chunks}"
     against = f", beside {label_of(run.base_row.ref)}" if run.base_row else ""
     yield (
         f"{reading(n_chunks, run.spec.n_ctx, run.corpus_name, run.corpus)}{against}; "
         f"± is the standard error; peak RSS {units.size(run.peak_rss)}"
     )
+
+
+def _all_read(run: QualityRun, n_chunks: int) -> str:
+    return "as many as were asked for" if n_chunks == run.spec.n_chunks else "the whole text was read"
 
 
 def _percentile_title(q: int) -> str:

@@ -60,6 +60,7 @@ def quality(
         raise UsageError("nothing to measure", hint="make something first: `slmkit quantize smollm2-135m -t Q4_0`")
     child.require_engine()
     _check(base, corpus, spec, save_base)
+    _warn_beyond([base, *others], spec, progress)
     if asked.behaviour and not isinstance(base, Artifact):
         raise UsageError("there is no float file whose path could be left", hint="name it: `--base REF:F16`")
     spec = replace(spec, n_threads=spec.n_threads or probe.physical_cores())
@@ -113,6 +114,12 @@ def _check(base: Artifact | Baseline | None, corpus: Corpus, spec: QualitySpec, 
         raise UsageError("there is no base to be saved", hint="name it: `--base REF:F16`")
     if save_base and spec.until_decided:
         raise UsageError("a baseline is of all chunks: `--save-base` and `--until` exclude each other")
+
+
+def _warn_beyond(files: Sequence[Artifact | Baseline | None], spec: QualitySpec, progress: Progress) -> None:
+    trained = [n for file in files if isinstance(file, Artifact) and (n := file.facts.get("context_length"))]
+    if trained and min(trained) < spec.n_ctx:
+        progress.warn(f"chunks of {spec.n_ctx:,} tokens are beyond the {min(trained):,} that the model was trained for")
 
 
 @contextmanager
