@@ -97,8 +97,7 @@ def test_with_every_option_that_makes_another_file(family: Registry, session: Se
 
 def test_with_an_importance_matrix(family: Registry, session: Session) -> None:
     """It is a parent: without it nothing can be made again."""
-    text = Calibration("words", "the of and to in a is that for it as was with be by on not he his but at are " * 300)
-    verbs.imatrix(REF, text, session, n_chunks=3)
+    verbs.imatrix(REF, TEXT, session, n_chunks=3)
     spec_types = [QUANT_TYPES["IQ2_XXS"], QUANT_TYPES["Q4_K_M"]]
     reports = list(verbs.quantize(REF, spec_types, session, imatrix="auto"))
     (imatrix,) = imatrices.all_of(family)
@@ -120,6 +119,53 @@ def test_with_an_importance_matrix(family: Registry, session: Session) -> None:
     assert found.why == f"{imatrix.ref} is gone"
     (candidate,) = candidates(made[:1], family, engine.build)
     assert candidate.why_not == f"{imatrix.ref} is gone: not convert or quantize made it, but imatrix"
+
+
+TEXT = Calibration("words", "the of and to in a is that for it as was with be by on not he his but at are " * 300)
+
+
+def test_with_a_file_that_has_the_bytes_of_a_registered_importance_matrix(
+    family: Registry, session: Session, tmp_path: Path
+) -> None:
+    """The file's name is in the metadata, and the manifest's parent is the registered one: both must come back."""
+    known = verbs.imatrix(REF, TEXT, session, n_chunks=3).artifact
+    for name in ("mine.gguf", "old.imatrix", known.path.name):
+        mine = tmp_path / name
+        shutil.copy(known.path, mine)
+        (made,) = [r.artifact for r in verbs.quantize(REF, [QUANT_TYPES["Q4_0"]], session, imatrix=mine, force=True)]
+        assert read_header(made.path).metadata["quantize.imatrix.file"] == name
+        mine.unlink()
+        assert [r.answer for r in rederive([made], session)] == ["same"]
+        assert dropped_all(family, made) == [made.variant]
+        (got,) = get(ModelRef.parse(made.ref), session)
+        assert got.artifact.digest == made.digest
+    check(family.home, settled=True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "variant", "command"),
+    [
+        ({"type": "Q4_0", "imatrix": "mixed"}, "Q4_0-imatrix", "slmkit quantize {} -t Q4_0 --imatrix auto"),
+        ({"type": "Q4_0", "pure": True}, "Q4_0-mine", "slmkit quantize {} -t Q4_0 --pure --name mine"),
+        (
+            {"type": "Q3_K_M", "target": {"bpw": 4.5}, "imatrix": "mixed", "rules": [["ffn", "Q6_K"]]},
+            "MIX-4.50bpw",
+            "slmkit quantize {} --target-bpw 4.5 --imatrix auto",
+        ),
+        ({"type": "Q3_K_M", "target": {"size": 12582912}}, "MIX-12.0MiB", "slmkit quantize {} --target-size 12582912"),
+    ],
+)
+def test_what_is_made_instead_is_made_the_same_way(
+    family: Registry, session: Session, parameters: dict[str, object], variant: str, command: str
+) -> None:
+    """What a manifest names as parents is not here: the hint makes something like it."""
+    q4 = named(family, "Q4_0")
+    provenance = replace(q4.provenance, parents=(), parameters=parameters)
+    gone = (replace(q4.files[0], name="gone.gguf"),)
+    dropped.keep(family.home, replace(q4, variant=variant, files=gone, provenance=provenance))
+    with pytest.raises(NotRebuiltError, match="cannot be made again") as caught:
+        list(get(ModelRef.parse(f"{MODEL}:{variant}"), session))
+    assert caught.value.hint == f"make a new one: `{command.format(MODEL)}`"
 
 
 def test_shards(checkpoint: Path, session: Session) -> None:
