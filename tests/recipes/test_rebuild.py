@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -62,8 +63,8 @@ def named(registry: Registry, variant: str | None) -> Artifact:
 
 def dropped_all(registry: Registry, *artifacts: Artifact) -> list[str | None]:
     found = candidates(artifacts, registry, engine.build)
-    gone, busy = drop([c.artifact for c in found if c.why_not is None], registry)
-    assert busy == []
+    gone, left = drop([c.artifact for c in found if c.why_not is None], registry)
+    assert left == []
     return [artifact.variant for artifact in gone]
 
 
@@ -297,6 +298,58 @@ def test_what_might_not_come_back_stays(family: Registry, session: Session, tmp_
     assert why_not(q4) is None  # its F16 is here
     f16.path.unlink()
     assert why_not(q4) == f"{f16.ref} is gone: {why_not_of_parent(family, f16)}"
+
+
+def changed(path: Path) -> None:
+    """One byte is another, the size is the same, and the file was written after it was registered."""
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    os.utime(path, (4e9, 4e9))
+
+
+@pytest.mark.parametrize("which", ["source", "imatrix"])
+@pytest.mark.parametrize("when", ["before it is asked about", "after"])
+def test_what_is_made_of_a_file_that_changed_stays(family: Registry, session: Session, which: str, when: str) -> None:
+    known = verbs.imatrix(REF, TEXT, session, n_chunks=3).artifact
+    (q4,) = [r.artifact for r in verbs.quantize(REF, [QUANT_TYPES["Q4_0"]], session, imatrix="auto")]
+    parent = named(family, "F16") if which == "source" else known
+    os.utime(parent.path, (4e9, 4e9))  # written later, but the same bytes
+    (candidate,) = candidates([q4], family, engine.build)
+    assert candidate.why_not is None
+    changed(parent.path)
+    if when == "after":
+        assert [(a, b.why_not) for a, b in zip([q4], drop([q4], family)[1], strict=True)] == [(q4, why_changed(parent))]
+    else:
+        (candidate,) = candidates([q4], family, engine.build)
+        assert candidate.why_not == why_changed(parent)
+    assert q4.path.is_file()
+    assert named(family, q4.variant) == q4
+
+
+def why_changed(parent: Artifact) -> str:
+    return f"{parent.ref} has changed since it was registered: {parent.path} has other contents"
+
+
+def test_of_a_parent_that_was_dropped_the_parents_are_looked_at(family: Registry, session: Session) -> None:
+    f16, q4, source = named(family, "F16"), named(family, "Q4_0"), named(family, None)
+    assert dropped_all(family, f16) == ["F16"]
+    weights = next(file for file in source.files if file.name.endswith(".safetensors"))
+    mine = paths_copied(family, source)
+    changed(mine.root / weights.name)
+    (candidate,) = candidates([q4], family, engine.build)
+    assert candidate.why_not == (
+        f"{f16.ref} is dropped: {source.ref} has changed since it was registered: "
+        f"{mine.root / weights.name} has other contents"
+    )
+
+
+def paths_copied(registry: Registry, source: Artifact) -> Artifact:
+    """The checkpoint registered at a place where a test may write."""
+    root = shutil.copytree(source.root, registry.home.parent / "mine")
+    mine = replace(source, root=root)
+    registry.publish(mine)
+    return mine
 
 
 def why_not_of_parent(registry: Registry, artifact: Artifact) -> str:

@@ -92,15 +92,15 @@ def _rebuildable(texts: list[str], here: Session, output: Output, dry_run: bool,
     found = candidates([a for a in named if not a.is_checkpoint] if texts else floats, registry, engine.build)
     going = [c.artifact for c in found if c.why_not is None]
     doing = bool(going) and _agreed(rebuildable_table([(c.artifact, c.why_not) for c in found]), output, dry_run, yes)
-    gone, busy = drop(going, registry) if doing else ([], [])
-    for artifact in busy:
-        output.say(f"{artifact.ref}: left alone, another slmkit is working on it")
+    gone, left = drop(going, registry) if doing else ([], [])
+    for each in left:
+        output.say(f"{each.artifact.ref}: left alone, {each.why_not}")
     values = {
         "dry_run": not doing,
         "items": [_candidate(c) for c in found],
         "dropped": [a.ref for a in gone],
         "freed_bytes": sum(a.size_bytes for a in gone),
-        "busy": [a.ref for a in busy],
+        "busy": [each.artifact.ref for each in left],
     }
     freed_bytes = sum(a.size_bytes for a in gone) if doing else None
     output.record(values, _summary(sum(a.size_bytes for a in going), freed_bytes))

@@ -36,6 +36,11 @@ def unchanged(source: Artifact) -> Iterator[None]:
         raise _changed(source, "while it was read")
 
 
+def check_unchanged(source: Artifact) -> None:
+    """Raise `ChangedError` when its files are not what they were registered as, by the same looks as `unchanged`."""
+    _check_late(source, _stamps(source))
+
+
 def _stamps(source: Artifact) -> dict[Path, _Stamp | None]:
     return {source.root / file.name: _stamp(source.root / file.name) for file in source.files}
 
