@@ -423,6 +423,23 @@ def test_the_lineage_of_a_quant_goes_up_to_the_checkpoint(family: Registry) -> N
     assert {node.ref for node in both.nodes} == {a.ref for a in (*family.artifacts(), f16)}
 
 
+def test_variants_with_the_same_bytes_are_all_there(family: Registry, session: Session) -> None:
+    """Each by its own name, in whatever order the registry has them."""
+    specs = {"a": QuantizeSpec(), "z": QuantizeSpec(pure=True)}
+    for name, spec in specs.items():
+        list(verbs.quantize(REF, [QUANT_TYPES["Q4_0"]], session, spec=spec, name=name))
+    one, other = named(family, "Q4_0"), named(family, "Q4_0-a")
+    assert one.digest == other.digest
+    for asked in (one, other):
+        found = Family(family).lineage([asked])
+        assert found.nodes[0].ref == asked.ref
+        assert found.nodes[0].known is not None
+        assert found.nodes[0].known.artifact == asked
+    whole = Family(family).lineage([named(family, None)])
+    assert {node.ref for node in whole.nodes} == {a.ref for a in family.artifacts()}
+    assert len(whole.nodes) == 6
+
+
 def test_a_source_that_was_replaced_is_no_parent_any_more(family: Registry, session: Session, tmp_path: Path) -> None:
     q4, f16 = named(family, "Q4_0"), named(family, "F16")
     other = factories.make_llama(tmp_path / "other" / "tiny-llama", n_layers=3)
