@@ -169,6 +169,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(n_chunks: int,
         "subject": "this",
         "n_chunks": n_chunks,
         "n_threads": 2,
+        "save_every_s": 1e9,
     }
     with pytest.raises(_EnoughError):
         run("imatrix", arguments, listen=stop)
@@ -189,6 +190,37 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(n_chunks: int,
     run("imatrix", {**arguments, "n_chunks": 2}, listen=look)  # fewer than were saved
     assert done == [CHECK_EVERY, 0, 0]
     assert read(tmp_path / "x.gguf").n_chunks == 2
+
+
+@pytest.mark.parametrize("n_saved", [1, CHECK_EVERY - 1, CHECK_EVERY, CHECK_EVERY + 2])
+def test_a_run_goes_on_from_any_chunk_and_ends_in_the_same_bytes(n_saved: int, f16: Path, tmp_path: Path) -> None:
+    """What a look compares with is saved, too."""
+    (tmp_path / "a").mkdir()
+    n_chunks = 2 * CHECK_EVERY + 1
+    whole = collected(f16, tmp_path / "a" / "x.gguf", n_chunks=n_chunks)
+    arguments = {
+        "path": str(f16),
+        "text": TEXT,
+        "dataset": "text.txt",
+        "target": str(tmp_path / "x.gguf"),
+        "state": str(tmp_path / "state.gguf"),
+        "subject": "this",
+        "n_threads": 2,
+        "save_every_s": 0,
+    }
+    run("imatrix", {**arguments, "n_chunks": n_saved}, listen=lambda event, pid: None)
+    assert read(tmp_path / "state.gguf").n_chunks == n_saved
+    done: list[int] = []
+
+    def look(event: Event, _: int) -> None:
+        if event["event"] == "text":
+            done.append(event["done"])
+
+    result = run("imatrix", {**arguments, "n_chunks": n_chunks}, listen=look)
+    assert done == [n_saved]
+    assert tuple(result["moved"]) == whole.moved
+    assert len(whole.moved) == 2
+    assert (tmp_path / "x.gguf").read_bytes() == (tmp_path / "a" / "x.gguf").read_bytes()
 
 
 def test_a_damaged_state_is_not_gone_on_with(f16: Path, dense: Path, tmp_path: Path) -> None:

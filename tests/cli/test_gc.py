@@ -143,6 +143,23 @@ def test_a_model_is_named_only_to_drop_it(furnished: Registry, slmkit: Run) -> N
     assert f"`slmkit rm {MODEL}`" in done.stderr
 
 
+def test_an_empty_folder_is_something_to_free(furnished: Registry, slmkit: Run) -> None:
+    folder = furnished.home / f"{PARTIAL}{DEAD}-rederive"
+    folder.mkdir()
+    looked = slmkit("gc", "--dry-run")
+    assert looked.stdout.splitlines()[-1] == "would free 0 B"
+    assert slmkit("gc", "--yes").returncode == 0
+    assert not folder.exists()
+
+
+def test_what_must_stay_says_why_also_when_it_is_all(furnished: Registry, slmkit: Run) -> None:
+    """The checkpoint was converted from its path: it is not registered."""
+    done = slmkit("gc", "--rebuildable", f"{MODEL}:F16", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "stays: what it was made from is not registered" in done.stdout
+    assert done.stdout.splitlines()[-1] == "nothing to free"
+
+
 def test_from_the_hub_and_back(slmkit: Run, checkpoint: Path, registry: Registry, tmp_path: Path) -> None:
     """Pulled, converted, quantized; then everything is dropped, the cache deleted, and the quant asked for."""
     files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
@@ -179,6 +196,17 @@ def test_from_the_hub_and_back(slmkit: Run, checkpoint: Path, registry: Registry
         assert {a.ref: a.digest for a in registry.artifacts()} == before
         assert "org/tiny:Q4_0: made again, the same bytes" in ok("verify", "org/tiny", "--rederive")
         check(registry.home, settled=True)
+
+
+def test_lineage_draws_each_variant_once_also_with_the_same_bytes(furnished: Registry, slmkit: Run) -> None:
+    assert slmkit("quantize", MODEL, "-t", "Q4_0", "--name", "again").returncode == 0
+    variants = ["Q4_0", "Q4_0-again", "Q8_0"]
+    for ref in (MODEL, f"{MODEL}:F16"):
+        drawn = slmkit("lineage", ref).stdout.splitlines()
+        assert sorted(line.split()[1] for line in drawn if "quantize" in line) == [f"{MODEL}:{v}" for v in variants]
+    for variant in variants[:2]:
+        (line,) = [line for line in slmkit("lineage", f"{MODEL}:{variant}").stdout.splitlines() if "quantize" in line]
+        assert line.split()[1] == f"{MODEL}:{variant}"
 
 
 def test_rederive_says_no_with_3(furnished: Registry, slmkit: Run) -> None:

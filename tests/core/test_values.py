@@ -71,6 +71,7 @@ def test_a_size_is_its_number_times_its_unit(n: int, prefix: str, suffix: str) -
 
 def test_parameters_are_short() -> None:
     assert [units.parameter(v) for v in ("Q4_0", 2, [1, 2])] == ["Q4_0", "2", "1,2"]
+    assert units.parameter({"size": 12582912, "add_bos": False}) == "size:12582912,add_bos:false"
     assert units.parameter([["ffn", "Q6_K"], ["attn", "Q5_K"]]) == "2 (--json shows them)"
 
 

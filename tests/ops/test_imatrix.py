@@ -8,6 +8,7 @@ import re
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -19,8 +20,9 @@ from slmkit.core.artifact import Artifact
 from slmkit.core.imatrix import SETTLED_CHECKS, SETTLED_SHARE, Calibration, is_settled
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import quant_types
-from slmkit.core.quantize import QuantizeSpec, Rule
+from slmkit.core.quantize import ImatrixFile, QuantizeSpec, Rule
 from slmkit.core.refs import ModelRef
+from slmkit.core.target import TargetSpec
 from slmkit.errors import ChangedError, DiskFullError, ImatrixNeededError, NotInRegistryError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.formats.imatrix import Imatrix, Importance, read, write
@@ -29,8 +31,10 @@ from slmkit.ops.imatrix import ImatrixReport, imatrix, label
 from slmkit.ops.imatrix_statistics import statistics
 from slmkit.recipes import verbs
 from slmkit.recipes.session import Session
-from slmkit.registry import imatrices, paths
+from slmkit.recipes.target import quantize_to_target
+from slmkit.registry import imatrices, manifests, paths
 from slmkit.registry.store import Registry
+from slmkit.registry.unchanged import collect_again, unchanged
 from slmkit.registry.verify import verify
 from tests.registry.test_crashes import killed_at
 
@@ -155,7 +159,7 @@ def test_auto_collects_once_and_is_a_parent(float_artifact: Artifact, session: S
     assert read_header(made.path).metadata["quantize.imatrix.file"] == first.path.name
     again = list(verbs.quantize(ModelRef.parse(made.model), quant_types(["IQ2_XXS"]), session, imatrix="auto"))
     assert not again[0].fresh
-    second = collect(float_artifact, session.registry, 3).artifact  # of the same text: the quant is made anew
+    second = collect(float_artifact, session.registry, 3, force=True).artifact  # the quant is made anew
     (other,) = quantized(float_artifact, session, "IQ2_XXS", "auto")
     assert other.provenance.parents == (float_artifact.digest, second.digest)
     assert other.digest != made.digest
@@ -291,17 +295,86 @@ def test_a_source_that_has_changed_is_refused(float_artifact: Artifact, registry
     assert not any(path.is_file() for path in (registry.home / "imatrix").rglob("*"))
 
 
-def test_one_that_a_dropped_file_was_made_with_is_replaced_by_force_only(
-    float_artifact: Artifact, session: Session
-) -> None:
+def test_one_that_has_changed_is_not_quantized_with(float_artifact: Artifact, session: Session) -> None:
+    """Its digest is what a manifest names as parent."""
+    registry = session.registry
+    made = collect(float_artifact, registry).artifact
+    before = registry.artifacts()
+    data = bytearray(made.path.read_bytes())
+    data[-9] ^= 1
+    made.path.write_bytes(data)
+    ref = ModelRef.parse(float_artifact.model)
+    with pytest.raises(ChangedError, match=rf"importance matrix '{made.variant}' has changed since") as caught:
+        quantized(float_artifact, session, "Q2_K", "auto")
+    assert caught.value.hint == f"collect it again: `slmkit imatrix {float_artifact.ref} --text FILE --force`"
+    with pytest.raises(ChangedError, match="has changed since it was registered"):
+        quantize_to_target(ref, TargetSpec("bpw", 5), session, imatrix="auto")
+    assert registry.artifacts() == before
+    assert not any((registry.home / "distortion").glob("*"))
+    collect(float_artifact, registry, force=True)
+    assert quantized(float_artifact, session, "Q2_K", "auto")
+
+
+def test_the_hint_names_what_it_was_collected_on(float_artifact: Artifact) -> None:
+    assert collect_again("a/b:F16", "mixed") == "collect it again: `slmkit imatrix a/b:F16 --corpus mixed --force`"
+    assert "--corpus mixed " in collect_again("a/b:Q4_0-lean", "mixed-of-Q4_0-lean")
+    for name in (label(TEXT), f"{label(TEXT)}-of-Q4_0"):
+        assert "--text FILE" in collect_again("a/b:F16", name)
+    assert all(f"--corpus {name} " in collect_again("a/b:F16", name) for name in corpora.names())
+
+
+def test_one_that_changes_while_it_is_read(float_artifact: Artifact, session: Session, tmp_path: Path) -> None:
+    made = collect(float_artifact, session.registry).artifact
+    mine = tmp_path / "mine.gguf"
+    mine.write_bytes(made.path.read_bytes())
+    file = ImatrixFile(mine.name, mine, made.digest)
+    with pytest.raises(ChangedError, match=r"importance matrix 'mine\.gguf' has changed while"):  # noqa: SIM117
+        with unchanged(float_artifact, file):
+            mine.write_bytes(made.path.read_bytes())
+    with pytest.raises(ChangedError, match=r"importance matrix 'mine\.gguf' has changed while"):  # noqa: SIM117
+        with unchanged(float_artifact, file):
+            mine.unlink()
+            raise UsageError("that it led to")
+
+
+def test_one_that_files_were_made_with_is_replaced_by_force_only(float_artifact: Artifact, session: Session) -> None:
     registry = session.registry
     first = collect(float_artifact, registry, 1).artifact
     (made,) = quantized(float_artifact, session, "IQ3_XXS", "auto")
-    registry.drop(made)
-    with pytest.raises(UsageError, match=f"{made.ref} was dropped, and would be made again with") as caught:
-        collect(float_artifact, registry, 2)
-    assert caught.value.hint == f"make it first: `slmkit get {made.ref}`; replace it all the same: `--force`"
-    assert imatrices.newest(registry, float_artifact) == first
-    assert verify(first, SILENT) == []
-    assert not collect(float_artifact, registry, 1).fresh
+    for _ in ("here", "dropped"):
+        with pytest.raises(
+            UsageError, match=rf"{made.ref} was made with .* \(1 chunk\) that is here, and could"
+        ) as caught:
+            collect(float_artifact, registry, 2)
+        assert caught.value.hint == "replace it all the same: `slmkit imatrix` with `--force`"
+        assert imatrices.newest(registry, float_artifact) == first
+        assert verify(first, SILENT) == []
+        assert not collect(float_artifact, registry, 1).fresh
+        if registry.find(made.model, made.variant):
+            registry.drop(made)
     assert collect(float_artifact, registry, 2, force=True).artifact.digest != first.digest
+    assert collect(float_artifact, registry, 3).fresh, "nothing can be made with it that was"
+
+
+def test_one_of_another_file_of_the_model_has_a_name_of_its_own(float_artifact: Artifact, session: Session) -> None:
+    registry = session.registry
+    first = collect(float_artifact, registry).artifact
+    (q8,) = [r.artifact for r in verbs.quantize(ModelRef.parse(float_artifact.ref), quant_types(["Q8_0"]), session)]
+    other = collect(q8, registry).artifact
+    assert (first.variant, other.variant) == (label(TEXT), f"{label(TEXT)}-of-Q8_0")
+    assert not collect(q8, registry).fresh
+    assert not collect(float_artifact, registry).fresh
+    assert imatrices.newest(registry, float_artifact) == first
+    assert imatrices.newest(registry, q8) == other
+    (made,) = quantized(float_artifact, session, "Q4_0", "auto")
+    assert first.digest in made.provenance.parents
+    registry.remove(registry.plan_removal([q8]))
+    assert not collect(float_artifact, registry).fresh
+
+
+def test_one_of_a_file_that_is_no_more_gives_its_name_up(float_artifact: Artifact, registry: Registry) -> None:
+    first = collect(float_artifact, registry).artifact
+    stale = replace(first, provenance=replace(first.provenance, parents=("sha256:" + 64 * "0",)))
+    manifests.write(imatrices.place(registry, first.model, label(TEXT)).manifest, stale)
+    again = collect(float_artifact, registry)
+    assert (again.fresh, again.artifact.variant) == (True, first.variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -54,6 +55,25 @@ def test_merging_what_was_split_gives_the_same_bytes(
         assert (folder / "merged.gguf").read_bytes() == source.read_bytes()
         assert merged.file.sha256 == atomic.sha256(source)
     shutil.rmtree(folder)
+
+
+def test_what_killed_ones_left_beside_it_goes(tmp_path: Path) -> None:
+    """No process can have the first number; the second is this one, which lives."""
+    source = of(3, 5).write(tmp_path / "x.gguf")
+    mine = tmp_path / f"{atomic.PARTIAL}{os.getpid()}-y"
+    theirs = tmp_path / f"{atomic.PARTIAL}notes"
+    mine.mkdir()
+    theirs.touch()
+    for run in (
+        lambda: split(source, tmp_path / "y", max_tensors=1),
+        lambda: merge(tmp_path / "y-00001-of-00002.gguf", tmp_path / "z.gguf"),
+    ):
+        left = tmp_path / f"{atomic.PARTIAL}{2**22 + 1}-y"
+        left.mkdir()
+        (left / "half.gguf").write_bytes(b"half")
+        left.with_name(f"{left.name}.gguf").write_bytes(b"half")
+        run()
+        assert set(tmp_path.glob(f"{atomic.PARTIAL}*")) == {mine, theirs}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -62,8 +63,8 @@ def named(registry: Registry, variant: str | None) -> Artifact:
 
 def dropped_all(registry: Registry, *artifacts: Artifact) -> list[str | None]:
     found = candidates(artifacts, registry, engine.build)
-    gone, busy = drop([c.artifact for c in found if c.why_not is None], registry)
-    assert busy == []
+    gone, left = drop([c.artifact for c in found if c.why_not is None], registry)
+    assert left == []
     return [artifact.variant for artifact in gone]
 
 
@@ -97,8 +98,7 @@ def test_with_every_option_that_makes_another_file(family: Registry, session: Se
 
 def test_with_an_importance_matrix(family: Registry, session: Session) -> None:
     """It is a parent: without it nothing can be made again."""
-    text = Calibration("words", "the of and to in a is that for it as was with be by on not he his but at are " * 300)
-    verbs.imatrix(REF, text, session, n_chunks=3)
+    verbs.imatrix(REF, TEXT, session, n_chunks=3)
     spec_types = [QUANT_TYPES["IQ2_XXS"], QUANT_TYPES["Q4_K_M"]]
     reports = list(verbs.quantize(REF, spec_types, session, imatrix="auto"))
     (imatrix,) = imatrices.all_of(family)
@@ -120,6 +120,53 @@ def test_with_an_importance_matrix(family: Registry, session: Session) -> None:
     assert found.why == f"{imatrix.ref} is gone"
     (candidate,) = candidates(made[:1], family, engine.build)
     assert candidate.why_not == f"{imatrix.ref} is gone: not convert or quantize made it, but imatrix"
+
+
+TEXT = Calibration("words", "the of and to in a is that for it as was with be by on not he his but at are " * 300)
+
+
+def test_with_a_file_that_has_the_bytes_of_a_registered_importance_matrix(
+    family: Registry, session: Session, tmp_path: Path
+) -> None:
+    """The file's name is in the metadata, and the manifest's parent is the registered one: both must come back."""
+    known = verbs.imatrix(REF, TEXT, session, n_chunks=3).artifact
+    for name in ("mine.gguf", "old.imatrix", known.path.name):
+        mine = tmp_path / name
+        shutil.copy(known.path, mine)
+        (made,) = [r.artifact for r in verbs.quantize(REF, [QUANT_TYPES["Q4_0"]], session, imatrix=mine, force=True)]
+        assert read_header(made.path).metadata["quantize.imatrix.file"] == name
+        mine.unlink()
+        assert [r.answer for r in rederive([made], session)] == ["same"]
+        assert dropped_all(family, made) == [made.variant]
+        (got,) = get(ModelRef.parse(made.ref), session)
+        assert got.artifact.digest == made.digest
+    check(family.home, settled=True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "variant", "command"),
+    [
+        ({"type": "Q4_0", "imatrix": "mixed"}, "Q4_0-imatrix", "slmkit quantize {} -t Q4_0 --imatrix auto"),
+        ({"type": "Q4_0", "pure": True}, "Q4_0-mine", "slmkit quantize {} -t Q4_0 --pure --name mine"),
+        (
+            {"type": "Q3_K_M", "target": {"bpw": 4.5}, "imatrix": "mixed", "rules": [["ffn", "Q6_K"]]},
+            "MIX-4.50bpw",
+            "slmkit quantize {} --target-bpw 4.5 --imatrix auto",
+        ),
+        ({"type": "Q3_K_M", "target": {"size": 12582912}}, "MIX-12.0MiB", "slmkit quantize {} --target-size 12582912"),
+    ],
+)
+def test_what_is_made_instead_is_made_the_same_way(
+    family: Registry, session: Session, parameters: dict[str, object], variant: str, command: str
+) -> None:
+    """What a manifest names as parents is not here: the hint makes something like it."""
+    q4 = named(family, "Q4_0")
+    provenance = replace(q4.provenance, parents=(), parameters=parameters)
+    gone = (replace(q4.files[0], name="gone.gguf"),)
+    dropped.keep(family.home, replace(q4, variant=variant, files=gone, provenance=provenance))
+    with pytest.raises(NotRebuiltError, match="cannot be made again") as caught:
+        list(get(ModelRef.parse(f"{MODEL}:{variant}"), session))
+    assert caught.value.hint == f"make a new one: `{command.format(MODEL)}`"
 
 
 def test_shards(checkpoint: Path, session: Session) -> None:
@@ -253,6 +300,58 @@ def test_what_might_not_come_back_stays(family: Registry, session: Session, tmp_
     assert why_not(q4) == f"{f16.ref} is gone: {why_not_of_parent(family, f16)}"
 
 
+def changed(path: Path) -> None:
+    """One byte is another, the size is the same, and the file was written after it was registered."""
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    os.utime(path, (4e9, 4e9))
+
+
+@pytest.mark.parametrize("which", ["source", "imatrix"])
+@pytest.mark.parametrize("when", ["before it is asked about", "after"])
+def test_what_is_made_of_a_file_that_changed_stays(family: Registry, session: Session, which: str, when: str) -> None:
+    known = verbs.imatrix(REF, TEXT, session, n_chunks=3).artifact
+    (q4,) = [r.artifact for r in verbs.quantize(REF, [QUANT_TYPES["Q4_0"]], session, imatrix="auto")]
+    parent = named(family, "F16") if which == "source" else known
+    os.utime(parent.path, (4e9, 4e9))  # written later, but the same bytes
+    (candidate,) = candidates([q4], family, engine.build)
+    assert candidate.why_not is None
+    changed(parent.path)
+    if when == "after":
+        assert [(a, b.why_not) for a, b in zip([q4], drop([q4], family)[1], strict=True)] == [(q4, why_changed(parent))]
+    else:
+        (candidate,) = candidates([q4], family, engine.build)
+        assert candidate.why_not == why_changed(parent)
+    assert q4.path.is_file()
+    assert named(family, q4.variant) == q4
+
+
+def why_changed(parent: Artifact) -> str:
+    return f"{parent.ref} has changed since it was registered: {parent.path} has other contents"
+
+
+def test_of_a_parent_that_was_dropped_the_parents_are_looked_at(family: Registry, session: Session) -> None:
+    f16, q4, source = named(family, "F16"), named(family, "Q4_0"), named(family, None)
+    assert dropped_all(family, f16) == ["F16"]
+    weights = next(file for file in source.files if file.name.endswith(".safetensors"))
+    mine = paths_copied(family, source)
+    changed(mine.root / weights.name)
+    (candidate,) = candidates([q4], family, engine.build)
+    assert candidate.why_not == (
+        f"{f16.ref} is dropped: {source.ref} has changed since it was registered: "
+        f"{mine.root / weights.name} has other contents"
+    )
+
+
+def paths_copied(registry: Registry, source: Artifact) -> Artifact:
+    """The checkpoint registered at a place where a test may write."""
+    root = shutil.copytree(source.root, registry.home.parent / "mine")
+    mine = replace(source, root=root)
+    registry.publish(mine)
+    return mine
+
+
 def why_not_of_parent(registry: Registry, artifact: Artifact) -> str:
     return f"what it was made from is not registered: {artifact.provenance.parents[0][:19]}"
 
@@ -322,6 +421,23 @@ def test_the_lineage_of_a_quant_goes_up_to_the_checkpoint(family: Registry) -> N
     assert set(found.edges) == {(source.digest, f16.digest), (f16.digest, q4.digest)}
     both = Family(family).lineage([source])
     assert {node.ref for node in both.nodes} == {a.ref for a in (*family.artifacts(), f16)}
+
+
+def test_variants_with_the_same_bytes_are_all_there(family: Registry, session: Session) -> None:
+    """Each by its own name, in whatever order the registry has them."""
+    specs = {"a": QuantizeSpec(), "z": QuantizeSpec(pure=True)}
+    for name, spec in specs.items():
+        list(verbs.quantize(REF, [QUANT_TYPES["Q4_0"]], session, spec=spec, name=name))
+    one, other = named(family, "Q4_0"), named(family, "Q4_0-a")
+    assert one.digest == other.digest
+    for asked in (one, other):
+        found = Family(family).lineage([asked])
+        assert found.nodes[0].ref == asked.ref
+        assert found.nodes[0].known is not None
+        assert found.nodes[0].known.artifact == asked
+    whole = Family(family).lineage([named(family, None)])
+    assert {node.ref for node in whole.nodes} == {a.ref for a in family.artifacts()}
+    assert len(whole.nodes) == 6
 
 
 def test_a_source_that_was_replaced_is_no_parent_any_more(family: Registry, session: Session, tmp_path: Path) -> None:

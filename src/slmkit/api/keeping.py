@@ -65,8 +65,10 @@ def verify(ref: Reference | None = None, *, progress: Progress = SILENT) -> list
     from slmkit.registry.verify import verify as check
 
     registry = Registry()
-    artifacts = registry.artifacts() if ref is None else locate.everything(reference(ref), registry)
-    return [damage for artifact in artifacts for damage in check(artifact, progress)]
+    wanted = None if ref is None else reference(ref)
+    artifacts = registry.artifacts() if wanted is None else locate.everything(wanted, registry)
+    files = [*artifacts, *locate.importance(wanted, registry)]
+    return [damage for artifact in files for damage in check(artifact, progress)]
 
 
 def rederive(ref: Reference, *, n_threads: int | None = None, progress: Progress = SILENT) -> list[Rederived]:

@@ -73,7 +73,8 @@ def _garbage(here: Session, output: Output, dry_run: bool, yes: bool) -> None:
     }
     for model in dict.fromkeys(item.model or str(item.path) for item in freed.busy) if freed else ():
         output.say(f"{model}: left alone, another slmkit is working on it")
-    output.record(values, _summary(sum(i.size_bytes for i in items), freed.size_bytes if freed else None))
+    planned_bytes = sum(i.size_bytes for i in items) if items else None
+    output.record(values, _summary(planned_bytes, freed.size_bytes if freed else None))
     if items and freed is None:
         output.hint("slmkit gc --yes")
 
@@ -91,19 +92,22 @@ def _rebuildable(texts: list[str], here: Session, output: Output, dry_run: bool,
     floats = [a for a in registry.artifacts() if a.variant in FLOATS and a.owned]
     found = candidates([a for a in named if not a.is_checkpoint] if texts else floats, registry, engine.build)
     going = [c.artifact for c in found if c.why_not is None]
-    doing = bool(going) and _agreed(rebuildable_table([(c.artifact, c.why_not) for c in found]), output, dry_run, yes)
-    gone, busy = drop(going, registry) if doing else ([], [])
-    for artifact in busy:
-        output.say(f"{artifact.ref}: left alone, another slmkit is working on it")
+    plan = rebuildable_table([(c.artifact, c.why_not) for c in found])
+    doing = bool(going) and _agreed(plan, output, dry_run, yes)
+    if found and not going and not output.as_json:
+        output.table(plan)
+    gone, left = drop(going, registry) if doing else ([], [])
+    for each in left:
+        output.say(f"{each.artifact.ref}: left alone, {each.why_not}")
     values = {
         "dry_run": not doing,
         "items": [_candidate(c) for c in found],
         "dropped": [a.ref for a in gone],
         "freed_bytes": sum(a.size_bytes for a in gone),
-        "busy": [a.ref for a in busy],
+        "busy": [each.artifact.ref for each in left],
     }
     freed_bytes = sum(a.size_bytes for a in gone) if doing else None
-    output.record(values, _summary(sum(a.size_bytes for a in going), freed_bytes))
+    output.record(values, _summary(sum(a.size_bytes for a in going) if going else None, freed_bytes))
     if gone:
         output.hint(f"slmkit get {gone[0].ref}")
     elif going:
@@ -124,9 +128,9 @@ def _agreed(plan: Table, output: Output, dry_run: bool, yes: bool) -> bool:
     return sys.stdin.isatty() and not output.as_json and typer.confirm("delete these?", err=True)
 
 
-def _summary(planned_bytes: int, freed_bytes: int | None) -> str:
+def _summary(planned_bytes: int | None, freed_bytes: int | None) -> str:
     from slmkit.core import units
 
     if freed_bytes is not None:
         return f"freed {units.size(freed_bytes)}"
-    return f"would free {units.size(planned_bytes)}" if planned_bytes else "nothing to free"
+    return "nothing to free" if planned_bytes is None else f"would free {units.size(planned_bytes)}"

@@ -13,6 +13,7 @@ from slmkit.errors import UsageError
 
 if TYPE_CHECKING:
     from slmkit.core.artifact import Artifact
+    from slmkit.ops.imatrix_statistics import ImatrixStatistics
 
 
 def imatrix(
@@ -47,16 +48,30 @@ def imatrix(
     output = open_output(as_json=as_json, quiet=quiet, form=form)
     if text and corpus:
         raise UsageError("`--text` and `--corpus` exclude each other")
+    idle = {"--chunks": chunks, "--threads": threads, "--force": force} if show else {"--format": form}
+    if name := next((name for name, value in idle.items() if value), None):
+        what = "collects nothing" if show else "is missing: there is no table"
+        raise UsageError(f"`--show` {what}, so `{name}` does nothing", hint="leave it out")
     calibration = corpora.text_file(text) if text else corpora.corpus(corpus or corpora.DEFAULT)
     here = session(output, may_pull=not no_pull)
     if show:
         wanted = calibration if text or corpus else None
-        output.table(imatrix_table(verbs.imatrix_statistics(parse(ref), here, wanted)))
+        found = verbs.imatrix_statistics(parse(ref), here, wanted)
+        output.say(_shown(found))
+        output.table(imatrix_table(found.tensors))
         return
     report = verbs.imatrix(parse(ref), calibration, here, n_chunks=chunks, force=force, n_threads=threads)
     values = _values(report.artifact, report.fresh)
     output.record(values, _text(values))
     output.hint(f"slmkit quantize {ref} -t IQ3_XXS --imatrix auto")
+
+
+def _shown(found: ImatrixStatistics) -> str:
+    from slmkit.core import units
+
+    chunks = units.several(found.n_chunks, "chunk") if found.n_chunks else "an unknown number of chunks"
+    source = f" by {found.source}" if found.source else ""
+    return f"{found.path}: {chunks} of the text {found.text or 'unknown'}{source}"
 
 
 def _values(artifact: Artifact, fresh: bool) -> dict[str, Any]:

@@ -59,36 +59,36 @@ def _values(node: Node) -> dict[str, Any]:
 
 def _drawn(found: Lineage) -> Iterator[str]:
     """A tree for each thing that nothing known was made into: a child hangs below its first parent."""
-    below: dict[str, list[str]] = {}
+    below: dict[str, list[Node]] = {}
     for node in found.nodes:
-        for parent in found.parents(node.digest)[:1]:
-            below.setdefault(parent, []).append(node.digest)
-    beside = {parent for node in found.nodes for parent in found.parents(node.digest)[1:]}
-    seen: set[str] = set()
+        for parent in found.made_from(node)[:1]:
+            below.setdefault(parent, []).append(node)
+    beside = {parent for node in found.nodes for parent in found.made_from(node)[1:]}
+    seen: list[Node] = []
     for node in found.nodes:
-        if not found.parents(node.digest) and (node.digest in below or node.digest not in beside):
+        if not found.made_from(node) and (node.digest in below or node.digest not in beside):
             yield from _branch(node, found, below, seen, "", "")
     for node in found.nodes:  # edited manifests can make a circle: it has no top
-        if node.digest not in seen | beside:
+        if node not in seen and node.digest not in beside:
             yield from _branch(node, found, below, seen, "", "")
 
 
 def _branch(
-    node: Node, found: Lineage, below: dict[str, list[str]], seen: set[str], head: str, rest: str
+    node: Node, found: Lineage, below: dict[str, list[Node]], seen: list[Node], head: str, rest: str
 ) -> Iterator[str]:
-    seen.add(node.digest)
+    seen.append(node)
     artifact = node.known.artifact if node.known else None
     if artifact and artifact.provenance.action == "pull":
         yield f"{head}{artifact.provenance.repo} at {(artifact.provenance.commit or 'unknown')[:12]}  on the Hub"
         head, rest = f"{rest}└─ ", f"{rest}   "
     yield head + _line(node)
-    children = [digest for digest in below.get(node.digest, ()) if digest not in seen]
-    for digest in found.parents(node.digest)[1:]:
+    children = [child for child in below.get(node.digest, ()) if child not in seen]
+    for digest in found.made_from(node)[1:]:
         yield f"{rest}{'│' if children else ' '}  with {_line(found.node(digest), made=False)}"
-    for digest in children:
-        last = digest == children[-1]
+    for child in children:
+        last = child is children[-1]
         branch = f"{rest}{'└─ ' if last else '├─ '}"
-        yield from _branch(found.node(digest), found, below, seen, branch, f"{rest}{'   ' if last else '│  '}")
+        yield from _branch(child, found, below, seen, branch, f"{rest}{'   ' if last else '│  '}")
 
 
 def _line(node: Node, *, made: bool = True) -> str:

@@ -29,35 +29,41 @@ def verify(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Read every file again: sizes, structure, sha256. Exit code 3 when anything is damaged, or not rederived."""
+    """Read every file again: sizes, structure, sha256. Exit code 3 when anything is damaged, or not rederived.
+
+    Of a model that is named as a whole the importance matrices are read, too.
+    """
     from slmkit.cli.refs import parse, session
     from slmkit.ops import locate
+    from slmkit.registry.unchanged import collect_again
     from slmkit.registry.verify import verify as check
 
     output = open_output(as_json=as_json, quiet=quiet)
     here = session(output)
-    artifacts = locate.everything(parse(ref), here.registry) if ref else here.registry.artifacts()
+    wanted = parse(ref) if ref else None
+    artifacts = locate.everything(wanted, here.registry) if wanted else here.registry.artifacts()
     if threads and not rederive:
         raise UsageError("`--threads` is for `--rederive`", hint="leave it out")
-    damage = [d for artifact in artifacts for d in check(artifact, here.progress)]
-    sound = len(artifacts) - len({d.ref for d in damage})
+    files = [*artifacts, *locate.importance(wanted, here.registry)]
+    damage = [d for artifact in files for d in check(artifact, here.progress)]
+    sound = len(files) - len({d.ref for d in damage})
     lines = [f"{d.ref}: {d.path} {d.what}" for d in damage]
     values = {
-        "checked": [a.ref for a in artifacts],
+        "checked": [a.ref for a in files],
         "damaged": [{"ref": d.ref, "path": str(d.path), "what": d.what} for d in damage],
     }
-    lines.append(f"{sound} of {len(artifacts)} sound")
+    lines.append(f"{sound} of {len(files)} sound")
     answers = _rederived(artifacts, here, threads, bool(ref)) if rederive else []
     if rederive:
         values["rederived"] = [asdict(answer) for answer in answers]
         lines += [_line(answer) for answer in answers]
     output.record(values, "\n".join(lines))
     if damage:
-        first = damage[0].ref
-        raise DamagedError(
-            f"damaged: {', '.join(dict.fromkeys(d.ref for d in damage))}",
-            hint=f"delete and make again: `slmkit rm {first}`, then what made it",
-        )
+        first = next(artifact for artifact in files if artifact.ref == damage[0].ref)
+        hint = f"delete and make again: `slmkit rm {first.ref}`, then what made it"
+        if first.provenance.action == "imatrix":
+            hint = collect_again(first.provenance.parameters["source"], first.variant or "")
+        raise DamagedError(f"damaged: {', '.join(dict.fromkeys(d.ref for d in damage))}", hint=hint)
     if no := [answer for answer in answers if answer.answer != "same"]:
         raise VerdictError(f"not rederived: {', '.join(answer.ref for answer in no)}", hint="the rows above say why")
 

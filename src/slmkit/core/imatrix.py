@@ -10,6 +10,8 @@ CHUNK_TOKENS = 512
 """Tokens that are run at a time, each chunk without what was before it: llama-imatrix's default."""
 CHECK_EVERY = 8
 """Chunks from one look at how much has changed to the next; what is collected is saved then, too."""
+SAVE_EVERY_S = 10.0
+"""Between looks it is saved at the end of a chunk when so much time has passed since it last was."""
 SETTLED_SHARE = 0.025
 """So little of the importance has moved from one look to the next: a look that counts as settled."""
 SETTLED_CHECKS = 2

@@ -119,6 +119,11 @@ class ImatrixFile:
     path: Path
     digest: str
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of the registry: those are called by their text, files by their names."""
+        return self.name != self.path.name
+
 
 @dataclass(frozen=True)
 class QuantizeSpec:
@@ -199,8 +204,7 @@ class QuantizeSpec:
         words += ["--allow-requantize"] if self.allow_requantize else []
         words += ["--max-buffer", str(self.max_buffer_bytes)] if self.max_buffer_bytes else []
         if self.imatrix:
-            is_own = self.imatrix.name != self.imatrix.path.name  # one of the registry, by its text
-            words += ["--imatrix", "auto" if is_own else str(self.imatrix.path)]
+            words += ["--imatrix", "auto" if self.imatrix.is_own else str(self.imatrix.path)]
         return shlex.join(words)
 
     @property

@@ -49,6 +49,11 @@ class TargetSpec:
             case _:
                 return f"minus{self.value * 100:g}pct"
 
+    @property
+    def typed(self) -> str:
+        """What `parse` reads."""
+        return f"{self.value * 100:g}%" if self.unit == "reduction" else f"{self.value:.12g}"
+
     def __str__(self) -> str:
         match self.unit:
             case "size":

@@ -119,9 +119,13 @@ def elapsed(seconds: float) -> str:
 
 
 def parameter(value: object) -> str:
-    """A parameter of a provenance. Of rules for single tensors, of which there may be one for each, only how many."""
+    """A parameter of a provenance, as JSON has its values. Of rules for single tensors, of which there may be one for
+    each, only how many.
+    """
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{parameter(item)}" for key, item in value.items())
     if isinstance(value, list) and any(isinstance(item, list) for item in value):
         return f"{len(value)} (--json shows them)"
     if isinstance(value, list):
-        return ",".join(map(str, value))
-    return str(value)
+        return ",".join(map(parameter, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

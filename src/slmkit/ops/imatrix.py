@@ -10,6 +10,7 @@ from pathlib import Path
 
 from slmkit._version import __version__
 from slmkit.backends.llamacpp.imatrix import collect
+from slmkit.core import units
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.imatrix import CHUNK_TOKENS, Calibration
 from slmkit.core.progress import Progress
@@ -43,19 +44,20 @@ def imatrix(
 ) -> ImatrixReport:
     """Collect on at most `n_chunks` chunks and register it; a run that was interrupted is gone on with.
 
-    One of the name that a dropped GGUF would be made again with is replaced with `force` only.
+    One that was collected on another file of the model stays, and one that GGUFs could be made again with is replaced
+    with `force` only.
 
     Raises `UsageError` for a checkpoint, a text too short or one that is needed, `ChangedError`, `DiskFullError` and
     the engine's errors.
     """
     source.require_gguf()
-    name = label(calibration)
     if not force and (found := _there(source, calibration, registry, n_chunks)):
         return ImatrixReport(source, found, fresh=False)
     threads = n_threads or physical_cores()
-    here = imatrices.place(registry, source.model, name)
     subject = hashlib.sha256(json.dumps([source.digest, calibration.sha256]).encode()).hexdigest()
     with imatrices.locked(registry, source.model, progress):
+        name = _name(source, calibration, registry)
+        here = imatrices.place(registry, source.model, name)
         if force:
             here.state.unlink(missing_ok=True)
         elif found := _there(source, calibration, registry, n_chunks):  # who had the lock has made it
@@ -121,29 +123,46 @@ def label(calibration: Calibration) -> str:
     return f"{stem or 'text'}-{calibration.sha256[:8]}"
 
 
+def _name(source: Artifact, calibration: Calibration, registry: Registry) -> str:
+    """Its label; where that is another file's of the model, which is still known, with the name of `source`."""
+    name = label(calibration)
+    found = imatrices.find(registry, source.model, name)
+    if found is None or not is_whole(found) or source.digest in found.provenance.parents:
+        return name
+    others = {a.digest for a in _known(registry)} & set(found.provenance.parents)
+    return f"{name}-of-{source.variant}" if others else name
+
+
 def _check_needed(source: Artifact, name: str, registry: Registry, progress: Progress, *, force: bool) -> None:
-    """Raise `UsageError`, or with `force` warn, when one would be lost that dropped files were made with."""
+    """Raise `UsageError`, or with `force` warn, when one would be lost that files could be made again with."""
     found = imatrices.find(registry, source.model, name)
     if found is None or not is_whole(found):
         return
-    needing = [a.ref for a in dropped.all_of(registry.home) if found.digest in a.provenance.parents]
+    every = _known(registry)
+    here = {found.digest, *(a.digest for a in every)}
+    needing = [a.ref for a in every if found.digest in a.provenance.parents and set(a.provenance.parents) <= here]
+    n_chunks = units.several(found.facts["n_chunks"], "chunk")
+    what = f"the importance matrix {name!r} ({n_chunks}) that is here"
     if not needing:
+        progress.say(f"{what} is replaced")
         return
-    needed = (
-        f"{', '.join(needing)} was dropped, and would be made again with the importance matrix {name!r} that is here"
-    )
+    needed = f"{', '.join(needing)} was made with {what}, and could not be made again without it"
     if not force:
-        raise UsageError(needed, hint=f"make it first: `slmkit get {needing[0]}`; replace it all the same: `--force`")
+        raise UsageError(needed, hint="replace it all the same: `slmkit imatrix` with `--force`")
     progress.warn(f"{needed}: it is replaced")
 
 
+def _known(registry: Registry) -> list[Artifact]:
+    return [*registry.artifacts(), *dropped.all_of(registry.home)]
+
+
 def _there(source: Artifact, calibration: Calibration, registry: Registry, n_chunks: int | None) -> Artifact | None:
-    """The one that collecting again would end in, if it is here."""
-    found = imatrices.find(registry, source.model, label(calibration))
-    if not found or not is_current(found, source.digest):
-        return None
-    if found.provenance.parameters["text_sha256"] != calibration.sha256:
-        return None
-    most = found.facts["n_chunks"]
-    is_same = most == n_chunks if found.facts["reason"] == "chunks" else n_chunks is None or n_chunks >= most
-    return found if is_same else None
+    """The one that collecting again would end in, if it is here, whatever its name."""
+    for found in imatrices.every(registry, source.model):
+        if found.provenance.parameters["text_sha256"] != calibration.sha256 or not is_current(found, source.digest):
+            continue
+        most = found.facts["n_chunks"]
+        is_same = most == n_chunks if found.facts["reason"] == "chunks" else n_chunks is None or n_chunks >= most
+        if is_same:
+            return found
+    return None

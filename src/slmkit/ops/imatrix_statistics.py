@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,24 @@ _INACTIVE = 1e-5
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 
-def read_statistics(path: Path) -> list[TensorStatistics]:
+@dataclass(frozen=True)
+class ImatrixStatistics:
+    """What is in an importance matrix. `text` and `n_chunks` say what it was collected on, `source` is the GGUF that it
+    was collected with; each is `None` where nobody knows.
+    """
+
+    path: Path
+    text: str | None
+    n_chunks: int | None
+    source: str | None
+    tensors: tuple[TensorStatistics, ...]
+
+
+def read_statistics(path: Path, source: str | None = None) -> ImatrixStatistics:
     """Of a file; raises `ImatrixError`."""
-    return statistics(read(path))
+    found = read(path)
+    text = ", ".join(found.datasets) or None
+    return ImatrixStatistics(path, text, found.n_chunks or None, source, tuple(statistics(found)))
 
 
 def statistics(imatrix: Imatrix) -> list[TensorStatistics]:

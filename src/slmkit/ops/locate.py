@@ -13,7 +13,7 @@ from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError, RegistryError, UsageError
 from slmkit.hub import catalog
 from slmkit.ops import adopt
-from slmkit.registry import dropped
+from slmkit.registry import dropped, imatrices
 from slmkit.registry.store import Registry, Removal, is_current, is_whole
 
 
@@ -113,6 +113,14 @@ def everything(ref: ModelRef, registry: Registry) -> list[Artifact]:
         gone = dropped_of(ref, registry)
         raise _unknown(ref, f"make it again: `slmkit get {gone[0].ref}`" if gone else None)
     return found
+
+
+def importance(ref: ModelRef | None, registry: Registry) -> list[Artifact]:
+    """The importance matrices of a model that is named as a whole, or of all."""
+    if ref is None:
+        return imatrices.all_of(registry)
+    ref = expand(ref)
+    return imatrices.every(registry, ref.model) if ref.kind != "path" and ref.variant is None else []
 
 
 def registered(ref: ModelRef, registry: Registry) -> list[Artifact]:

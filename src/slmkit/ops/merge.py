@@ -40,6 +40,7 @@ def merge(shard: Path, target: Path, *, force: bool = False, progress: Progress 
     if target.exists() and not force:
         raise CannotWriteError(f"{target} is there already", hint="another name, or `--force` to replace it")
     metadata = model.copied_metadata()
+    atomic.clear_left(target.parent)
     atomic.require_space(target, file_size(metadata, [tensor.entry for tensor in model.tensors], model.layout))
     with atomic.partial(target) as temporary, progress.task("merge", model.tensor_bytes, "bytes") as task:
         done = copy(temporary, metadata, model.tensors, model.layout, task.advance)

@@ -77,6 +77,7 @@ def split(
     if there and not force:
         raise CannotWriteError(f"{there[0]} is there already", hint="another prefix, or `--force` to replace it")
     size_bytes = [file_size(p.metadata, [t.entry for t in p.tensors], model.layout) for p in parts]
+    atomic.clear_left(parts[0].path.parent)
     atomic.require_space(parts[0].path, sum(size_bytes))
     changes = _changes(model)
     with atomic.staged(parts[0].path) as folder, progress.task("split", model.tensor_bytes, "bytes") as task:

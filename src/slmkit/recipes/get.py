@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from slmkit.core.artifact import Artifact
+from slmkit.core.quant import QUANT_TYPES
+from slmkit.core.quantize import QuantizeSpec, variant_name
 from slmkit.core.refs import ModelRef
 from slmkit.errors import NotInRegistryError, NotRebuiltError
 from slmkit.ops import locate
@@ -134,7 +136,24 @@ def _instead(artifact: Artifact) -> str:
     """How to have something of that name after all."""
     variant = artifact.variant or ""
     if artifact.provenance.action == "quantize":
-        return f"make a new one: `slmkit quantize {artifact.model} -t {artifact.provenance.parameters.get('type')}`"
+        return f"make a new one: `{_quantize(artifact)}`"
     if artifact.provenance.action == "convert":
         return f"make a new one: `slmkit convert {artifact.model} --type {variant.lower()}`"
     return f"forget it: `slmkit rm {artifact.ref}`"
+
+
+def _quantize(artifact: Artifact) -> str:
+    """The command for a quant as its manifest says, with the importance matrix that is there then."""
+    parameters = artifact.provenance.parameters
+    kind, variant = str(parameters.get("type")), artifact.variant or ""
+    spec = QuantizeSpec.of(parameters)
+    source = parameters.get("source") if spec.allow_requantize else None
+    words = ["slmkit quantize", source or artifact.model]
+    if spec.target:
+        words += [f"--target-{spec.target.unit} {spec.target.typed}", *(["--imatrix auto"] if spec.imatrix else [])]
+    else:
+        words += [f"-t {kind}", *([spec.options] if spec.options else [])]
+    label = variant.partition("-")[2]
+    if label and kind in QUANT_TYPES and variant_name(QUANT_TYPES[kind], spec) != variant:
+        words.append(f"--name {label}")
+    return " ".join(words)

@@ -88,12 +88,15 @@ def _quantize(
     parameters = artifact.provenance.parameters
     spec = QuantizeSpec.of(parameters)
     source, *others = parents
-    if spec.imatrix is not None:
-        (imatrix,) = others
-        spec = replace(spec, imatrix=ImatrixFile(spec.imatrix.name, imatrix.path, imatrix.digest))
     with ExitStack() as stack:
         for parent in parents:
             stack.enter_context(unchanged(parent))
+        if spec.imatrix is not None:
+            (imatrix,) = others
+            name = spec.imatrix.name
+            link = stack.enter_context(atomic.scratch(session.registry.home)) / _file_name(name, imatrix)
+            link.symlink_to(imatrix.path)
+            spec = replace(spec, imatrix=ImatrixFile(name, link, imatrix.digest))
         quantize(
             source.path,
             target,
@@ -103,6 +106,13 @@ def _quantize(
             spec=spec,
         )
     return tuple(File(p.name, p.stat().st_size, atomic.sha256(p)) for p in sorted(target.parent.glob("*.gguf")))
+
+
+def _file_name(name: str, imatrix: Artifact) -> str:
+    """The name of the file that was read, which is written into what is made: the user's own may have had the bytes
+    of one of the registry.
+    """
+    return imatrix.path.name if name == imatrix.variant else name
 
 
 def _whole(name: str) -> str:

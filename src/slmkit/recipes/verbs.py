@@ -22,9 +22,10 @@ from slmkit.registry.store import is_whole
 
 if TYPE_CHECKING:
     from slmkit.core.bench import BenchRun, BenchSpec
-    from slmkit.core.imatrix import Calibration, TensorStatistics
+    from slmkit.core.imatrix import Calibration
     from slmkit.ops.bench import Effort
     from slmkit.ops.imatrix import ImatrixReport
+    from slmkit.ops.imatrix_statistics import ImatrixStatistics
     from slmkit.ops.quantize import QuantizeReport
 
 DEFAULT_FLOAT = "F16"
@@ -288,9 +289,7 @@ def imatrix(
     )
 
 
-def imatrix_statistics(
-    ref: ModelRef, session: Session, calibration: Calibration | None = None
-) -> list[TensorStatistics]:
+def imatrix_statistics(ref: ModelRef, session: Session, calibration: Calibration | None = None) -> ImatrixStatistics:
     """What is in the model's newest importance matrix, or in that of a text, or in the file that `ref` names."""
     from slmkit.ops.imatrix_statistics import read_statistics  # loads numpy
 
@@ -304,7 +303,7 @@ def imatrix_statistics(
         found = [a for a in found if a.provenance.parameters["text_sha256"] == calibration.sha256]
     if not found:
         raise NotInRegistryError(f"no importance matrix of {model} here", hint=f"make it: `slmkit imatrix {ref}`")
-    return read_statistics(found[0].path)
+    return read_statistics(found[0].path, found[0].provenance.parameters["source"])
 
 
 def bench(

@@ -141,13 +141,40 @@ def writer(partial: Path) -> int | None:
     return int(number) if partial.name.startswith(PARTIAL) and number.isdigit() else None
 
 
+def is_left(partial: Path) -> bool:
+    """Whether a partial file or folder is ours, and the process that wrote it is gone."""
+    pid = writer(partial)
+    return pid is not None and not _is_alive(pid)
+
+
 def clear_partials(folder: Path) -> None:
     """Delete what interrupted writers left; the caller holds the folder's lock."""
     for path in folder.glob(f"{PARTIAL}*"):
-        if path.is_dir():
-            remove(path)
-        else:
-            path.unlink(missing_ok=True)
+        _delete(path)
+
+
+def clear_left(folder: Path) -> None:
+    """Delete what killed writers left in a folder of the user's, that nobody locks."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        if is_left(path):
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        remove(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -151,8 +150,7 @@ def _is_forgettable(artifact: Artifact, known: Family) -> bool:
 def _partials(folders: Iterable[Path], model: str | None) -> Iterator[Garbage]:
     for folder in folders:
         for path in sorted(folder.glob(f"{atomic.PARTIAL}*")):
-            pid = atomic.writer(path)
-            if pid is not None and not _is_alive(pid):
+            if atomic.is_left(path):
                 yield Garbage("partial", path, _size_bytes([path]), model)
 
 
@@ -205,16 +203,6 @@ def _tidy(folder: Path) -> None:
     for path in (folder, folder.parent):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 def _size_bytes(paths_: Iterable[Path]) -> int:

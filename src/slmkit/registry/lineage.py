@@ -37,18 +37,25 @@ class Node:
 
 @dataclass(frozen=True)
 class Lineage:
-    """All that some artifacts were made from, they, and all made from them. `edges` go from parent to child."""
+    """All that some artifacts were made from, they, and all made from them. `edges` go from parent to child, by digest:
+    of nodes with the same bytes they hold for each.
+    """
 
     nodes: tuple[Node, ...]
     edges: tuple[tuple[str, str], ...]
 
     def node(self, digest: str) -> Node:
-        """That with this digest."""
+        """The first with this digest."""
         return next(node for node in self.nodes if node.digest == digest)
 
     def parents(self, digest: str) -> tuple[str, ...]:
         """What it was made from, the model first."""
         return tuple(parent for parent, child in self.edges if child == digest)
+
+    def made_from(self, node: Node) -> tuple[str, ...]:
+        """The same of one of several with its bytes, which may have been made in another way."""
+        parents = self.parents(node.digest)
+        return tuple(p for p in node.known.artifact.provenance.parents if p in parents) if node.known else parents
 
     def children(self, digest: str) -> tuple[str, ...]:
         """What was made from it."""
@@ -66,14 +73,16 @@ class Family:
     def __iter__(self) -> Iterator[Known]:
         return iter(self._known)
 
-    def find(self, digest: str, model: str | None = None) -> Known | None:
-        """The artifact with these bytes; of several the one that is here, and of those the one of `model`."""
+    def find(self, digest: str, model: str | None = None, ref: str | None = None) -> Known | None:
+        """The artifact with these bytes; of several one that is here, and of those the one of `model`, called `ref`."""
         same = [known for known in self._known if known.artifact.digest == digest]
-        return min(same, key=lambda k: (k.state != "here", k.artifact.model != model), default=None)
+        return min(
+            same, key=lambda k: (k.state != "here", k.artifact.model != model, k.artifact.ref != ref), default=None
+        )
 
     def parents(self, artifact: Artifact) -> Mapping[str, Known | None]:
         """What it was made from, by digest."""
-        return {digest: self.find(digest, artifact.model) for digest in artifact.provenance.parents}
+        return {d: self.find(d, artifact.model, called(d, artifact)) for d in artifact.provenance.parents}
 
     def children(self, digest: str) -> list[Artifact]:
         """What was made from these bytes."""
@@ -81,30 +90,43 @@ class Family:
 
     def lineage(self, artifacts: Sequence[Artifact]) -> Lineage:
         """All above and all below, each once, whatever edited manifests say."""
-        nodes = {a.digest: Node(a.digest, a.ref, self._of(a)) for a in artifacts}
+        nodes: dict[tuple[str, str | None], Node] = {}
         edges: list[tuple[str, str]] = []
+        drawn = {a.digest for a in artifacts}
+
+        def add(node: Node) -> None:
+            nodes.setdefault((node.digest, node.ref), node)
+            drawn.add(node.digest)
+
+        for artifact in artifacts:
+            add(self._node(artifact))
         todo = list(artifacts)
         while todo:
             child = todo.pop(0)
             for digest, known in self.parents(child).items():
                 edges.append((digest, child.digest))
-                if digest not in nodes:
-                    nodes[digest] = self._parent(digest, child, known)
+                if digest not in drawn:
+                    add(self._parent(digest, child, known))
                     todo += [known.artifact] if known else []
-        todo = list(artifacts)
+        todo, below = list(artifacts), {a.digest for a in artifacts}
         while todo:
             parent = todo.pop(0)
             for child in self.children(parent.digest):
-                edges += [(digest, child.digest) for digest in child.provenance.parents]
                 for digest, known in self.parents(child).items():
-                    nodes.setdefault(digest, self._parent(digest, child, known))
-                if child.digest not in nodes:
-                    nodes[child.digest] = Node(child.digest, child.ref, self._of(child))
+                    edges.append((digest, child.digest))
+                    if digest not in drawn:
+                        add(self._parent(digest, child, known))
+                add(self._node(child))
+                if child.digest not in below:
+                    below.add(child.digest)
                     todo.append(child)
         return Lineage(tuple(nodes.values()), tuple(dict.fromkeys(edges)))
 
-    def _of(self, artifact: Artifact) -> Known:
-        return self.find(artifact.digest, artifact.model) or Known(artifact, state(artifact))
+    def _node(self, artifact: Artifact) -> Node:
+        known = self.find(artifact.digest, artifact.model, artifact.ref)
+        if known is None or known.artifact.ref != artifact.ref:
+            known = Known(artifact, state(artifact))
+        return Node(artifact.digest, artifact.ref, known)
 
     def _parent(self, digest: str, child: Artifact, known: Known | None) -> Node:
         if known is not None:

@@ -10,6 +10,7 @@ that comes after the last of these matrices: the output is the largest matrix of
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +24,8 @@ from slmkit.formats.imatrix import Counts, Importance, read
 
 _FEWEST_ROWS = 16
 """llama-imatrix leaves multiplications with fewer rows out."""
+_LOOK = "look."
+"""Before the name of a matrix: as it was at the last look. Those of layers begin with `blk.`."""
 
 
 class Collected:
@@ -33,22 +36,30 @@ class Collected:
         self.counts: dict[str, Counts] = {}
         self.n_chunks = 0
 
-    def resume(self, path: Path, subject: str, n_chunks: int | None) -> list[float]:
-        """Take over at most `n_chunks` that an earlier run saved about the same; returns what moved at its looks."""
+    def resume(self, path: Path, subject: str, n_chunks: int | None) -> tuple[list[float], dict[str, Importance]]:
+        """Take over at most `n_chunks` that an earlier run saved about the same; returns what moved at its looks, and
+        what it had seen at the last of them.
+        """
         try:
             found = read(path)
         except ImatrixError:
-            return []
+            return [], {}
         if found.state.get("subject") != subject or found.n_chunks > (n_chunks or found.n_chunks):
-            return []
-        self.sums = {name: entry.sums for name, entry in found.entries.items()}
-        self.counts = {name: entry.counts for name, entry in found.entries.items()}
+            return [], {}
+        look = {n.removeprefix(_LOOK): entry for n, entry in found.entries.items() if n.startswith(_LOOK)}
+        sums = {name: entry for name, entry in found.entries.items() if not name.startswith(_LOOK)}
+        self.sums = {name: entry.sums for name, entry in sums.items()}
+        self.counts = {name: entry.counts for name, entry in sums.items()}
         self.n_chunks = found.n_chunks
-        return list(found.state["moved"])
+        return list(found.state["moved"]), look
 
     def snapshot(self) -> dict[str, Importance]:
         """As it is now."""
         return {name: Importance(sums.copy(), self.counts[name].copy()) for name, sums in self.sums.items()}
+
+    def with_look(self, look: Mapping[str, Importance]) -> dict[str, Importance]:
+        """What is saved: as it is now, and as it was at the last look."""
+        return self.snapshot() | {f"{_LOOK}{name}": entry for name, entry in look.items()}
 
     def add(self, name: str, sums: Floats, counts: Counts) -> None:
         """What one multiplication saw; raises `NativeError` for what is not finite."""

@@ -37,9 +37,9 @@ def collect(
 ) -> Collected:
     """Run the text through the model and write the importance matrix to `target`.
 
-    What is collected is kept in `state` every few chunks; a later call about the same `subject`, which stands for model
-    and text, goes on from there and ends in the same bytes. `n_chunks` bounds the text. Raises `UsageError` for a text
-    that is too short, `OSError` for a disk that is full, and `EngineError`.
+    What is collected is kept in `state` every few chunks or seconds; a later call about the same `subject`, which
+    stands for model and text, goes on from there and ends in the same bytes. `n_chunks` bounds the text. Raises
+    `UsageError` for a text that is too short, `OSError` for a disk that is full, and `EngineError`.
     """
     with progress.task(f"imatrix {calibration.name}", None, "steps") as task:
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,12 @@ from slmkit.backends.llamacpp.channel import Channel
 from slmkit.backends.llamacpp.decoder import Decoder
 from slmkit.backends.llamacpp.native import ll
 from slmkit.backends.llamacpp.tensors import check_layout
-from slmkit.core.imatrix import CHECK_EVERY, CHUNK_TOKENS, Reason, is_settled
+from slmkit.core.imatrix import CHECK_EVERY, CHUNK_TOKENS, SAVE_EVERY_S, Reason, is_settled
 from slmkit.formats import imatrix as file
 from slmkit.formats.imatrix import Imatrix, Importance
+
+_FORM = 2
+"""Of what is saved: nothing goes on from another."""
 
 
 def imatrix(channel: Channel, **request: Any) -> dict[str, Any]:
@@ -48,18 +52,20 @@ def _collect(
     subject: str,
     n_chunks: int | None,
     n_threads: int,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> dict[str, Any]:
     """Write `target` from at most `n_chunks` of `text`; go on where `state` stopped, if that is about `subject`.
 
-    `state` is a file like `target` that is replaced every few chunks, so a child that is killed loses only those.
+    `state` is a file like `target` that is replaced at each look, and after a chunk when `save_every_s` have passed, so
+    that a child that is killed loses only what came after.
     """
     bindings.forward_log(channel)
     check_layout()
     size = CHUNK_TOKENS
     build = bindings.build()
-    subject = hashlib.sha256(json.dumps([subject, dataset, size, build]).encode()).hexdigest()
+    subject = hashlib.sha256(json.dumps([_FORM, subject, dataset, size, build]).encode()).hexdigest()
     collected = Collected()
-    moved = collected.resume(Path(state), subject, n_chunks)
+    moved, before = collected.resume(Path(state), subject, n_chunks)
     watch = Watch(collected)
     with (
         bindings.model(path) as model,
@@ -71,7 +77,7 @@ def _collect(
         channel.send("text", n_tokens=len(tokens), n_chunks=last, done=collected.n_chunks)
         if not last:
             return {"n_tokens": len(tokens), "n_chunks": 0}
-        before = collected.snapshot()
+        saved_s = time.monotonic()
         with _batch(size) as batch:
             while collected.n_chunks < last and not is_settled(moved):
                 chunk = tokens[collected.n_chunks * size :][:size].copy()
@@ -80,11 +86,15 @@ def _collect(
                 _decode(context, batch, chunk)
                 watch.end_chunk()
                 channel.send("chunk")
-                if collected.n_chunks % CHECK_EVERY == 0:
+                is_look = collected.n_chunks % CHECK_EVERY == 0
+                if is_look:
                     moved.append(share_moved(before, before := collected.snapshot()))
                     channel.send("look", moved=moved[-1])
+                if is_look or time.monotonic() - saved_s >= save_every_s:
                     notes = {"subject": subject, "moved": moved}
-                    _save(Path(state), Imatrix(before, (dataset,), collected.n_chunks, size, notes))
+                    entries = collected.with_look(before)
+                    _save(Path(state), Imatrix(entries, (dataset,), collected.n_chunks, size, notes))
+                    saved_s = time.monotonic()
     reason: Reason = "settled" if is_settled(moved) else "chunks" if last == n_chunks else "text"
     file.write(Path(target), Imatrix(collected.snapshot(), (dataset,), collected.n_chunks, size))
     return {

@@ -53,7 +53,7 @@ def make(
             threads.submit(_flush, folders)
             checking.extend(threads.submit(_checked, folder, progress, children) for folder in folders)
 
-        with unchanged(source):
+        with unchanged(source, next((order.spec.imatrix for order in orders if order.spec.imatrix), None)):
             results = quantize_together(
                 source.path,
                 [

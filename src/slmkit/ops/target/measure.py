@@ -35,7 +35,7 @@ def measure(
 ) -> Mapping[str, Distortion]:
     """The distortion of each of `probes` by name. What an interrupted run has measured is not measured again.
 
-    Raises `ChangedError` for a source that is not what it was registered as: then nothing is kept.
+    Raises `ChangedError` for a source or matrix that is not what it was registered as: then nothing is kept.
     """
     path = paths.distortion_path(registry.home, _key(source, imatrix))
     found = _read(path)
@@ -50,7 +50,7 @@ def measure(
 
         try:
             file = imatrix.path if imatrix else None
-            with unchanged(source):
+            with unchanged(source, imatrix):
                 distortion(todo, imatrix=file, n_sample=SAMPLE_WEIGHTS, n_threads=n_threads, listen=add)
         except ChangedError:
             found.clear()
