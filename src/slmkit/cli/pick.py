@@ -101,6 +101,8 @@ def _judge(found: Pick) -> None:
     if found.choice.best is None:
         nearest = found.choice.nearest
         hint = f"the nearest is {nearest.candidate.ref}: {nearest.reason}" if nearest else "the table says why"
+        if not found.rows and found.least:
+            hint = f"nothing was made; the nearest is {found.least.name}: {found.least.reason}"
         raise VerdictError(headline(found.choice), hint=hint)
     if found.failed:
         names = ", ".join(row.candidate.name for row in found.failed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchSpec
@@ -22,7 +21,8 @@ from slmkit.ops import bench as bench_op
 from slmkit.ops import compare, locate
 from slmkit.ops import quality as quality_op
 from slmkit.ops.quality import known
-from slmkit.recipes import candidates, verbs
+from slmkit.ops.quality.length import check_length
+from slmkit.recipes import against, candidates, verbs
 from slmkit.recipes.get import get
 from slmkit.recipes.session import Session
 from slmkit.recipes.spared import dropped_floats
@@ -51,9 +51,11 @@ class Trial:
         quality: QualitySpec,
         session: Session,
     ) -> None:
-        self.ref, self.types, self.planned, self.session = ref, types, planned, session
+        self.ref, self.types, self.planned, self.session = against.float_ref(ref, session), types, planned, session
+        self._named = against.named(ref, session) if self.ref != ref else None
         self._build, self._bench, self._corpus, self._quality = build, bench, corpus, quality
         self._failures: dict[str, str] = {}
+        self._is_long_enough = False
         self.model = candidates.model_of(ref, session)
         self.fresh: list[Artifact] = []
         self.benched: dict[str, BenchRow] = {}
@@ -88,11 +90,15 @@ class Trial:
     def make(self, types: Sequence[QuantType] | None = None) -> Iterator[Artifact]:
         """Make what is missing (of `types`), several at the same time, and yield what was made, the float file too.
 
-        What cannot be made is remembered for its row.
+        What cannot be made is remembered for its row. Raises `UsageError` for a corpus that is too short, before
+        anything but the float file is made.
         """
         missing = [quant for quant in self.missing if types is None or quant in types]
         if missing or (self.unjudged and not self.is_base_here):
             yield from self._make_base()
+        if self.base and self.is_base_here and (missing or self.unjudged) and not self._is_long_enough:
+            check_length(self.base, self._corpus, self._quality)
+            self._is_long_enough = True
 
         def failed(quant: QuantType, error: SlmkitError) -> None:
             self._failures[quant.name] = error.message
@@ -199,18 +205,20 @@ class Trial:
 
     def _known_base(self) -> Artifact | None:
         """The float file that `ref` names, the most exact that is here, or the recipe of one that was dropped."""
-        if self.ref.variant is not None or _is_gguf(self.ref):
+        if self.ref.variant is not None or against.is_gguf(self.ref):
             return verbs.float_source(self.ref, self.session)
         source = locate.checkpoint(self.ref, self.session.registry, self.session.progress)
         here = locate.best_float(self.model, source, self.session.registry)
         return here or next(dropped_floats(self.ref, self.session), None)
 
     def _known(self, variant: str) -> Artifact | None:
-        """The file of a type, or its recipe: made from the base in the plain way, a float of the same checkpoint, or
-        brought by the user.
+        """The file of a type, or its recipe: the quantized one that was named, made from the base in the plain way, a
+        float of the same checkpoint, or brought by the user.
         """
         if self.base is None or variant == self.base.variant:
             return self.base
+        if self._named and variant == self._named.variant:
+            return self._named
         registry = self.session.registry
         here = registry.find(self.model, variant)
         found = here if here and is_whole(here) else dropped.find(registry.home, self.model, variant)
@@ -219,7 +227,3 @@ class Trial:
         is_child = self.base.digest in found.provenance.parents and QuantizeSpec().is_met_by(found)
         is_sibling = QUANT_TYPES[variant].is_float and found.provenance.parents == self.base.provenance.parents
         return found if is_child or is_sibling else None
-
-
-def _is_gguf(ref: ModelRef) -> bool:
-    return ref.kind == "path" and Path(ref.name).suffix.lower() == ".gguf"
