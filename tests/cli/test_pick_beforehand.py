@@ -94,7 +94,7 @@ def test_what_cannot_fit_is_not_made(slmkit: Run, pick: Any, checkpoint: Path, r
     assert f"the nearest is Q4_0: {q4['reason']}" in done.stderr
     assert registry.artifacts() == []
     between = (q8["need_bytes"] + q4["need_bytes"]) / 2 / ROOMY_SHARE
-    document = pick(checkpoint, "--ram", f"{between:.0f}")
+    document = pick(checkpoint, "--ram", f"{between:.0f}", code=3)  # it takes more than planned: so small is the model
     assert [each["name"] for each in document["left_out"]] == ["Q8_0"]
     assert list(rows(document)) == ["F16", "Q4_0"]
     assert here(registry) == {"F16", "Q4_0"}

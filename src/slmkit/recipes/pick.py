@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import Keep, LeftOut, Pick, PickRow, Removed
-from slmkit.core.plan import ROOMY_SHARE, ModelPlan
+from slmkit.core.plan import ROOMY_SHARE, ModelPlan, TypePlan
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.recommend import Choice, Wish, choose
@@ -37,7 +38,9 @@ N_CHUNKS = 32
 
 @dataclass(frozen=True)
 class PickOrder:
-    """What is tried, how it is measured, which limits it has to keep, and whether the losers' files stay."""
+    """What is tried, how it is measured, which limits it has to keep, and whether the losers' files stay.
+    With `imatrix`, as for `quantize`, types are made with an importance matrix.
+    """
 
     types: tuple[QuantType, ...]
     wish: Wish
@@ -45,6 +48,7 @@ class PickOrder:
     quality: QualitySpec
     corpus: Corpus
     keep: Keep = "all"
+    imatrix: Path | Literal["auto"] | None = None
 
 
 def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
@@ -68,6 +72,7 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
         types=tuple(dict.fromkeys((*order.types, *floats))),
         n_ctx=[order.wish.n_ctx] if order.wish.n_ctx else (),
         ram_bytes=order.wish.ram_bytes,
+        imatrix=order.imatrix,
     )
     wish = replace(order.wish, n_ctx=planned.contexts[0].n_ctx)
     able, left_out = to_try(planned, order.types)
@@ -80,7 +85,7 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
     if not types:
         model, corpus, nothing = candidates.model_of(ref, session), order.corpus.name, choose([], wish)
         return Pick(model, (), nothing, corpus, order.quality.n_chunks, tuple(left_out), notes=planned.notes)
-    trial = Trial(asked, types, planned, build, order.bench, order.corpus, order.quality, session)
+    trial = Trial(asked, types, planned, build, order.bench, order.corpus, order.quality, session, order.imatrix)
     with journal(session.registry.home, {"pick": trial.model}, resume=None) as kept:
         made = {record["made"] for record in kept.records}
         need_bytes = _need_bytes(trial, ref)
@@ -124,15 +129,19 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
 
 def to_try(planned: ModelPlan, wanted: Sequence[QuantType]) -> tuple[list[QuantType], list[LeftOut]]:
     """Of the wanted types those that come to something of their own for this model, and the others with the reason."""
+
+    def lacks(row: TypePlan) -> bool:
+        return row.needs_imatrix and planned.imatrix is None
+
     rows = {row.variant: row for row in planned.types}
-    names = {quant.name for quant in wanted if (row := rows.get(quant.name)) and not row.needs_imatrix}
+    names = {quant.name for quant in wanted if (row := rows.get(quant.name)) and not lacks(row)}
     found, left_out = [], []
     for quant in wanted:
         row = rows.get(quant.name)
         if row is None or row.refusal:
             left_out.append(LeftOut(quant.name, row.refusal if row and row.refusal else "it cannot be planned"))
-        elif row.needs_imatrix:
-            left_out.append(LeftOut(quant.name, "it needs an importance matrix: `slmkit quantize --imatrix auto`"))
+        elif lacks(row):
+            left_out.append(LeftOut(quant.name, "it needs an importance matrix: `--imatrix auto`"))
         elif row.same_as in names:
             left_out.append(LeftOut(quant.name, f"it would be the same as {row.same_as}: this model's rows do not fit"))
         else:
