@@ -255,6 +255,26 @@ def test_types_that_come_to_the_same_are_tried_once(pick: Callable[..., Any], tm
     assert list(rows(document)) == ["F16", "Q8_0"]
 
 
+def test_types_are_made_with_an_importance_matrix(
+    pick: Callable[..., Any], slmkit: Run, checkpoint: Path, registry: Registry
+) -> None:
+    assert slmkit("adopt", checkpoint).returncode == 0
+    first = pick(MODEL, "--imatrix", "auto", "--keep", "best", types="IQ2_XXS,Q4_0")
+    assert list(rows(first)) == ["F16", "IQ2_XXS-imatrix", "Q4_0-imatrix"]
+    assert all(row["memory_bytes"] for row in rows(first).values())
+    assert set(first["fresh"]) == {f"{MODEL}:{name}" for name in rows(first)}
+    best = first["choice"]["best"]["name"]
+    loser = ({"IQ2_XXS-imatrix", "Q4_0-imatrix"} - {best}).pop()
+    assert here(registry) == {None, best}
+    assert {each["ref"] for each in first["removed"]} == {f"{MODEL}:F16", f"{MODEL}:{loser}"}
+    again = pick(MODEL, "--imatrix", "auto", "--keep", "best", types="IQ2_XXS,Q4_0")
+    assert (again["fresh"], again["n_benched"], again["n_judged"]) == ([], 0, 0)
+    assert again["choice"]["best"]["name"] == best
+    plain = pick(MODEL, types="Q4_0")
+    assert list(rows(plain)) == ["F16", "Q4_0"]
+    assert f"{MODEL}:Q4_0" in plain["fresh"]
+
+
 def test_from_the_hub(pick: Callable[..., Any], hub: HubServer, checkpoint: Path) -> None:
     hub.add("org/tiny-llama", files_of(checkpoint))
     document = pick("org/tiny-llama", types="Q4_0", env=reach(hub))

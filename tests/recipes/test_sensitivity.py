@@ -18,7 +18,7 @@ from slmkit.core.quality import Corpus, QualitySpec, Text
 from slmkit.core.quant import QUANT_TYPES
 from slmkit.core.refs import ModelRef
 from slmkit.core.sensitivity import HIGHER, Cost, Kind, Sensitivity, costly, cut, sum_of
-from slmkit.errors import EngineTimeoutError, ImatrixNeededError, UsageError
+from slmkit.errors import EngineTimeoutError, ImatrixNeededError, SlmkitError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.formats.tensor_rules import read_rules
 from slmkit.ops import adopt, corpora
@@ -257,11 +257,12 @@ def test_a_layer_alone_may_be_kept(session: Session, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_measured_is_said_before_any_work(
-    tiny: str, session: Session, variant: str, kind: str, error: type[Exception], what: str
+    tiny: str, session: Session, variant: str, kind: str, error: type[SlmkitError], what: str
 ) -> None:
     ref = ModelRef.parse(f"{tiny}:{variant}")
-    with pytest.raises(error, match=what):
+    with pytest.raises(error, match=what) as caught:
         sensitivity(ref, QUANT_TYPES[kind], CORPUS, SPEC, session)
+    assert "--imatrix" not in (caught.value.hint or "")  # `quality` has no such option
     assert leftovers(session.registry.home) == []
 
 

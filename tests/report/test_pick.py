@@ -61,7 +61,7 @@ FAILED = PickRow(Candidate("Q2_K", f"{benches.MODEL}:Q2_K", 70_000_000, state=""
 
 
 def test_the_choice_is_marked_and_said() -> None:
-    found = pick(*ALL, FAILED, left_out=(LeftOut("Q6_K", "it would be the same as Q8_0"),))
+    found = pick(*ALL, FAILED, left_out=(LeftOut("Q6_K", "it would be the same as Q8_0"),), notes=("by the plan",))
     titles, _, *lines = render(pick_table(found), "md").splitlines()
     assert [title.strip() for title in titles.strip("|").split("|")] == [
         "",
@@ -90,8 +90,19 @@ def test_the_choice_is_marked_and_said() -> None:
     assert "★ Q4_K_M: 100.1 MiB at 102.0 tok/s, mean KLD 0.0412 (good)" in notes
     assert "(good): of the 2 that keep every limit (mean KLD up to 0.05) it is the smallest and the fastest" in notes
     assert "Q2_K: it crashed" in notes
+    assert "0.0189" in q8  # the percentile
+    assert "by the plan" in notes
     assert "not tried: Q6_K: it would be the same as Q8_0" in notes
     assert "tg128, pp512; KLD, same top and PPL on 32 chunks of all domains" in notes
+
+
+def test_each_kind_of_disturbance_is_said_once() -> None:
+    block = benches.NOISY_ROW.blocks[0]
+    said = [("other programs used 1.3 of 2 cores: wait", "on battery"), ("other programs used 1.4 of 2",)]
+    blocks = tuple(replace(block, reasons=reasons) for reasons in said)
+    noisy = replace(ALL[2], bench=replace(benches.NOISY_ROW, blocks=blocks))
+    (note,) = [note for note in pick_table(pick(noisy)).notes if note.startswith("Q4_K_M is noisy")]
+    assert note == "Q4_K_M is noisy: other programs used 1.3 of 2 cores: wait; on battery"
 
 
 def test_no_choice_is_said_too() -> None:

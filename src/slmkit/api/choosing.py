@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from slmkit.api.session import Reference, reference, session
 from slmkit.core.bench import BenchSpec
@@ -18,6 +19,7 @@ def pick(
     wish: Wish | None = None,
     *,
     types: Sequence[str] = LADDER,
+    imatrix: str | Path | None = None,
     keep: Keep = "all",
     corpus: Sequence[str] = (),
     bench: BenchSpec | None = None,
@@ -27,7 +29,8 @@ def pick(
 ) -> Pick:
     """Make, bench and judge the usual types of a model, and choose the best of those that keep the limits of `wish`.
 
-    What is made or measured already is not done again. `keep` "best" removes the other files that it has made.
+    What is made or measured already is not done again. `imatrix` is a file, or `auto` (collected where there is none):
+    types are made with it. `keep` "best" removes the other files that it has made.
     """
     from slmkit.ops import corpora
     from slmkit.recipes.pick import N_CHUNKS, REPETITIONS, PickOrder
@@ -40,6 +43,7 @@ def pick(
         quality=quality or QualitySpec(n_chunks=N_CHUNKS),
         corpus=corpora.evaluation(corpus),
         keep=keep,
+        imatrix="auto" if imatrix == "auto" else Path(imatrix) if imatrix else None,
     )
     return recipe(reference(ref), order, session(progress, may_pull))
 

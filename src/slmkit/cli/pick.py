@@ -27,6 +27,14 @@ def pick(
     n_ctx: Annotated[
         int | None, typer.Option("--ctx", min=1, help="With so many tokens of context; by default 4096.")
     ] = None,
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            "--imatrix",
+            metavar="auto|none|FILE",
+            help="Make them with an importance matrix, as in `slmkit quantize`; the smallest types need one.",
+        ),
+    ] = None,
     keep: Annotated[
         str, typer.Option("--keep", metavar="all|best", help="`best` removes the other files that this made.")
     ] = "all",
@@ -49,7 +57,7 @@ def pick(
     measured already is not done again, so an interrupted pick goes on where it was. Exit code 3 when nothing keeps the
     limits.
     """
-    from slmkit.cli.refs import parse, session
+    from slmkit.cli.refs import imatrix_of, parse, session
     from slmkit.core.bench import BenchSpec
     from slmkit.core.pick import KEEP, LADDER
     from slmkit.core.quality import QualitySpec
@@ -68,6 +76,7 @@ def pick(
         quality=QualitySpec(n_chunks=n_chunks, n_threads=threads),
         corpus=corpora.evaluation(corpus or ()),
         keep=_keep(keep, KEEP),
+        imatrix=imatrix_of(imatrix),
     )
     found = run(parse(ref), order, session(output, may_pull=not no_pull))
     _show(found, output)
@@ -101,6 +110,8 @@ def _judge(found: Pick) -> None:
     if found.choice.best is None:
         nearest = found.choice.nearest
         hint = f"the nearest is {nearest.candidate.ref}: {nearest.reason}" if nearest else "the table says why"
+        if not found.rows and found.least:
+            hint = f"nothing was made; the nearest is {found.least.name}: {found.least.reason}"
         raise VerdictError(headline(found.choice), hint=hint)
     if found.failed:
         names = ", ".join(row.candidate.name for row in found.failed)

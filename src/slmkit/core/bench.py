@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -19,6 +20,7 @@ ITL_TOKENS = 32
 _CELLS = 256
 """The engine makes each context a multiple of that (`GGML_PAD` in src/llama-context.cpp, 0c1e57098)."""
 OK, NOISY, THROTTLED = "ok", "noisy", "throttled"
+_NUMBER = re.compile(r"\d")
 _LEAST = {"n_prompt": 0, "n_gen": 0, "n_pg_prompt": 0, "n_pg_gen": 0, "depth": 0, "n_parallel": 1}
 _LEAST |= {"repetitions": 1, "n_batch": 1, "n_ubatch": 1, "timeout_s": 1}
 _EFFORT = ("repetitions", "seed", "timeout_s", "max_rss_bytes")
@@ -301,8 +303,11 @@ class BenchRow:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is not ok."""
-        return tuple(dict.fromkeys(reason for block in self.counted for reason in block.reasons))
+        """Why it is not ok: each kind once, which is what stands before its numbers."""
+        kinds: dict[str, str] = {}
+        for reason in (reason for block in self.counted for reason in block.reasons):
+            kinds.setdefault(_NUMBER.split(reason)[0], reason)
+        return tuple(kinds.values())
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,11 @@ class PickRow:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A type that was not tried, and why."""
+    """A type that was not tried, and why. `need_bytes` is the memory that would have been too much."""
 
     name: str
     reason: str
+    need_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Removed:
 class Pick:
     """All rows, the float file first, and the choice. `fresh` are what this run made, `n_benched` and `n_judged` how
     many files it measured: nothing where all was known. `disk_bytes` is the disk that it took, with what it pulled.
+    `notes` are the plan's.
     """
 
     model: str
@@ -64,12 +66,19 @@ class Pick:
     n_judged: int = 0
     disk_bytes: int = 0
     removed: tuple[Removed, ...] = ()
+    notes: tuple[str, ...] = ()
     elapsed_s: float | None = None
 
     @property
     def failed(self) -> tuple[PickRow, ...]:
         """What could not be made or measured."""
         return tuple(row for row in self.rows if row.candidate.failure)
+
+    @property
+    def least(self) -> LeftOut | None:
+        """Of those that need too much memory the one that needs least."""
+        every = [each for each in self.left_out if each.need_bytes]
+        return min(every, key=lambda each: each.need_bytes or 0, default=None)
 
     @property
     def freed_bytes(self) -> int:
@@ -93,6 +102,7 @@ _PLAIN = (
     "n_judged",
     "disk_bytes",
     "freed_bytes",
+    "notes",
     "elapsed_s",
 )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from slmkit.backends.llamacpp.quantize import DryRun, dry_run, imatrix_needed, quantize
+from slmkit.backends.llamacpp.quantize import DryRun, dry_run, quantize
 from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import FLOATS, QuantType
 from slmkit.core.quantize import QuantizeSpec, Rule
 from slmkit.core.sensitivity import HIGHER
-from slmkit.errors import EngineError, UsageError
+from slmkit.errors import EngineError, ImatrixNeededError, UsageError
 from slmkit.formats.gguf.header import TensorInfo, read_header, shards
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME
 from slmkit.ops.describe import now
@@ -40,7 +40,10 @@ class Partly:
             raise UsageError(f"{quant} quantizes nothing", hint="`--sensitivity Q4_0`")
         (answer,) = _answers(source, [(quant, QuantizeSpec())])
         if answer.needs_imatrix:
-            raise imatrix_needed(quant)
+            raise ImatrixNeededError(
+                f"{quant} of this model needs an importance matrix, and groups of tensors are quantized without one",
+                hint="take a type that does without: Q2_K, Q3_K_S and IQ3_S are the smallest",
+            )
         self._own: dict[str, TensorInfo] = {tensor.name: tensor for tensor in tensors}
         self.planned: Types = {
             name: kind for name, kind in answer.types.items() if kind != self._own[name].type.name

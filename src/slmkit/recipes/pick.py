@@ -8,20 +8,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import Keep, LeftOut, Pick, PickRow, Removed
-from slmkit.core.plan import ModelPlan
+from slmkit.core.plan import ROOMY_SHARE, ModelPlan, TypePlan
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.quant import QUANT_TYPES, QuantType
 from slmkit.core.recommend import Choice, Wish, choose
 from slmkit.core.refs import ModelRef
-from slmkit.core.units import several
+from slmkit.core.units import several, size
 from slmkit.errors import SlmkitError, UsageError
 from slmkit.ops import locate
-from slmkit.recipes import foresight
+from slmkit.recipes import against, candidates, foresight
 from slmkit.recipes.disk import check_disk
 from slmkit.recipes.losers import remove_losers
 from slmkit.recipes.session import Session
@@ -37,7 +38,9 @@ N_CHUNKS = 32
 
 @dataclass(frozen=True)
 class PickOrder:
-    """What is tried, how it is measured, which limits it has to keep, and whether the losers' files stay."""
+    """What is tried, how it is measured, which limits it has to keep, and whether the losers' files stay.
+    With `imatrix`, as for `quantize`, types are made with an importance matrix.
+    """
 
     types: tuple[QuantType, ...]
     wish: Wish
@@ -45,6 +48,7 @@ class PickOrder:
     quality: QualitySpec
     corpus: Corpus
     keep: Keep = "all"
+    imatrix: Path | Literal["auto"] | None = None
 
 
 def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
@@ -54,12 +58,13 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
     it made itself, which is all that `keep` "best" removes. A best one whose file was removed is made again; where that
     cannot be, it is named all the same, as not `here`, and nothing is removed.
 
-    Raises `UsageError` for nothing to try, `DiskFullError` before anything is made, and what goes wrong with the float
-    file.
+    Raises before anything is made `UsageError` for nothing to try and no float file to judge it against and
+    `DiskFullError`; and what goes wrong with the float file.
     """
     started = time.monotonic()
-    ref = locate.expand(ref)
+    asked = locate.expand(ref)
     build = engine.build()  # first: without an engine nothing is asked of the Hub
+    ref = against.float_ref(asked, session)
     floats = () if ref.variant else (QUANT_TYPES[DEFAULT_FLOAT],)
     planned = foresight.plan(
         ref,
@@ -67,13 +72,20 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
         types=tuple(dict.fromkeys((*order.types, *floats))),
         n_ctx=[order.wish.n_ctx] if order.wish.n_ctx else (),
         ram_bytes=order.wish.ram_bytes,
+        imatrix=order.imatrix,
     )
-    types, left_out = to_try(planned, order.types)
-    if not types:
+    wish = replace(order.wish, n_ctx=planned.contexts[0].n_ctx)
+    able, left_out = to_try(planned, order.types)
+    too_large = list(_too_large(planned, able, wish))
+    left_out += too_large
+    types = [quant for quant in able if quant.name not in {each.name for each in too_large}]
+    if not able:
         reasons = "; ".join(dict.fromkeys(each.reason for each in left_out))
         raise UsageError(f"no type can be tried: {reasons}", hint="name others: `--types Q4_K_M,Q8_0`")
-    wish = replace(order.wish, n_ctx=planned.contexts[0].n_ctx)
-    trial = Trial(ref, types, planned, build, order.bench, order.corpus, order.quality, session)
+    if not types:
+        model, corpus, nothing = candidates.model_of(ref, session), order.corpus.name, choose([], wish)
+        return Pick(model, (), nothing, corpus, order.quality.n_chunks, tuple(left_out), notes=planned.notes)
+    trial = Trial(asked, types, planned, build, order.bench, order.corpus, order.quality, session, order.imatrix)
     with journal(session.registry.home, {"pick": trial.model}, resume=None) as kept:
         made = {record["made"] for record in kept.records}
         need_bytes = _need_bytes(trial, ref)
@@ -110,26 +122,40 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
         n_judged=n_judged,
         disk_bytes=sum(need_bytes.values()),
         removed=removed,
+        notes=planned.notes,
         elapsed_s=time.monotonic() - started,
     )
 
 
 def to_try(planned: ModelPlan, wanted: Sequence[QuantType]) -> tuple[list[QuantType], list[LeftOut]]:
     """Of the wanted types those that come to something of their own for this model, and the others with the reason."""
+
+    def lacks(row: TypePlan) -> bool:
+        return row.needs_imatrix and planned.imatrix is None
+
     rows = {row.variant: row for row in planned.types}
-    names = {quant.name for quant in wanted if (row := rows.get(quant.name)) and not row.needs_imatrix}
+    names = {quant.name for quant in wanted if (row := rows.get(quant.name)) and not lacks(row)}
     found, left_out = [], []
     for quant in wanted:
         row = rows.get(quant.name)
         if row is None or row.refusal:
             left_out.append(LeftOut(quant.name, row.refusal if row and row.refusal else "it cannot be planned"))
-        elif row.needs_imatrix:
-            left_out.append(LeftOut(quant.name, "it needs an importance matrix: `slmkit quantize --imatrix auto`"))
+        elif lacks(row):
+            left_out.append(LeftOut(quant.name, "it needs an importance matrix: `--imatrix auto`"))
         elif row.same_as in names:
             left_out.append(LeftOut(quant.name, f"it would be the same as {row.same_as}: this model's rows do not fit"))
         else:
             found.append(quant)
     return found, left_out
+
+
+def _too_large(planned: ModelPlan, types: Sequence[QuantType], wish: Wish) -> Iterator[LeftOut]:
+    """Those that would not fit into the memory that is wished for."""
+    for quant in types:
+        need_bytes = candidates.planned_bytes(candidates.row_of(planned, quant.name))
+        if wish.ram_bytes and need_bytes and need_bytes > ROOMY_SHARE * wish.ram_bytes:
+            needs = f"it needs {size(need_bytes)} at {wish.n_ctx:,} tokens"
+            yield LeftOut(quant.name, f"{needs}: more than {ROOMY_SHARE:.0%} of {size(wish.ram_bytes)}", need_bytes)
 
 
 def _chosen(trial: Trial, wish: Wish) -> tuple[tuple[PickRow, ...], Choice]:

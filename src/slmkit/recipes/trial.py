@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchRow, BenchSpec
@@ -13,8 +14,8 @@ from slmkit.core.compare import Judged
 from slmkit.core.pick import PickRow
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
-from slmkit.core.quant import QUANT_TYPES, QuantType
-from slmkit.core.quantize import QuantizeSpec
+from slmkit.core.quant import QuantType
+from slmkit.core.quantize import QuantizeSpec, variant_name
 from slmkit.core.recommend import Candidate
 from slmkit.core.refs import ModelRef
 from slmkit.errors import SlmkitError
@@ -22,10 +23,11 @@ from slmkit.ops import bench as bench_op
 from slmkit.ops import compare, locate
 from slmkit.ops import quality as quality_op
 from slmkit.ops.quality import known
-from slmkit.recipes import candidates, verbs
+from slmkit.ops.quality.length import check_length
+from slmkit.recipes import against, candidates, verbs
 from slmkit.recipes.get import get
 from slmkit.recipes.session import Session
-from slmkit.recipes.spared import dropped_floats
+from slmkit.recipes.spared import dropped_floats, known_imatrix
 from slmkit.registry import dropped
 from slmkit.registry.lineage import state
 from slmkit.registry.store import is_whole
@@ -36,8 +38,11 @@ EFFORT = bench_op.Effort(precision=0.05, max_time_s=60.0)
 
 class Trial:
     """`types` are tried, `planned` has all of them. `base` is the float file that the others are held against, or its
-    recipe, `None` before there is one; `artifacts` are the files by variant, or their recipes where all is known of
+    recipe, `None` before there is one; `artifacts` are the files by type, or their recipes where all is known of
     them. `benched` and `judged` are what was measured of them so far, by digest; `fresh` are those that were made here.
+    With `imatrix` (as for `quantize`) quantized types are made with one.
+
+    Raises `UsageError` for a quantized file of whose model there is no float file.
     """
 
     def __init__(
@@ -50,16 +55,20 @@ class Trial:
         corpus: Corpus,
         quality: QualitySpec,
         session: Session,
+        imatrix: Path | Literal["auto"] | None = None,
     ) -> None:
-        self.ref, self.types, self.planned, self.session = ref, types, planned, session
+        self.ref, self.types, self.planned, self.session = against.float_ref(ref, session), types, planned, session
+        self._named = against.named(ref, session) if self.ref != ref else None
         self._build, self._bench, self._corpus, self._quality = build, bench, corpus, quality
+        self._imatrix = imatrix
         self._failures: dict[str, str] = {}
+        self._is_long_enough = False
         self.model = candidates.model_of(ref, session)
         self.fresh: list[Artifact] = []
         self.benched: dict[str, BenchRow] = {}
         self.judged: dict[str, Judged] = {}
         self.base = self._known_base()
-        self.artifacts = {quant.name: a for quant in types if (a := self._known(quant.name))}
+        self.artifacts = {quant.name: a for quant in types if (a := self._known(quant))}
         self._look()
         self.artifacts = {name: a for name, a in self.artifacts.items() if state(a) == "here" or self._is_settled(a)}
 
@@ -88,17 +97,22 @@ class Trial:
     def make(self, types: Sequence[QuantType] | None = None) -> Iterator[Artifact]:
         """Make what is missing (of `types`), several at the same time, and yield what was made, the float file too.
 
-        What cannot be made is remembered for its row.
+        What cannot be made is remembered for its row. Raises `UsageError` for a corpus that is too short, before
+        anything but the float file is made.
         """
         missing = [quant for quant in self.missing if types is None or quant in types]
         if missing or (self.unjudged and not self.is_base_here):
             yield from self._make_base()
+        if self.base and self.is_base_here and (missing or self.unjudged) and not self._is_long_enough:
+            check_length(self.base, self._corpus, self._quality)
+            self._is_long_enough = True
 
         def failed(quant: QuantType, error: SlmkitError) -> None:
             self._failures[quant.name] = error.message
 
         if missing:
-            with closing(verbs.quantize(self.ref, missing, self.session, on_failure=failed)) as reports:
+            made = verbs.quantize(self.ref, missing, self.session, imatrix=self._imatrix, on_failure=failed)
+            with closing(made) as reports:
                 for report in reports:
                     self.artifacts[report.quant.name] = report.artifact
                     if report.fresh:
@@ -115,8 +129,8 @@ class Trial:
             artifact = got.artifact
             if self._is_base(artifact):
                 self.base = artifact
-            if artifact.variant in self.artifacts:
-                self.artifacts[artifact.variant] = artifact
+            names = [name for name, one in self.artifacts.items() if one.variant == artifact.variant]
+            self.artifacts |= dict.fromkeys(names, artifact)
             if got.fresh:
                 self.fresh.append(artifact)
                 yield artifact
@@ -166,7 +180,7 @@ class Trial:
         bench, judged = self.benched.get(artifact.digest), self.judged.get(artifact.digest)
         candidate = candidates.measured(
             artifact,
-            candidates.row_of(self.planned, artifact.variant or ""),
+            candidates.row_of(self.planned, (artifact.variant or "").partition("-")[0]),
             bench,
             judged,
             is_base=self._is_base(artifact),
@@ -199,27 +213,32 @@ class Trial:
 
     def _known_base(self) -> Artifact | None:
         """The float file that `ref` names, the most exact that is here, or the recipe of one that was dropped."""
-        if self.ref.variant is not None or _is_gguf(self.ref):
+        if self.ref.variant is not None or against.is_gguf(self.ref):
             return verbs.float_source(self.ref, self.session)
         source = locate.checkpoint(self.ref, self.session.registry, self.session.progress)
         here = locate.best_float(self.model, source, self.session.registry)
         return here or next(dropped_floats(self.ref, self.session), None)
 
-    def _known(self, variant: str) -> Artifact | None:
-        """The file of a type, or its recipe: made from the base in the plain way, a float of the same checkpoint, or
-        brought by the user.
+    def _known(self, quant: QuantType) -> Artifact | None:
+        """The file of a type, or its recipe: the quantized one that was named, made from the base as it would be now, a
+        float of the same checkpoint, or brought by the user.
         """
-        if self.base is None or variant == self.base.variant:
+        if self.base is None or quant.name == self.base.variant:
             return self.base
+        wanted = None if quant.is_float else self._imatrix
+        file = known_imatrix(wanted, self.base, self.session.registry) if wanted else None
+        if wanted and file is None:
+            return None  # it is still to be collected
+        spec = QuantizeSpec(imatrix=file)
+        variant = variant_name(quant, spec, source=self.base.variant)
+        if self._named and variant == self._named.variant:
+            return self._named
         registry = self.session.registry
         here = registry.find(self.model, variant)
         found = here if here and is_whole(here) else dropped.find(registry.home, self.model, variant)
         if found is None or found.provenance.is_brought:
             return found
-        is_child = self.base.digest in found.provenance.parents and QuantizeSpec().is_met_by(found)
-        is_sibling = QUANT_TYPES[variant].is_float and found.provenance.parents == self.base.provenance.parents
+        origin = {self.base.digest, *([file.digest] if file else [])}
+        is_child = origin <= set(found.provenance.parents) and spec.is_met_by(found)
+        is_sibling = quant.is_float and found.provenance.parents == self.base.provenance.parents
         return found if is_child or is_sibling else None
-
-
-def _is_gguf(ref: ModelRef) -> bool:
-    return ref.kind == "path" and Path(ref.name).suffix.lower() == ".gguf"

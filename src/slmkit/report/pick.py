@@ -60,7 +60,7 @@ def _cells(row: PickRow, best: str | None, reasons: dict[str, str]) -> Iterator[
     yield _estimate(scores.kld if scores else None, 4)
     yield Cell(units.number(c.kld_error, 4), c.kld_error)
     p99 = scores.kld_percentiles[-1] if scores and scores.kld_percentiles else None
-    yield Cell(units.number(p99, 3), p99)
+    yield Cell(units.number(p99, 4), p99)
     top = scores.same_top.value if scores and scores.same_top else None
     yield Cell(units.percent(top), top)
     yield _estimate(scores.ppl if scores else None, 2)
@@ -82,6 +82,7 @@ def _notes(found: Pick) -> Iterator[str]:
             yield from trouble(row.bench, row.candidate.name)
     for each in found.left_out:
         yield f"not tried: {each.name}: {each.reason}"
+    yield from found.notes
     bench = next((row.bench for row in found.rows if row.bench), None)
     tests = f"{bench.spec.tg}, {bench.spec.pp}; " if bench else ""
     chunks = f"{units.several(found.n_chunks, 'chunk')} of {found.corpus_name}" if found.n_chunks else found.corpus_name

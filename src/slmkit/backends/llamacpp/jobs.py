@@ -19,6 +19,7 @@ _MODULES = {
     "damage": "damage_job",
     "distortion": "distortion_job",
     "quality": "quality_job",
+    "n_tokens": "quality_job",
     "smoke": "smoke_job",
     "speed": "speed_job",
     "choices": "choices_job",

@@ -48,6 +48,15 @@ class Read:
     n_decoded: Mapping[int, int]
 
 
+def n_tokens(path: Path, corpus: Corpus, n_wanted: int) -> Mapping[str, int]:
+    """How many tokens a file makes of each domain's text; of a long one only that they are `n_wanted` or more. Raises
+    the engine's errors.
+    """
+    texts = [(text.domain, text.text) for text in corpus.texts]
+    result = run("n_tokens", {"path": str(path), "texts": texts, "n_wanted": n_wanted})
+    return {str(domain): int(n) for domain, n in result["n_tokens"].items()}
+
+
 def quality(
     base: Path | None,
     models: Sequence[Path],

@@ -47,6 +47,14 @@ def quality(channel: Channel, **request: Any) -> dict[str, Any]:
         raise NativeError(error.message) from error
 
 
+def n_tokens(channel: Channel, path: str, texts: Texts, n_wanted: int) -> dict[str, Any]:
+    """How many tokens the file's vocabulary makes of each text; of a long one only that they are `n_wanted` or more."""
+    bindings.forward_log(channel)
+    with bindings.model(path, vocab_only=True) as loaded:
+        own = Vocabulary(loaded)
+        return {"n_tokens": {domain: len(beginning(own, text, n_wanted)) for domain, text in texts}}
+
+
 def _quality(
     channel: Channel,
     base: str | None,
