@@ -13,7 +13,7 @@ import pytest
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import LADDER
 from slmkit.core.quality import Corpus, QualitySpec, Text
-from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Wish
+from slmkit.core.recommend import ESTIMATED, MEASURED, OTHER_TEXT, Candidate, Recommendation, Wish
 from slmkit.core.refs import ModelRef
 from slmkit.recipes.pick import pick
 from slmkit.recipes.recommend import Measuring, recommend
@@ -45,6 +45,11 @@ def everything(document: Any) -> dict[str, Any]:
     choice = document["choice"]
     found = [loser["candidate"] for loser in choice["losers"]] + ([choice["best"]] if choice["best"] else [])
     return {each["name"]: each for each in found}
+
+
+def in_table(found: Recommendation) -> list[Candidate]:
+    choice = found.choice
+    return [*([choice.best] if choice.best else []), *(loser.candidate for loser in choice.losers)]
 
 
 def measuring(budget_s: float) -> Measuring:
@@ -225,6 +230,46 @@ def test_what_is_running_when_the_time_is_over_is_stopped(
     again = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
     assert again.measured
     assert again.open == ()
+
+
+def test_what_was_read_of_other_text_is_an_estimate_and_is_read_again(checkpoint: Path, session: Session) -> None:
+    ref = ModelRef("path", str(checkpoint))
+    first = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
+    assert first.choice.best is not None
+    name, kld = first.choice.best.name, first.choice.best.kld
+    more = replace(measuring(0.0), quality=QualitySpec(n_ctx=64, n_chunks=3, n_threads=1))
+    found = {c.name: c for c in in_table(recommend(ref, Wish(max_kld=5), session, measuring=more))}
+    assert (found[name].quality, found[name].kld) == (OTHER_TEXT, kld)
+    others = [c for c in found.values() if c.quality == ESTIMATED and c.bpw and c.kld is not None]
+    assert others
+    assert all(c.kld < 5 for c in others if c.kld)  # by the bits per weight alone it would be some hundred
+
+    again = recommend(ref, Wish(max_kld=5), session, measuring=replace(more, budget_s=600))
+    assert f"{MODEL}:{name}" in again.measured
+
+
+def test_a_no_is_measured_where_that_was_asked_for(checkpoint: Path, session: Session) -> None:
+    found = recommend(ModelRef("path", str(checkpoint)), Wish(max_kld=1e-9), session, measuring=measuring(600))
+    assert found.choice.best is None
+    assert found.choice.nearest is not None
+    assert found.choice.nearest.candidate.is_proven
+    assert found.choice.nearest.candidate.ref in found.measured
+
+
+def test_files_are_measured_whatever_they_are_called(
+    slmkit: Run, furnished: Registry, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def labelled(unmeasured: Sequence[Candidate], *_: object) -> Candidate | None:
+        return next((c for c in unmeasured if c.name == "Q4_0-pure"), None)
+
+    assert slmkit("quantize", MODEL, "-t", "Q4_0", "--pure").returncode == 0
+    before = {a.variant for a in furnished.artifacts(MODEL)}
+    monkeypatch.setattr("slmkit.recipes.recommend.worth_measuring", labelled)
+    here = replace(session, registry=furnished)
+    found = recommend(ModelRef.parse(MODEL), Wish(max_kld=5), here, measuring=measuring(600))
+    assert found.measured == (f"{MODEL}:Q4_0-pure",)
+    assert {c.name for c in in_table(found) if c.is_measured} == {"Q4_0-pure"}
+    assert {a.variant for a in furnished.artifacts(MODEL)} == before
 
 
 def test_without_time_nothing_is_begun(checkpoint: Path, session: Session, registry: Registry) -> None:

@@ -92,6 +92,8 @@ def _refuse(found: Recommendation) -> None:
 
     nearest = found.choice.nearest
     hint = f"the nearest is {nearest.candidate.name}: {nearest.reason}" if nearest else "the table says why"
+    if found.open and not found.measured:
+        hint += "; nothing could be measured in that time: go on with the same command, or a longer `--budget`"
     raise VerdictError(headline(found.choice), hint=hint)
 
 

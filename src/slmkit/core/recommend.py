@@ -20,14 +20,18 @@ from slmkit.core.divergence import BROKEN
 from slmkit.core.plan import ROOMY_SHARE
 from slmkit.errors import UsageError
 
-Source = Literal["measured", "estimated"]
+Source = Literal["measured", "estimated", "measured on other text"]
 MEASURED: Source = "measured"
 ESTIMATED: Source = "estimated"
+OTHER_TEXT: Source = "measured on other text"
+"""Of a KLD: of this very file, but on other or less text than the rest. That is an estimate, and a good one."""
 
 MAX_KLD = 0.05
 """In nats for a token: what `core.divergence` calls good ends there."""
 HOPE = 2.0
 """What an estimated KLD may be wrong by, as a factor, for a file to be worth measuring."""
+GAIN = 0.99
+"""What costs more than this share of the best would not be noticed, and is not measured for that."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +194,30 @@ def choose(candidates: Sequence[Candidate], wish: Wish) -> Choice:
 
 def worth_measuring(unmeasured: Sequence[Candidate], every: Sequence[Candidate], wish: Wish) -> Candidate | None:
     """Which of the `unmeasured` to measure next: of those that by their estimates may keep every limit and cost less
-    than the best that is proven among `every`, the one that costs least, those first whose estimate keeps them; `None`
-    when there is nothing to gain.
+    than the best that is proven among `every`, the one that costs least; where no estimate keeps them, the one that
+    misses them least; and of two about the same the one that is here.
+
+    Before it is said that nothing keeps the limits, what may lose least is measured, however little its estimate lets
+    hope. `None` when there is nothing to gain.
     """
     best = choose(every, wish).best
-    bound = best.cost if best and best.is_proven else math.inf
-    able = [c for c in unmeasured if c == best or c.cost < bound]
-    hopeful = [c for c in able if c.failure is None and not _is_hopeless(c, wish)]
-    return min(hopeful, key=lambda c: (any(breaches(c, wish)), *_rank(c)), default=None)
+    is_sure = best is not None and best.is_proven
+    able = [c for c in unmeasured if c.failure is None and (c == best or not is_sure or is_cheaper(c, best))]
+    hopeful = [c for c in able if not _is_hopeless(c, wish, HOPE)]
+    if hopeful or is_sure:
+        return min(
+            hopeful,
+            key=lambda c: (_about(_excess(c, wish)), _about(c.cost), not c.here, *_rank(c)),
+            default=None,
+        )
+    known = min((c.kld for c in every if c.is_proven and c.kld is not None), default=math.inf)
+    last = [c for c in able if c.kld is not None and c.kld < known and not _is_hopeless(c, wish, math.inf)]
+    return min(last, key=lambda c: (c.kld, not c.here, *_rank(c)), default=None)
+
+
+def is_cheaper(candidate: Candidate, best: Candidate | None) -> bool:
+    """Whether it costs less than the best, by as much as would be noticed."""
+    return best is None or candidate.cost < GAIN * best.cost
 
 
 def is_close(candidate: Candidate, wish: Wish) -> bool:
@@ -207,11 +227,16 @@ def is_close(candidate: Candidate, wish: Wish) -> bool:
     return abs(candidate.kld - wish.max_kld) <= 2 * candidate.kld_error
 
 
-def _is_hopeless(candidate: Candidate, wish: Wish) -> bool:
-    """Whether it cannot keep the limits, or only if its estimate is wrong by more than `HOPE`."""
+def _about(cost: float) -> float:
+    """The same for what differs by less than a percent or so."""
+    return round(math.log(cost), 2)
+
+
+def _is_hopeless(candidate: Candidate, wish: Wish, hope: float) -> bool:
+    """Whether it cannot keep the limits, or only if its KLD is estimated and wrong by more than the factor `hope`."""
     for breach in breaches(candidate, wish):
         by_guess = candidate.kld is not None and not candidate.is_proven and "KLD" in breach.text
-        if not by_guess or breach.excess > HOPE:
+        if not by_guess or breach.excess > hope:
             return True
     return False
 
@@ -254,6 +279,8 @@ def _reason(candidate: Candidate, best: Candidate | None, wish: Wish) -> str:
     if lacks := _lacks(candidate, wish):
         return lacks
     if best is not None and best.is_proven and not candidate.is_proven:
+        if candidate.quality == OTHER_TEXT:
+            return f"its mean KLD, about {candidate.kld:.4f}, was measured on other text: an estimate"
         return f"its quality was not measured; by its bpw the mean KLD may be about {candidate.kld:.3f}, an estimate"
     assert best is not None
     return _beside(candidate, best)

@@ -14,7 +14,7 @@ from slmkit.core.compare import Judged
 from slmkit.core.divergence import BROKEN
 from slmkit.core.expected_kld import expected_kld
 from slmkit.core.plan import ModelPlan, TypePlan
-from slmkit.core.recommend import ESTIMATED, Candidate
+from slmkit.core.recommend import ESTIMATED, OTHER_TEXT, Candidate
 from slmkit.core.refs import ModelRef
 from slmkit.host.devices import Device
 from slmkit.ops import adopt
@@ -74,11 +74,14 @@ def estimated(
     planned: ModelPlan,
     model: str,
     device: Device | None,
+    elsewhere: Mapping[str, Judged] | None = None,
 ) -> list[Candidate]:
-    """What is known of each, and estimates where nothing is: the KLD by bits per weight, the speed by the bandwidth of
-    the memory, of another device always.
+    """What is known of each, and estimates where nothing is: the KLD as it was measured `elsewhere`, on other text, or
+    by bits per weight; the speed by the bandwidth of the memory, of another device always.
     """
-    found = [_as_known(option, model, benched, judged) for option in options]
+    found = [
+        _as_judged_elsewhere(_as_known(option, model, benched, judged), option, elsewhere or {}) for option in options
+    ]
     points = [(c.bpw, c.kld) for c in found if c.bpw and c.kld]
     reached = _reached(options, benched)
     return [
@@ -93,6 +96,14 @@ def _as_known(option: Option, model: str, benched: Mapping[str, BenchRow], judge
     memory_bytes = planned_bytes(plan)
     ref = f"{model}:{plan.variant}"
     return Candidate(plan.variant, ref, plan.size_bytes or 0, plan.bpw, memory_bytes, state="", here=False)
+
+
+def _as_judged_elsewhere(candidate: Candidate, option: Option, elsewhere: Mapping[str, Judged]) -> Candidate:
+    judged = elsewhere.get(option.artifact.digest) if option.artifact else None
+    if candidate.kld is not None or candidate.verdict is not None or judged is None:
+        return candidate
+    broken = BROKEN if judged.verdict == BROKEN else None
+    return replace(candidate, kld=judged.kld, quality=OTHER_TEXT, verdict=broken)
 
 
 def _estimated(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
+from slmkit.core.compare import Judged
 from slmkit.core.pick import LADDER
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
@@ -63,14 +64,15 @@ def recommend(
     options = list(_options(planned, files, session))
     wish = replace(wish, ram_bytes=planned.ram_bytes, n_ctx=planned.contexts[0].n_ctx)
     notes = [*planned.notes, *_device_notes(device)]
+    judgements = [each.run for each in runs.quality_runs(session.registry.home)[0]]
+    elsewhere = comparable.newest(files, judgements)
     if measuring is None or deadline is None:
         benched = compare.measured_here(files, session.registry)
-        stored, _ = runs.quality_runs(session.registry.home)
-        alike = comparable.choose(files, [each.run for each in stored])
-        choice = choose(estimated(options, benched, alike.judged, planned, model, device), wish)
+        alike = comparable.choose(files, judgements)
+        choice = choose(estimated(options, benched, alike.judged, planned, model, device, elsewhere), wish)
         corpus_name = alike.terms.corpus_name if alike.terms else None
         return Recommendation(model, choice, _title(device), corpus_name, notes=tuple(notes))
-    measurer = _Measurer(ref, options, planned, measuring, deadline, device, session)
+    measurer = _Measurer(ref, options, planned, measuring, deadline, device, session, elsewhere)
     left = measurer.run(wish)
     return Recommendation(
         model,
@@ -95,16 +97,20 @@ class _Measurer:
         deadline: Deadline,
         device: Device | None,
         session: Session,
+        elsewhere: Mapping[str, Judged],
     ) -> None:
         self._deadline = deadline
         self._spent: list[tuple[int, float]] = []
         types = [QUANT_TYPES[option.plan.variant] for option in options if option.plan.variant in QUANT_TYPES]
         self._options, self._planned, self._device = options, planned, device
+        self._elsewhere = elsewhere
         self._failures: dict[str, str] = {}
         self._session = session
         self.measured: list[str] = []
         build = engine.build()
-        self._trial = Trial(ref, types, planned, build, measuring.bench, measuring.corpus, measuring.quality, session)
+        here = [option.artifact for option in options if option.artifact]
+        bench, corpus, quality = measuring.bench, measuring.corpus, measuring.quality
+        self._trial = Trial(ref, types, planned, build, bench, corpus, quality, session, here)
         self._trial.session = replace(session, progress=Watched(session.progress, deadline))  # looking is never stopped
 
     @property
@@ -112,7 +118,8 @@ class _Measurer:
         """As they stand now."""
         made, trial = self._trial.artifacts, self._trial
         options = [Option(o.plan, made.get(o.plan.variant, o.artifact)) for o in self._options]
-        found = estimated(options, trial.benched, trial.judged, self._planned, trial.model, self._device)
+        known = (trial.benched, trial.judged, self._planned, trial.model, self._device, self._elsewhere)
+        found = estimated(options, *known)
         return [replace(c, failure=self._failures.get(c.name)) for c in found]
 
     def run(self, wish: Wish) -> list[str]:
@@ -123,7 +130,7 @@ class _Measurer:
         late: list[str] = []
         while True:
             every = self.candidates
-            unmeasured = [c for c in every if c.name in QUANT_TYPES and c.name not in tried and self._lacks(c)]
+            unmeasured = [c for c in every if c.name not in tried and self._lacks(c)]
             best = worth_measuring(unmeasured, every, wish)
             if best is None:
                 return late
@@ -131,7 +138,8 @@ class _Measurer:
             if self._expected_s(best) >= self._deadline.left_s or not self._measure(best):
                 late.append(best.name)
             if not self._deadline.left_s:
-                return [*late, *(c.name for c in unmeasured if c.name not in late)]
+                others = [c for c in unmeasured if worth_measuring([c], every, wish)]
+                return [*late, *(c.name for c in others if c.name not in late)]
 
     def _expected_s(self, candidate: Candidate) -> float:
         """By what was measured here: as long as the longest, and longer as it is larger; 0 before anything was."""
@@ -142,28 +150,31 @@ class _Measurer:
         return not (candidate.is_proven if self._device else candidate.is_measured)
 
     def _measure(self, candidate: Candidate) -> bool:
-        """Make and measure it; whether that came to an end in time."""
-        quant = QUANT_TYPES[candidate.name]
+        """Make it, where it is not here, and measure it; whether that came to an end in time."""
+        name, trial = candidate.name, self._trial
+        quants = [QUANT_TYPES[name]] if name in QUANT_TYPES else []
         started = time.monotonic()
         try:
-            for artifact in self._trial.make([quant]):
+            for artifact in trial.make(quants):
                 self._session.progress.say(f"{artifact.ref} is made: {size(artifact.size_bytes)}")
-                if artifact.variant != quant.name:  # the float file, which is made only once
+                if artifact.variant != name:  # the float file, which is made only once
                     started = time.monotonic()
             self._deadline.check()  # where making was stopped, that is no failure of this type
-            self._trial.judge(quant.name, timeout_s=self._deadline.left_s)
+            trial.judge(name, timeout_s=self._deadline.left_s)
             if self._device is None:
-                self._trial.bench(quant.name, timeout_s=self._deadline.left_s)
+                trial.bench(name, timeout_s=self._deadline.left_s)
         except EngineMissingError:
             raise
         except SlmkitError as error:
             if isinstance(error, EngineTimeoutError) and not self._deadline.left_s:
                 return False
-            self._failures[candidate.name] = error.message
+            self._failures[name] = error.message
             return True
         self._spent.append((candidate.size_bytes, time.monotonic() - started))
-        if failure := self._trial.row_of(quant).candidate.failure:
-            self._failures[candidate.name] = failure
+        measured = trial.artifacts.get(name)
+        row = trial.row(measured) if measured else trial.row_of(QUANT_TYPES[name])
+        if failure := row.candidate.failure:
+            self._failures[name] = failure
         else:
             self.measured.append(candidate.ref)
         return True

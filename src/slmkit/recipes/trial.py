@@ -37,7 +37,8 @@ EFFORT = bench_op.Effort(precision=0.05, max_time_s=60.0)
 class Trial:
     """`types` are tried, `planned` has all of them. `base` is the float file that the others are held against, or its
     recipe, `None` before there is one; `artifacts` are the files by variant, or their recipes where all is known of
-    them. `benched` and `judged` are what was measured of them so far, by digest; `fresh` are those that were made here.
+    them; those of `here` as they are, whatever they are called and were made from. `benched` and `judged` are what was
+    measured of them so far, by digest; `fresh` are those that were made here.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Trial:
         corpus: Corpus,
         quality: QualitySpec,
         session: Session,
+        here: Sequence[Artifact] = (),
     ) -> None:
         self.ref, self.types, self.planned, self.session = ref, types, planned, session
         self._build, self._bench, self._corpus, self._quality = build, bench, corpus, quality
@@ -59,7 +61,8 @@ class Trial:
         self.benched: dict[str, BenchRow] = {}
         self.judged: dict[str, Judged] = {}
         self.base = self._known_base()
-        self.artifacts = {quant.name: a for quant in types if (a := self._known(quant.name))}
+        given = {a.variant: a for a in here if a.variant}
+        self.artifacts = {quant.name: a for quant in types if (a := self._known(quant.name))} | given
         self._look()
         self.artifacts = {name: a for name, a in self.artifacts.items() if state(a) == "here" or self._is_settled(a)}
 
@@ -71,7 +74,8 @@ class Trial:
     @property
     def files(self) -> list[Artifact]:
         """The base and the others, each once."""
-        others = (self.artifacts.get(quant.name) for quant in self.types)
+        names = dict.fromkeys([*(quant.name for quant in self.types), *self.artifacts])
+        others = (self.artifacts.get(name) for name in names)
         every = [*([self.base] if self.base else []), *(artifact for artifact in others if artifact)]
         return list({artifact.digest: artifact for artifact in every}.values())
 

@@ -6,7 +6,17 @@ import math
 
 from slmkit.core import units
 from slmkit.core.bench import NOISY, THROTTLED
-from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Choice, Loser, breaches, is_close
+from slmkit.core.recommend import (
+    ESTIMATED,
+    MEASURED,
+    OTHER_TEXT,
+    Candidate,
+    Choice,
+    Loser,
+    breaches,
+    is_cheaper,
+    is_close,
+)
 
 
 def headline(choice: Choice) -> str:
@@ -40,6 +50,8 @@ def kld(candidate: Candidate) -> str:
     """The mean KLD, with a ~ for an estimate."""
     if candidate.kld is None or not math.isfinite(candidate.kld):
         return units.DASH
+    if candidate.quality == OTHER_TEXT:
+        return f"~{candidate.kld:.4f}"
     return f"~{candidate.kld:.3f}" if candidate.quality == ESTIMATED else f"{candidate.kld:.4f}"
 
 
@@ -77,12 +89,19 @@ def _keeps(loser: Loser, choice: Choice) -> bool:
     return is_known and c.is_proven is not choice.is_estimate and not any(breaches(c, choice.wish))
 
 
+_QUALITY = {
+    MEASURED: "was measured",
+    OTHER_TEXT: "is an estimate, measured on other text",
+    ESTIMATED: "is an estimate by its bits per weight",
+}
+
+
 def _how_sure(choice: Choice) -> str:
     best = _subject(choice)
     if best is None:
         return "Nothing was measured"
     speed = "was measured" if best.speed == MEASURED else "is an estimate by the bandwidth of the memory"
-    quality = "was measured" if best.quality == MEASURED else "is an estimate by its bits per weight"
+    quality = _QUALITY[best.quality]
     known = "Speed and quality were measured" if speed == quality else f"Its quality {quality}; its speed {speed}"
     return "; ".join([known, *caveats(choice)])
 
@@ -113,7 +132,7 @@ def _untried(choice: Choice) -> list[str]:
         for loser in choice.losers
         if not loser.candidate.is_proven
         and loser.candidate.failure is None
-        and (best is None or loser.candidate.cost < best.cost)
+        and is_cheaper(loser.candidate, best)
         and not any(breaches(loser.candidate, choice.wish))
     ]
     return [f"not measured, and perhaps better: {', '.join(hopeful)}"] if hopeful else []

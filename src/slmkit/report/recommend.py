@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from slmkit.core import units
-from slmkit.core.recommend import ESTIMATED, Candidate, Recommendation
+from slmkit.core.recommend import ESTIMATED, MEASURED, OTHER_TEXT, Candidate, Recommendation
 from slmkit.report.cells import BEST, size_cell
 from slmkit.report.choice import kld, rate, sentences
 from slmkit.report.table import Cell, Column, Table
@@ -34,6 +34,10 @@ def recommend_table(found: Recommendation) -> Table:
     return Table(columns, tuple(rows), found.model, tuple(_notes(found)))
 
 
+_INSTEAD = {ESTIMATED: "estimate", OTHER_TEXT: "on other text"}
+"""Of a verdict."""
+
+
 def _cells(c: Candidate, reason: str) -> Iterator[Cell]:
     yield Cell("" if reason else BEST, not reason)
     yield Cell(c.name, c.name)
@@ -45,7 +49,7 @@ def _cells(c: Candidate, reason: str) -> Iterator[Cell]:
     yield Cell(c.speed, c.speed if c.tok_per_s is not None else None)
     yield Cell(kld(c), c.kld)
     yield Cell(c.quality, c.quality if c.kld is not None else None)
-    word = c.verdict or ("estimate" if c.quality == ESTIMATED and c.kld is not None else None)
+    word = c.verdict or (_INSTEAD.get(c.quality) if c.kld is not None else None)
     yield Cell(word or units.DASH, c.verdict)
     yield Cell("here" if c.here else "not made", c.here)
     yield Cell(reason, reason or None)
@@ -63,6 +67,6 @@ def _notes(found: Recommendation) -> Iterator[str]:
         yield f"the time was over before these were measured: {', '.join(found.open)}"
     if any(c.is_proven for c in everything) and found.corpus_name:
         yield f"KLD on {found.corpus_name}"
-    if any(c.quality == ESTIMATED or c.speed == ESTIMATED for c in everything):
+    if any(c.quality != MEASURED or c.speed != MEASURED for c in everything):
         yield "~: an estimate: of quality by bits per weight, of speed by the bandwidth of the memory"
     yield from found.notes
