@@ -13,7 +13,7 @@ import pytest
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import LADDER
 from slmkit.core.quality import Corpus, QualitySpec, Text
-from slmkit.core.recommend import ESTIMATED, MEASURED, OTHER_TEXT, Candidate, Recommendation, Wish
+from slmkit.core.recommend import BOUND, ESTIMATED, MEASURED, OTHER_TEXT, Candidate, Recommendation, Wish
 from slmkit.core.refs import ModelRef
 from slmkit.recipes.pick import pick
 from slmkit.recipes.recommend import Measuring, recommend
@@ -62,7 +62,7 @@ def test_where_nothing_is_measured_all_is_an_estimate(ask: Callable[..., Any], c
     assert document["choice"]["is_estimate"] is True
     found = everything(document)
     assert set(found) <= set(LADDER)
-    assert {(each["quality"], each["speed"]) for each in found.values()} == {(ESTIMATED, ESTIMATED)}
+    assert {(each["quality"], each["speed"]) for each in found.values()} == {(ESTIMATED, BOUND)}
     assert not any(each["here"] for each in found.values())
     assert all(each["memory_bytes"] > each["size_bytes"] / 2 for each in found.values())
     assert "estimate" in document["sentences"][2]
@@ -91,6 +91,20 @@ def test_the_table_and_the_next_command(slmkit: Run, checkpoint: Path) -> None:
     assert done.stdout.splitlines()[1].startswith("★")
     assert "~" in done.stdout.splitlines()[1]
     assert "--measure" in done.stderr
+    assert "at most ~" in done.stdout.splitlines()[1]
+
+
+def test_a_speed_is_estimated_by_what_another_file_reached_here(
+    slmkit: Run, furnished: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = everything(json.loads(slmkit("recommend", MODEL, "--max-kld", "100", "--json").stdout))
+    known, other = every["Q4_0"], every["Q8_0"]
+    assert (known["speed"], other["speed"]) == (MEASURED, ESTIMATED)
+    assert other["speed_from"] == f"Q4_0's {known['tok_per_s']:.1f} tok/s here"
+    assert other["tok_per_s"] < known["tok_per_s"]  # it has more to read, whatever the bandwidth is
+    said = slmkit("recommend", MODEL, "--max-kld", "100", "--min-tps", f"{known['tok_per_s'] * 1e-3}")
+    assert "may keep every limit" in " ".join(said.stdout.split())
+    assert other["speed_from"] in " ".join(said.stdout.split())
 
 
 @pytest.mark.parametrize("limit", [("--ram", "1MiB"), ("--min-tps", "1e12"), ("--max-kld", "1e-12")])
@@ -126,6 +140,17 @@ def test_a_model_of_which_only_a_quant_is_here(ask: Callable[..., Any], slmkit: 
 def test_files_with_a_label_count_too(ask: Callable[..., Any], slmkit: Run, furnished: Registry) -> None:
     assert slmkit("quantize", MODEL, "-t", "Q4_0", "--pure").returncode == 0
     assert "Q4_0-pure" in everything(ask(MODEL, "--max-kld", "100"))
+
+
+def test_the_speed_of_all_is_estimated_by_one_bandwidth(
+    slmkit: Run, furnished: Registry, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = iter([1e9, 2e9, 4e9, 8e9])
+    monkeypatch.setattr("slmkit.host.bandwidth.read_bytes_per_s", lambda *_: next(rates))
+    assert slmkit("quantize", MODEL, "-t", "Q8_0", "--name", "again").returncode == 0
+    every = in_table(recommend(ModelRef.parse(MODEL), Wish(max_kld=100), replace(session, registry=furnished)))
+    found = {c.name: c.tok_per_s for c in every}
+    assert found["Q8_0-again"] == found["Q8_0"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from slmkit.core.bench import NOISY
 from slmkit.core.divergence import BROKEN
 from slmkit.core.plan import ROOMY_SHARE
 from slmkit.core.recommend import (
+    BOUND,
     ESTIMATED,
     MEASURED,
     OTHER_TEXT,
@@ -228,6 +229,21 @@ def test_what_was_measured_on_other_text_is_measured_again_though_it_misses_the_
     choice = choose([one, Q5_1], Wish())
     assert "0.0057, was measured on other text" in choice.losers[0].reason
     assert "is an estimate, measured on other text" in sentences(choose([one], Wish()))[2]
+
+
+def test_a_speed_that_was_not_measured_may_keep_its_limit_no_more() -> None:
+    bound = replace(Q8_0, tok_per_s=519.4, speed=BOUND)
+    said = sentences(choose([bound], Wish(min_tok_per_s=300)))
+    assert said[0] == "Q8_0: 138.0 MiB, at most ~519 tok/s, mean KLD 0.0020 (good)."
+    assert "the only one that may keep every limit" in said[1]
+    assert "at most" in said[2]
+    assert "may keep" not in sentences(choose([bound], Wish()))[1]
+    assert "may keep" not in sentences(choose([Q8_0, Q5_1], Wish(min_tok_per_s=30)))[1]
+    assert "2 that may keep" in sentences(choose([bound, Q5_1], Wish(min_tok_per_s=30)))[1]
+    assert choose([bound], Wish(min_tok_per_s=600)).losers[0].reason == "at most 519.4 tok/s is less than 600"
+    scaled = replace(Q8_0, tok_per_s=10.0, speed=ESTIMATED, speed_from="Q4_0's 14.1 tok/s here")
+    assert "its speed is estimated from Q4_0's 14.1 tok/s here" in sentences(choose([scaled], Wish()))[2]
+    assert "may keep" in sentences(choose([scaled], Wish(min_tok_per_s=9)))[1]
 
 
 def test_of_two_that_cost_about_the_same_the_one_that_is_here_is_measured() -> None:

@@ -98,8 +98,11 @@ def _refuse(found: Recommendation) -> None:
 
 
 def _hint(found: Recommendation, output: Output, ref: str) -> None:
+    from slmkit.core.recommend import is_certain
+
     best = found.choice.best
-    if found.choice.is_estimate:
+    is_open = best is not None and found.device is None and not is_certain(best, found.choice.wish)
+    if found.choice.is_estimate or is_open:
         output.hint(f"slmkit recommend {ref} --measure")
     elif best and not best.here:
         output.hint(f"slmkit quantize {ref} -t {best.name}")

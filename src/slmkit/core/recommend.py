@@ -20,9 +20,11 @@ from slmkit.core.divergence import BROKEN
 from slmkit.core.plan import ROOMY_SHARE
 from slmkit.errors import UsageError
 
-Source = Literal["measured", "estimated", "measured on other text"]
+Source = Literal["measured", "estimated", "at most", "measured on other text"]
 MEASURED: Source = "measured"
 ESTIMATED: Source = "estimated"
+BOUND: Source = "at most"
+"""Of a speed: what the bandwidth of the memory allows. A slow or busy CPU does less."""
 OTHER_TEXT: Source = "measured on other text"
 """Of a KLD: of this very file, but on other or less text than the rest. That is an estimate, and a good one."""
 
@@ -66,7 +68,7 @@ class Candidate:
 
     `memory_bytes` is what it takes with the context of the wish, `tok_per_s` the speed of generating, `kld` the mean
     KLD in nats; each `None` where it is not known. `state` is that of its bench, `failure` why it cannot be had or
-    measured. `here` says whether its file exists.
+    measured. `here` says whether its file exists, `speed_from` by which measured speed its own is estimated.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Candidate:
     state: str = OK
     failure: str | None = None
     here: bool = True
+    speed_from: str | None = None
 
     @property
     def is_proven(self) -> bool:
@@ -163,12 +166,17 @@ def breaches(candidate: Candidate, wish: Wish) -> Iterator[Breach]:
         yield Breach(excess, f"mean KLD {about}{candidate.kld:.4f} is over {wish.max_kld:g}")
     rate, least = candidate.tok_per_s, wish.min_tok_per_s
     if least is not None and rate is not None and rate < least:
-        about = "" if candidate.speed == MEASURED else "about "
+        about = {MEASURED: "", BOUND: "at most "}.get(candidate.speed, "about ")
         yield Breach(least / rate if rate else math.inf, f"{about}{rate:.1f} tok/s is less than {least:g}")
     taken, ram = candidate.memory_bytes, wish.ram_bytes
     if ram is not None and taken is not None and taken > ROOMY_SHARE * ram:
         text = f"it takes {units.size(taken)}: more than {ROOMY_SHARE:.0%} of {units.size(ram)}"
         yield Breach(taken / (ROOMY_SHARE * ram), text)
+
+
+def is_certain(candidate: Candidate, wish: Wish) -> bool:
+    """Whether it was measured that a candidate keeps the limits that it keeps."""
+    return candidate.is_proven and (wish.min_tok_per_s is None or candidate.speed == MEASURED)
 
 
 def choose(candidates: Sequence[Candidate], wish: Wish) -> Choice:

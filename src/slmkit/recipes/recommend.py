@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from slmkit.backends.llamacpp import engine
 from slmkit.core.artifact import Artifact
 from slmkit.core.bench import BenchSpec
-from slmkit.core.compare import Judged
 from slmkit.core.pick import LADDER
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
@@ -21,7 +20,7 @@ from slmkit.errors import EngineMissingError, EngineTimeoutError, NotInRegistryE
 from slmkit.host.devices import ATTAINABLE_SHARE, Device
 from slmkit.ops import comparable, compare, locate
 from slmkit.recipes import candidates, foresight
-from slmkit.recipes.candidates import Option, estimated
+from slmkit.recipes.candidates import Elsewhere, Option, estimated
 from slmkit.recipes.deadline import Deadline, Watched
 from slmkit.recipes.pick import to_try
 from slmkit.recipes.session import Session
@@ -65,13 +64,14 @@ def recommend(
     wish = replace(wish, ram_bytes=planned.ram_bytes, n_ctx=planned.contexts[0].n_ctx)
     notes = [*planned.notes, *_device_notes(device)]
     judgements = [each.run for each in runs.quality_runs(session.registry.home)[0]]
-    elsewhere = comparable.newest(files, judgements)
     if measuring is None or deadline is None:
         benched = compare.measured_here(files, session.registry)
         alike = comparable.choose(files, judgements)
+        elsewhere = Elsewhere(comparable.newest(files, judgements))
         choice = choose(estimated(options, benched, alike.judged, planned, model, device, elsewhere), wish)
         corpus_name = alike.terms.corpus_name if alike.terms else None
         return Recommendation(model, choice, _title(device), corpus_name, notes=tuple(notes))
+    elsewhere = Elsewhere(comparable.newest(files, judgements), compare.measured_here(files, session.registry))
     measurer = _Measurer(ref, options, planned, measuring, deadline, device, session, elsewhere)
     left = measurer.run(wish)
     return Recommendation(
@@ -97,7 +97,7 @@ class _Measurer:
         deadline: Deadline,
         device: Device | None,
         session: Session,
-        elsewhere: Mapping[str, Judged],
+        elsewhere: Elsewhere,
     ) -> None:
         self._deadline = deadline
         self._spent: list[tuple[int, float]] = []
@@ -203,7 +203,9 @@ def _plan(ref: ModelRef, files: Sequence[Artifact], wish: Wish, ram_bytes: int |
 
 
 def _options(planned: ModelPlan, files: Sequence[Artifact], session: Session) -> Iterator[Option]:
-    """The files, whatever they are called, and those types of the plan that come to something of their own."""
+    """The files, whatever they are called, and those types of the plan that come to something of their own. Their speed
+    is estimated by the same bandwidth: measured twice it is not the same.
+    """
     by_name = {a.variant: a for a in files}
     types = [QUANT_TYPES[row.variant] for row in planned.types if row.variant in QUANT_TYPES]
     wanted = {quant.name for quant in to_try(planned, types)[0]}
@@ -215,7 +217,8 @@ def _options(planned: ModelPlan, files: Sequence[Artifact], session: Session) ->
     for artifact in files:
         if artifact.variant not in rows:
             ref = ModelRef.parse(artifact.ref)
-            plan = foresight.plan(ref, session, n_ctx=n_ctx, ram_bytes=planned.ram_bytes)
+            rate = planned.bandwidth_bytes_per_s
+            plan = foresight.plan(ref, session, n_ctx=n_ctx, ram_bytes=planned.ram_bytes, bandwidth_bytes_per_s=rate)
             yield Option(plan.types[0], artifact)
 
 

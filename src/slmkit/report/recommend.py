@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from slmkit.core import units
-from slmkit.core.recommend import ESTIMATED, MEASURED, OTHER_TEXT, Candidate, Recommendation
+from slmkit.core.recommend import BOUND, ESTIMATED, OTHER_TEXT, Candidate, Recommendation
 from slmkit.report.cells import BEST, size_cell
 from slmkit.report.choice import kld, rate, sentences
 from slmkit.report.table import Cell, Column, Table
@@ -67,6 +67,19 @@ def _notes(found: Recommendation) -> Iterator[str]:
         yield f"the time was over before these were measured: {', '.join(found.open)}"
     if any(c.is_proven for c in everything) and found.corpus_name:
         yield f"KLD on {found.corpus_name}"
-    if any(c.quality != MEASURED or c.speed != MEASURED for c in everything):
-        yield "~: an estimate: of quality by bits per weight, of speed by the bandwidth of the memory"
+    if estimates := list(_estimates(everything)):
+        yield f"~: an estimate: {', '.join(estimates)}"
     yield from found.notes
+
+
+def _estimates(everything: Sequence[Candidate]) -> Iterator[str]:
+    """By what they are made."""
+    if any(c.quality == ESTIMATED for c in everything):
+        yield "of quality by bits per weight"
+    if any(c.quality == OTHER_TEXT for c in everything):
+        yield "of quality as measured on other text"
+    yield from dict.fromkeys(f"of speed from {c.speed_from}" for c in everything if c.speed_from)
+    if any(c.speed == ESTIMATED and not c.speed_from for c in everything):
+        yield "of speed by the bandwidth of the memory"
+    if any(c.speed == BOUND for c in everything):
+        yield "of speed what the bandwidth of the memory allows at most, of which a busy machine reaches a fraction"
