@@ -157,7 +157,7 @@ def test_the_speed_of_all_is_estimated_by_one_bandwidth(
     ("arguments", "code", "error"),
     [
         (["FOLDER", "--device", "toaster"], 2, "usage"),
-        (["FOLDER", "--budget", "10 apples"], 2, "usage"),
+        (["FOLDER", "--measure", "--budget", "10 apples"], 2, "usage"),
         (["FOLDER", "--ctx", "0"], 2, "usage"),
         (["org/name:Q4_0"], 2, "usage"),
         (["org/name", "--no-pull"], 1, "registry.not-found"),
@@ -166,6 +166,26 @@ def test_the_speed_of_all_is_estimated_by_one_bandwidth(
 def test_what_goes_wrong_is_told(slmkit: Run, checkpoint: Path, arguments: list[str], code: int, error: str) -> None:
     done = slmkit("recommend", *(str(checkpoint) if a == "FOLDER" else a for a in arguments), "--json")
     assert (done.returncode, json.loads(done.stderr.splitlines()[-1])["error"]) == (code, error), done.stderr
+
+
+def test_a_budget_without_measuring_is_refused(slmkit: Run) -> None:
+    done = slmkit("recommend", "org/name", "--budget", "5m", "--min-tps", "12.5", "--no-pull")
+    assert done.returncode == 2, done.stdout
+    assert "slmkit recommend org/name --min-tps 12.5 --no-pull --measure --budget 5m" in " ".join(done.stderr.split())
+
+
+def test_the_hint_keeps_what_was_typed(slmkit: Run, checkpoint: Path) -> None:
+    options = ["--ram", "4GiB", "--ctx", "256", "--min-tps", "1", "--max-kld", "100", "--device", "steam-deck"]
+    done = slmkit("recommend", checkpoint, *options)
+    assert done.returncode == 0, done.stderr
+    assert f"{checkpoint} {' '.join(options)} --measure" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("option", ["--min-tps", "--max-kld"])
+def test_a_limit_that_cannot_be_is_named_as_it_was_typed(slmkit: Run, option: str) -> None:
+    done = slmkit("recommend", "org/name", "--no-pull", option, "-3")
+    assert done.returncode == 2, done.stdout
+    assert f"`{option}` is -3: it must be above 0" in " ".join(done.stderr.split())
 
 
 # ------------------------------------------------------------------ measuring

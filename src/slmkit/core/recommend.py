@@ -46,9 +46,15 @@ class Wish:
     n_ctx: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_kld", "min_tok_per_s", "ram_bytes", "n_ctx"):
-            if (limit := getattr(self, name)) is not None and not 0 < limit < math.inf:
-                raise UsageError(f"{name} is {limit}: it must be above 0")
+        limits = {
+            "--max-kld": self.max_kld,
+            "--min-tps": self.min_tok_per_s,
+            "--ram": self.ram_bytes,
+            "--ctx": self.n_ctx,
+        }
+        for option, limit in limits.items():
+            if limit is not None and not 0 < limit < math.inf:
+                raise UsageError(f"`{option}` is {limit:g}: it must be above 0")
 
     @property
     def limits(self) -> tuple[str, ...]:

@@ -82,4 +82,4 @@ def _estimates(everything: Sequence[Candidate]) -> Iterator[str]:
     if any(c.speed == ESTIMATED and not c.speed_from for c in everything):
         yield "of speed by the bandwidth of the memory"
     if any(c.speed == BOUND for c in everything):
-        yield "of speed what the bandwidth of the memory allows at most, of which a busy machine reaches a fraction"
+        yield "of speed no more than what the bandwidth of the memory allows"
