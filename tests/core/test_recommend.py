@@ -22,6 +22,7 @@ from slmkit.core.recommend import (
     Wish,
     breaches,
     choose,
+    hopeful,
     is_close,
     worth_measuring,
 )
@@ -214,6 +215,12 @@ def test_before_the_answer_is_no_what_may_lose_least_is_measured() -> None:
 def test_where_no_estimate_keeps_the_limit_the_one_that_misses_it_least_is_measured_first() -> None:
     every = [guessed(Q8_0, 0.0057), guessed(file("Q6_K", 132, 70, None), 0.0075)]
     assert worth_measuring(every, every, Wish(max_kld=0.005)) == every[0]
+
+
+def test_what_no_more_time_is_left_for_is_only_what_may_win() -> None:
+    every = [guessed(Q8_0, 0.0057), guessed(Q5_1, 0.0075), guessed(Q4_0, 0.2)]
+    assert hopeful(every, every, Wish(max_kld=0.005)) == every[:2]
+    assert hopeful(every, every, Wish(max_kld=0.0005)) == every[:1]
 
 
 def test_what_cannot_keep_another_limit_is_not_measured_in_vain() -> None:

@@ -207,26 +207,27 @@ def choose(candidates: Sequence[Candidate], wish: Wish) -> Choice:
 
 
 def worth_measuring(unmeasured: Sequence[Candidate], every: Sequence[Candidate], wish: Wish) -> Candidate | None:
-    """Which of the `unmeasured` to measure next: of those that by their estimates may keep every limit and cost less
-    than the best that is proven among `every`, the one that costs least; where no estimate keeps them, the one that
-    misses them least; and of two about the same the one that is here.
+    """Which of the `unmeasured` to measure next: the first of `hopeful`; `None` when there is nothing to gain."""
+    return next(iter(hopeful(unmeasured, every, wish)), None)
 
-    Before it is said that nothing keeps the limits, what may lose least is measured, however little its estimate lets
-    hope. `None` when there is nothing to gain.
+
+def hopeful(unmeasured: Sequence[Candidate], every: Sequence[Candidate], wish: Wish) -> list[Candidate]:
+    """Of the `unmeasured` those that by their estimates may keep every limit and cost less than the best that is proven
+    among `every`: first what costs least; where no estimate keeps the limits, what misses them least; and of two about
+    the same the one that is here.
+
+    Before it is said that nothing keeps the limits, it is the one that may lose least, however little its estimate lets
+    hope.
     """
     best = choose(every, wish).best
     is_sure = best is not None and best.is_proven
     able = [c for c in unmeasured if c.failure is None and (c == best or not is_sure or is_cheaper(c, best))]
-    hopeful = [c for c in able if not _is_hopeless(c, wish, HOPE)]
-    if hopeful or is_sure:
-        return min(
-            hopeful,
-            key=lambda c: (_about(_excess(c, wish)), _about(c.cost), not c.here, *_rank(c)),
-            default=None,
-        )
+    found = [c for c in able if not _is_hopeless(c, wish, HOPE)]
+    if found or is_sure:
+        return sorted(found, key=lambda c: (_about(_excess(c, wish)), _about(c.cost), not c.here, *_rank(c)))
     known = min((c.kld for c in every if c.is_proven and c.kld is not None), default=math.inf)
     last = [c for c in able if c.kld is not None and c.kld < known and not _is_hopeless(c, wish, math.inf)]
-    return min(last, key=lambda c: (c.kld, not c.here, *_rank(c)), default=None)
+    return sorted(last, key=lambda c: (c.kld, not c.here, *_rank(c)))[:1]
 
 
 def is_cheaper(candidate: Candidate, best: Candidate | None) -> bool:

@@ -93,8 +93,8 @@ def estimated(
     elsewhere: Elsewhere,
 ) -> list[Candidate]:
     """What is known of each, and estimates where nothing is: the KLD as it was measured `elsewhere`, on other text, or
-    by bits per weight; the speed by what share of the bandwidth's another file reached, or as what the bandwidth allows
-    at most; of another device always.
+    by bits per weight; the speed by the share that another file reached of what the bandwidth allows, or as all of that
+    at most; of another device always by its bandwidth.
     """
     found = [
         _as_judged_elsewhere(_as_known(option, model, benched, judged), option, elsewhere.judged) for option in options

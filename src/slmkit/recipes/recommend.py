@@ -13,7 +13,7 @@ from slmkit.core.pick import LADDER
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.quant import FLOATS, QUANT_TYPES
-from slmkit.core.recommend import Candidate, Recommendation, Wish, choose, worth_measuring
+from slmkit.core.recommend import Candidate, Recommendation, Wish, choose, hopeful, worth_measuring
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
 from slmkit.errors import EngineMissingError, EngineTimeoutError, NotInRegistryError, SlmkitError, UsageError
@@ -138,8 +138,7 @@ class _Measurer:
             if self._expected_s(best) >= self._deadline.left_s or not self._measure(best):
                 late.append(best.name)
             if not self._deadline.left_s:
-                others = [c for c in unmeasured if worth_measuring([c], every, wish)]
-                return [*late, *(c.name for c in others if c.name not in late)]
+                return [*late, *(c.name for c in hopeful(unmeasured, every, wish) if c.name not in late)]
 
     def _expected_s(self, candidate: Candidate) -> float:
         """By what was measured here: as long as the longest, and longer as it is larger; 0 before anything was."""
@@ -168,7 +167,8 @@ class _Measurer:
         except SlmkitError as error:
             if isinstance(error, EngineTimeoutError) and not self._deadline.left_s:
                 return False
-            self._failures[name] = error.message
+            is_alone = candidate.here and trial.base is None
+            self._failures[name] = f"no float file to hold it against: {error.message}" if is_alone else error.message
             return True
         self._spent.append((candidate.size_bytes, time.monotonic() - started))
         measured = trial.artifacts.get(name)

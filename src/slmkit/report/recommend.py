@@ -74,10 +74,9 @@ def _notes(found: Recommendation) -> Iterator[str]:
 
 def _estimates(everything: Sequence[Candidate]) -> Iterator[str]:
     """By what they are made."""
-    if any(c.quality == ESTIMATED for c in everything):
-        yield "of quality by bits per weight"
-    if any(c.quality == OTHER_TEXT for c in everything):
-        yield "of quality as measured on other text"
+    ways = {ESTIMATED: "by bits per weight", OTHER_TEXT: "as measured on other text"}
+    if found := [way for source, way in ways.items() if any(c.quality == source for c in everything)]:
+        yield f"of quality {' or '.join(found)}"
     yield from dict.fromkeys(f"of speed from {c.speed_from}" for c in everything if c.speed_from)
     if any(c.speed == ESTIMATED and not c.speed_from for c in everything):
         yield "of speed by the bandwidth of the memory"
