@@ -13,7 +13,7 @@ import pytest
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import LADDER
 from slmkit.core.quality import Corpus, QualitySpec, Text
-from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Wish
+from slmkit.core.recommend import BOUND, ESTIMATED, MEASURED, OTHER_TEXT, Candidate, Recommendation, Wish
 from slmkit.core.refs import ModelRef
 from slmkit.recipes.pick import pick
 from slmkit.recipes.recommend import Measuring, recommend
@@ -47,6 +47,11 @@ def everything(document: Any) -> dict[str, Any]:
     return {each["name"]: each for each in found}
 
 
+def in_table(found: Recommendation) -> list[Candidate]:
+    choice = found.choice
+    return [*([choice.best] if choice.best else []), *(loser.candidate for loser in choice.losers)]
+
+
 def measuring(budget_s: float) -> Measuring:
     bench = BenchSpec(n_prompt=16, n_gen=4, repetitions=2, n_threads=1)
     return Measuring(bench, QualitySpec(n_ctx=64, n_chunks=2, n_threads=1), CORPUS, budget_s)
@@ -57,7 +62,7 @@ def test_where_nothing_is_measured_all_is_an_estimate(ask: Callable[..., Any], c
     assert document["choice"]["is_estimate"] is True
     found = everything(document)
     assert set(found) <= set(LADDER)
-    assert {(each["quality"], each["speed"]) for each in found.values()} == {(ESTIMATED, ESTIMATED)}
+    assert {(each["quality"], each["speed"]) for each in found.values()} == {(ESTIMATED, BOUND)}
     assert not any(each["here"] for each in found.values())
     assert all(each["memory_bytes"] > each["size_bytes"] / 2 for each in found.values())
     assert "estimate" in document["sentences"][2]
@@ -86,6 +91,20 @@ def test_the_table_and_the_next_command(slmkit: Run, checkpoint: Path) -> None:
     assert done.stdout.splitlines()[1].startswith("★")
     assert "~" in done.stdout.splitlines()[1]
     assert "--measure" in done.stderr
+    assert "at most ~" in done.stdout.splitlines()[1]
+
+
+def test_a_speed_is_estimated_by_what_another_file_reached_here(
+    slmkit: Run, furnished: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = everything(json.loads(slmkit("recommend", MODEL, "--max-kld", "100", "--json").stdout))
+    known, other = every["Q4_0"], every["Q8_0"]
+    assert (known["speed"], other["speed"]) == (MEASURED, ESTIMATED)
+    assert other["speed_from"] == f"Q4_0's {known['tok_per_s']:.1f} tok/s here"
+    assert other["tok_per_s"] < known["tok_per_s"]  # it has more to read, whatever the bandwidth is
+    said = slmkit("recommend", MODEL, "--max-kld", "100", "--min-tps", f"{known['tok_per_s'] * 1e-3}")
+    assert "may keep every limit" in " ".join(said.stdout.split())
+    assert other["speed_from"] in " ".join(said.stdout.split())
 
 
 @pytest.mark.parametrize("limit", [("--ram", "1MiB"), ("--min-tps", "1e12"), ("--max-kld", "1e-12")])
@@ -116,6 +135,8 @@ def test_a_model_of_which_only_a_quant_is_here(ask: Callable[..., Any], slmkit: 
     assert slmkit("adopt", stray).returncode == 0
     document = ask("local/stray", "--max-kld", "100")
     assert list(everything(document)) == ["Q4_0"]
+    choice = ask("local/stray", "--max-kld", "100", "--measure", code=3)["choice"]
+    assert "no float file to hold it against" in choice["losers"][0]["reason"]
 
 
 def test_files_with_a_label_count_too(ask: Callable[..., Any], slmkit: Run, furnished: Registry) -> None:
@@ -123,11 +144,22 @@ def test_files_with_a_label_count_too(ask: Callable[..., Any], slmkit: Run, furn
     assert "Q4_0-pure" in everything(ask(MODEL, "--max-kld", "100"))
 
 
+def test_the_speed_of_all_is_estimated_by_one_bandwidth(
+    slmkit: Run, furnished: Registry, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = iter([1e9, 2e9, 4e9, 8e9])
+    monkeypatch.setattr("slmkit.host.bandwidth.read_bytes_per_s", lambda *_: next(rates))
+    assert slmkit("quantize", MODEL, "-t", "Q8_0", "--name", "again").returncode == 0
+    every = in_table(recommend(ModelRef.parse(MODEL), Wish(max_kld=100), replace(session, registry=furnished)))
+    found = {c.name: c.tok_per_s for c in every}
+    assert found["Q8_0-again"] == found["Q8_0"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
         (["FOLDER", "--device", "toaster"], 2, "usage"),
-        (["FOLDER", "--budget", "10 apples"], 2, "usage"),
+        (["FOLDER", "--measure", "--budget", "10 apples"], 2, "usage"),
         (["FOLDER", "--ctx", "0"], 2, "usage"),
         (["org/name:Q4_0"], 2, "usage"),
         (["org/name", "--no-pull"], 1, "registry.not-found"),
@@ -136,6 +168,26 @@ def test_files_with_a_label_count_too(ask: Callable[..., Any], slmkit: Run, furn
 def test_what_goes_wrong_is_told(slmkit: Run, checkpoint: Path, arguments: list[str], code: int, error: str) -> None:
     done = slmkit("recommend", *(str(checkpoint) if a == "FOLDER" else a for a in arguments), "--json")
     assert (done.returncode, json.loads(done.stderr.splitlines()[-1])["error"]) == (code, error), done.stderr
+
+
+def test_a_budget_without_measuring_is_refused(slmkit: Run) -> None:
+    done = slmkit("recommend", "org/name", "--budget", "5m", "--min-tps", "12.5", "--no-pull")
+    assert done.returncode == 2, done.stdout
+    assert "slmkit recommend org/name --min-tps 12.5 --no-pull --measure --budget 5m" in " ".join(done.stderr.split())
+
+
+def test_the_hint_keeps_what_was_typed(slmkit: Run, checkpoint: Path) -> None:
+    options = ["--ram", "4GiB", "--ctx", "256", "--min-tps", "1", "--max-kld", "100", "--device", "steam-deck"]
+    done = slmkit("recommend", checkpoint, *options)
+    assert done.returncode == 0, done.stderr
+    assert f"{checkpoint} {' '.join(options)} --measure" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("option", ["--min-tps", "--max-kld"])
+def test_a_limit_that_cannot_be_is_named_as_it_was_typed(slmkit: Run, option: str) -> None:
+    done = slmkit("recommend", "org/name", "--no-pull", option, "-3")
+    assert done.returncode == 2, done.stdout
+    assert f"`{option}` is -3: it must be above 0" in " ".join(done.stderr.split())
 
 
 # ------------------------------------------------------------------ measuring
@@ -225,6 +277,46 @@ def test_what_is_running_when_the_time_is_over_is_stopped(
     again = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
     assert again.measured
     assert again.open == ()
+
+
+def test_what_was_read_of_other_text_is_an_estimate_and_is_read_again(checkpoint: Path, session: Session) -> None:
+    ref = ModelRef("path", str(checkpoint))
+    first = recommend(ref, Wish(max_kld=5), session, measuring=measuring(600))
+    assert first.choice.best is not None
+    name, kld = first.choice.best.name, first.choice.best.kld
+    more = replace(measuring(0.0), quality=QualitySpec(n_ctx=64, n_chunks=3, n_threads=1))
+    found = {c.name: c for c in in_table(recommend(ref, Wish(max_kld=5), session, measuring=more))}
+    assert (found[name].quality, found[name].kld) == (OTHER_TEXT, kld)
+    others = [c for c in found.values() if c.quality == ESTIMATED and c.bpw and c.kld is not None]
+    assert others
+    assert all(c.kld < 5 for c in others if c.kld)  # by the bits per weight alone it would be some hundred
+
+    again = recommend(ref, Wish(max_kld=5), session, measuring=replace(more, budget_s=600))
+    assert f"{MODEL}:{name}" in again.measured
+
+
+def test_a_no_is_measured_where_that_was_asked_for(checkpoint: Path, session: Session) -> None:
+    found = recommend(ModelRef("path", str(checkpoint)), Wish(max_kld=1e-9), session, measuring=measuring(600))
+    assert found.choice.best is None
+    assert found.choice.nearest is not None
+    assert found.choice.nearest.candidate.is_proven
+    assert found.choice.nearest.candidate.ref in found.measured
+
+
+def test_files_are_measured_whatever_they_are_called(
+    slmkit: Run, furnished: Registry, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def labelled(unmeasured: Sequence[Candidate], *_: object) -> Candidate | None:
+        return next((c for c in unmeasured if c.name == "Q4_0-pure"), None)
+
+    assert slmkit("quantize", MODEL, "-t", "Q4_0", "--pure").returncode == 0
+    before = {a.variant for a in furnished.artifacts(MODEL)}
+    monkeypatch.setattr("slmkit.recipes.recommend.worth_measuring", labelled)
+    here = replace(session, registry=furnished)
+    found = recommend(ModelRef.parse(MODEL), Wish(max_kld=5), here, measuring=measuring(600))
+    assert found.measured == (f"{MODEL}:Q4_0-pure",)
+    assert {c.name for c in in_table(found) if c.is_measured} == {"Q4_0-pure"}
+    assert {a.variant for a in furnished.artifacts(MODEL)} == before
 
 
 def test_without_time_nothing_is_begun(checkpoint: Path, session: Session, registry: Registry) -> None:

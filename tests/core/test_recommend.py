@@ -13,13 +13,16 @@ from slmkit.core.bench import NOISY
 from slmkit.core.divergence import BROKEN
 from slmkit.core.plan import ROOMY_SHARE
 from slmkit.core.recommend import (
+    BOUND,
     ESTIMATED,
     MEASURED,
+    OTHER_TEXT,
     Candidate,
     Choice,
     Wish,
     breaches,
     choose,
+    hopeful,
     is_close,
     worth_measuring,
 )
@@ -197,6 +200,66 @@ def test_a_guess_that_misses_the_limit_by_less_than_its_error_is_tried_last() ->
 def test_what_does_not_fit_is_not_measured() -> None:
     every = [guessed(Q8_0, 0.002)]
     assert worth_measuring(every, every, Wish(ram_bytes=100 * MIB)) is None
+
+
+def test_before_the_answer_is_no_what_may_lose_least_is_measured() -> None:
+    every = [guessed(Q8_0, 0.9), guessed(Q5_1, 5.0), guessed(Q4_0, 60.0)]
+    wish = Wish(max_kld=0.005)
+    assert worth_measuring(every, every, wish) == every[0]
+    assert worth_measuring(every[1:], [replace(Q8_0, kld=0.9), *every[1:]], wish) is None
+    assert worth_measuring(every[1:], [replace(Q8_0, kld=6.0), *every[1:]], wish) == every[1]  # the guess was wrong
+    assert worth_measuring(every[1:], [replace(every[0], failure="it crashed"), *every[1:]], wish) == every[1]
+    assert worth_measuring(every[1:], [Q8_0, *every[1:]], wish) is None  # one is proven to keep the limit
+
+
+def test_where_no_estimate_keeps_the_limit_the_one_that_misses_it_least_is_measured_first() -> None:
+    every = [guessed(Q8_0, 0.0057), guessed(file("Q6_K", 132, 70, None), 0.0075)]
+    assert worth_measuring(every, every, Wish(max_kld=0.005)) == every[0]
+
+
+def test_what_no_more_time_is_left_for_is_only_what_may_win() -> None:
+    every = [guessed(Q8_0, 0.0057), guessed(Q5_1, 0.0075), guessed(Q4_0, 0.2)]
+    assert hopeful(every, every, Wish(max_kld=0.005)) == every[:2]
+    assert hopeful(every, every, Wish(max_kld=0.0005)) == every[:1]
+
+
+def test_what_cannot_keep_another_limit_is_not_measured_in_vain() -> None:
+    every = [guessed(Q8_0, 0.9), guessed(Q5_1, 5.0)]
+    found = worth_measuring(every, every, Wish(max_kld=0.005, ram_bytes=int(210 * MIB / ROOMY_SHARE)))
+    assert found == every[1]
+
+
+def test_what_was_measured_on_other_text_is_measured_again_though_it_misses_the_limit_there() -> None:
+    one = replace(Q8_0, quality=OTHER_TEXT, kld=0.0057)
+    assert not one.is_proven
+    assert worth_measuring([one], [one], Wish(max_kld=0.005)) == one
+    choice = choose([one, Q5_1], Wish())
+    assert "0.0057, was measured on other text" in choice.losers[0].reason
+    assert "is an estimate, measured on other text" in sentences(choose([one], Wish()))[2]
+
+
+def test_a_speed_that_was_not_measured_may_keep_its_limit_no_more() -> None:
+    bound = replace(Q8_0, tok_per_s=519.4, speed=BOUND)
+    said = sentences(choose([bound], Wish(min_tok_per_s=300)))
+    assert said[0] == "Q8_0: 138.0 MiB, at most ~519 tok/s, mean KLD 0.0020 (good)."
+    assert "the only one that may keep every limit" in said[1]
+    assert "at most" in said[2]
+    assert "may keep" not in sentences(choose([bound], Wish()))[1]
+    assert "may keep" not in sentences(choose([Q8_0, Q5_1], Wish(min_tok_per_s=30)))[1]
+    assert "2 that may keep" in sentences(choose([bound, Q5_1], Wish(min_tok_per_s=30)))[1]
+    assert choose([bound], Wish(min_tok_per_s=600)).losers[0].reason == "at most 519.4 tok/s is less than 600"
+    scaled = replace(Q8_0, tok_per_s=10.0, speed=ESTIMATED, speed_from="Q4_0's 14.1 tok/s here")
+    assert "its speed is estimated from Q4_0's 14.1 tok/s here" in sentences(choose([scaled], Wish()))[2]
+    assert "may keep" in sentences(choose([scaled], Wish(min_tok_per_s=9)))[1]
+
+
+def test_of_two_that_cost_about_the_same_the_one_that_is_here_is_measured() -> None:
+    here = replace(guessed(file("Q4_K_M-imatrix", 101.01, 90, None), 0.04), here=True)
+    other = guessed(Q4_K_M, 0.04)
+    assert worth_measuring([other, here], [other, here], Wish()) == here
+    proven = replace(here, kld=0.04, quality=MEASURED)
+    assert worth_measuring([other], [other, proven], Wish()) is None
+    assert "perhaps better" not in sentences(choose([other, proven], Wish()))[2]
 
 
 # ------------------------------------------------------------------ whatever the candidates are

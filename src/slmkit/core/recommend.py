@@ -20,14 +20,20 @@ from slmkit.core.divergence import BROKEN
 from slmkit.core.plan import ROOMY_SHARE
 from slmkit.errors import UsageError
 
-Source = Literal["measured", "estimated"]
+Source = Literal["measured", "estimated", "at most", "measured on other text"]
 MEASURED: Source = "measured"
 ESTIMATED: Source = "estimated"
+BOUND: Source = "at most"
+"""Of a speed: what the bandwidth of the memory allows. A slow or busy CPU does less."""
+OTHER_TEXT: Source = "measured on other text"
+"""Of a KLD: of this very file, but on other or less text than the rest. That is an estimate, and a good one."""
 
 MAX_KLD = 0.05
 """In nats for a token: what `core.divergence` calls good ends there."""
 HOPE = 2.0
 """What an estimated KLD may be wrong by, as a factor, for a file to be worth measuring."""
+GAIN = 0.99
+"""What costs more than this share of the best would not be noticed, and is not measured for that."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,15 @@ class Wish:
     n_ctx: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_kld", "min_tok_per_s", "ram_bytes", "n_ctx"):
-            if (limit := getattr(self, name)) is not None and not 0 < limit < math.inf:
-                raise UsageError(f"{name} is {limit}: it must be above 0")
+        limits = {
+            "--max-kld": self.max_kld,
+            "--min-tps": self.min_tok_per_s,
+            "--ram": self.ram_bytes,
+            "--ctx": self.n_ctx,
+        }
+        for option, limit in limits.items():
+            if limit is not None and not 0 < limit < math.inf:
+                raise UsageError(f"`{option}` is {limit:g}: it must be above 0")
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -62,7 +74,7 @@ class Candidate:
 
     `memory_bytes` is what it takes with the context of the wish, `tok_per_s` the speed of generating, `kld` the mean
     KLD in nats; each `None` where it is not known. `state` is that of its bench, `failure` why it cannot be had or
-    measured. `here` says whether its file exists.
+    measured. `here` says whether its file exists, `speed_from` by which measured speed its own is estimated.
     """
 
     name: str
@@ -79,6 +91,7 @@ class Candidate:
     state: str = OK
     failure: str | None = None
     here: bool = True
+    speed_from: str | None = None
 
     @property
     def is_proven(self) -> bool:
@@ -159,12 +172,17 @@ def breaches(candidate: Candidate, wish: Wish) -> Iterator[Breach]:
         yield Breach(excess, f"mean KLD {about}{candidate.kld:.4f} is over {wish.max_kld:g}")
     rate, least = candidate.tok_per_s, wish.min_tok_per_s
     if least is not None and rate is not None and rate < least:
-        about = "" if candidate.speed == MEASURED else "about "
+        about = {MEASURED: "", BOUND: "at most "}.get(candidate.speed, "about ")
         yield Breach(least / rate if rate else math.inf, f"{about}{rate:.1f} tok/s is less than {least:g}")
     taken, ram = candidate.memory_bytes, wish.ram_bytes
     if ram is not None and taken is not None and taken > ROOMY_SHARE * ram:
         text = f"it takes {units.size(taken)}: more than {ROOMY_SHARE:.0%} of {units.size(ram)}"
         yield Breach(taken / (ROOMY_SHARE * ram), text)
+
+
+def is_certain(candidate: Candidate, wish: Wish) -> bool:
+    """Whether it was measured that a candidate keeps the limits that it keeps."""
+    return candidate.is_proven and (wish.min_tok_per_s is None or candidate.speed == MEASURED)
 
 
 def choose(candidates: Sequence[Candidate], wish: Wish) -> Choice:
@@ -189,15 +207,32 @@ def choose(candidates: Sequence[Candidate], wish: Wish) -> Choice:
 
 
 def worth_measuring(unmeasured: Sequence[Candidate], every: Sequence[Candidate], wish: Wish) -> Candidate | None:
-    """Which of the `unmeasured` to measure next: of those that by their estimates may keep every limit and cost less
-    than the best that is proven among `every`, the one that costs least, those first whose estimate keeps them; `None`
-    when there is nothing to gain.
+    """Which of the `unmeasured` to measure next: the first of `hopeful`; `None` when there is nothing to gain."""
+    return next(iter(hopeful(unmeasured, every, wish)), None)
+
+
+def hopeful(unmeasured: Sequence[Candidate], every: Sequence[Candidate], wish: Wish) -> list[Candidate]:
+    """Of the `unmeasured` those that by their estimates may keep every limit and cost less than the best that is proven
+    among `every`: first what costs least; where no estimate keeps the limits, what misses them least; and of two about
+    the same the one that is here.
+
+    Before it is said that nothing keeps the limits, it is the one that may lose least, however little its estimate lets
+    hope.
     """
     best = choose(every, wish).best
-    bound = best.cost if best and best.is_proven else math.inf
-    able = [c for c in unmeasured if c == best or c.cost < bound]
-    hopeful = [c for c in able if c.failure is None and not _is_hopeless(c, wish)]
-    return min(hopeful, key=lambda c: (any(breaches(c, wish)), *_rank(c)), default=None)
+    is_sure = best is not None and best.is_proven
+    able = [c for c in unmeasured if c.failure is None and (c == best or not is_sure or is_cheaper(c, best))]
+    found = [c for c in able if not _is_hopeless(c, wish, HOPE)]
+    if found or is_sure:
+        return sorted(found, key=lambda c: (_about(_excess(c, wish)), _about(c.cost), not c.here, *_rank(c)))
+    known = min((c.kld for c in every if c.is_proven and c.kld is not None), default=math.inf)
+    last = [c for c in able if c.kld is not None and c.kld < known and not _is_hopeless(c, wish, math.inf)]
+    return sorted(last, key=lambda c: (c.kld, not c.here, *_rank(c)))[:1]
+
+
+def is_cheaper(candidate: Candidate, best: Candidate | None) -> bool:
+    """Whether it costs less than the best, by as much as would be noticed."""
+    return best is None or candidate.cost < GAIN * best.cost
 
 
 def is_close(candidate: Candidate, wish: Wish) -> bool:
@@ -207,11 +242,16 @@ def is_close(candidate: Candidate, wish: Wish) -> bool:
     return abs(candidate.kld - wish.max_kld) <= 2 * candidate.kld_error
 
 
-def _is_hopeless(candidate: Candidate, wish: Wish) -> bool:
-    """Whether it cannot keep the limits, or only if its estimate is wrong by more than `HOPE`."""
+def _about(cost: float) -> float:
+    """The same for what differs by less than a percent or so."""
+    return round(math.log(cost), 2)
+
+
+def _is_hopeless(candidate: Candidate, wish: Wish, hope: float) -> bool:
+    """Whether it cannot keep the limits, or only if its KLD is estimated and wrong by more than the factor `hope`."""
     for breach in breaches(candidate, wish):
         by_guess = candidate.kld is not None and not candidate.is_proven and "KLD" in breach.text
-        if not by_guess or breach.excess > HOPE:
+        if not by_guess or breach.excess > hope:
             return True
     return False
 
@@ -254,6 +294,8 @@ def _reason(candidate: Candidate, best: Candidate | None, wish: Wish) -> str:
     if lacks := _lacks(candidate, wish):
         return lacks
     if best is not None and best.is_proven and not candidate.is_proven:
+        if candidate.quality == OTHER_TEXT:
+            return f"its mean KLD, about {candidate.kld:.4f}, was measured on other text: an estimate"
         return f"its quality was not measured; by its bpw the mean KLD may be about {candidate.kld:.3f}, an estimate"
     assert best is not None
     return _beside(candidate, best)

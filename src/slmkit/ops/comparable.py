@@ -83,6 +83,19 @@ def choose(artifacts: Sequence[Artifact], runs: Sequence[QualityRun]) -> Chosen:
     )
 
 
+def newest(artifacts: Sequence[Artifact], runs: Sequence[QualityRun]) -> dict[str, Judged]:
+    """By digest the newest measurement of each beside another file, whatever its terms: they are not comparable, but
+    say about what to expect. `runs` are the newest first.
+    """
+    wanted = {artifact.digest for artifact in artifacts}
+    found: dict[str, Judged] = {}
+    for run in runs:
+        for row in run.rows:
+            if row.digest in wanted and row.digest not in found and row.was_read and not row.is_base:
+                found[row.digest] = Judged.of(row, run.base_row)
+    return found
+
+
 def _of_each_model(by_base: Mapping[tuple[str, str | None], Mapping[str, _Found]]) -> dict[str, _Found]:
     """Of each model the rows beside the base that most of it has."""
     largest: dict[str, Mapping[str, _Found]] = {}

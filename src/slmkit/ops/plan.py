@@ -115,13 +115,14 @@ def plan(
     n_ctx: Sequence[int] = (),
     cache_types: Sequence[str] = ("F16",),
     ram_bytes: int | None = None,
+    bandwidth_bytes_per_s: float | None = None,
     children: Children | None = None,
 ) -> ModelPlan:
     """All of `types` (none: every one there is) at each context with each type of KV cache.
 
     `n_ctx` is by default `DEFAULT_N_CTX`, `ram_bytes` this machine's memory or the limit of the container (which is
-    then said), `children` may be those that `prepare` has started. Raises `EngineMissingError`, `UsageError` for a
-    context or cache that cannot be.
+    then said), `bandwidth_bytes_per_s` that which is measured now, `children` may be those that `prepare` has started.
+    Raises `EngineMissingError`, `UsageError` for a context or cache that cannot be.
     """
     require_engine()
     children = children or Children()
@@ -132,7 +133,7 @@ def plan(
     with progress.task(f"plan {source.ref}", None, "steps"), tempfile.TemporaryDirectory(prefix="slmkit-") as folder:
         candidates, refused = _candidates(source, names, weighing, Path(folder), children)
         memories = _memories(candidates, contexts, Path(folder), children)
-        bytes_per_s = bandwidth.read_bytes_per_s(physical_cores(), _BANDWIDTH_S)
+        bytes_per_s = bandwidth_bytes_per_s or bandwidth.read_bytes_per_s(physical_cores(), _BANDWIDTH_S)
     limited = _container_note() if ram_bytes is None else ()
     ram_bytes = memory.usable_bytes() if ram_bytes is None else ram_bytes
     f16 = next((c.hollow for c in candidates if c.variant == F16), None)

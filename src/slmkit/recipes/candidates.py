@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slmkit.core import stats
@@ -14,7 +14,7 @@ from slmkit.core.compare import Judged
 from slmkit.core.divergence import BROKEN
 from slmkit.core.expected_kld import expected_kld
 from slmkit.core.plan import ModelPlan, TypePlan
-from slmkit.core.recommend import ESTIMATED, Candidate
+from slmkit.core.recommend import BOUND, ESTIMATED, OTHER_TEXT, Candidate
 from slmkit.core.refs import ModelRef
 from slmkit.host.devices import Device
 from slmkit.ops import adopt
@@ -27,6 +27,22 @@ class Option:
 
     plan: TypePlan
     artifact: Artifact | None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What was measured of the files under other conditions, by digest: no more than a hint of what to expect."""
+
+    judged: Mapping[str, Judged] = field(default_factory=dict)
+    benched: Mapping[str, BenchRow] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """The share of what the bandwidth allows that was measured of a file, and its name and speed."""
+
+    share: float
+    said: str
 
 
 def model_of(ref: ModelRef, session: Session) -> str:
@@ -74,13 +90,17 @@ def estimated(
     planned: ModelPlan,
     model: str,
     device: Device | None,
+    elsewhere: Elsewhere,
 ) -> list[Candidate]:
-    """What is known of each, and estimates where nothing is: the KLD by bits per weight, the speed by the bandwidth of
-    the memory, of another device always.
+    """What is known of each, and estimates where nothing is: the KLD as it was measured `elsewhere`, on other text, or
+    by bits per weight; the speed by the share that another file reached of what the bandwidth allows, or as all of that
+    at most; of another device always by its bandwidth.
     """
-    found = [_as_known(option, model, benched, judged) for option in options]
+    found = [
+        _as_judged_elsewhere(_as_known(option, model, benched, judged), option, elsewhere.judged) for option in options
+    ]
     points = [(c.bpw, c.kld) for c in found if c.bpw and c.kld]
-    reached = _reached(options, benched)
+    reached = _reached(options, benched or elsewhere.benched)
     return [
         _estimated(c, option.plan, planned, points, reached, device) for c, option in zip(found, options, strict=True)
     ]
@@ -95,34 +115,49 @@ def _as_known(option: Option, model: str, benched: Mapping[str, BenchRow], judge
     return Candidate(plan.variant, ref, plan.size_bytes or 0, plan.bpw, memory_bytes, state="", here=False)
 
 
+def _as_judged_elsewhere(candidate: Candidate, option: Option, elsewhere: Mapping[str, Judged]) -> Candidate:
+    judged = elsewhere.get(option.artifact.digest) if option.artifact else None
+    if candidate.kld is not None or candidate.verdict is not None or judged is None:
+        return candidate
+    broken = BROKEN if judged.verdict == BROKEN else None
+    return replace(candidate, kld=judged.kld, quality=OTHER_TEXT, verdict=broken)
+
+
 def _estimated(
     candidate: Candidate,
     plan: TypePlan,
     planned: ModelPlan,
     points: Sequence[tuple[float, float]],
-    reached: float,
+    reached: _Reached | None,
     device: Device | None,
 ) -> Candidate:
     if device and plan.read_bytes:
         rate = device.attainable_bytes_per_s / plan.read_bytes
         candidate = replace(candidate, tok_per_s=rate, speed=ESTIMATED, state="")
     elif candidate.tok_per_s is None and plan.tg_estimate_tok_per_s:
-        candidate = replace(candidate, tok_per_s=plan.tg_estimate_tok_per_s * reached, speed=ESTIMATED)
+        rate = plan.tg_estimate_tok_per_s
+        if reached:
+            candidate = replace(candidate, tok_per_s=rate * reached.share, speed=ESTIMATED, speed_from=reached.said)
+        else:
+            candidate = replace(candidate, tok_per_s=rate, speed=BOUND)
     if candidate.kld is None and candidate.verdict != BROKEN and candidate.bpw:
         kld = expected_kld(candidate.bpw, planned.n_params, points)
         candidate = replace(candidate, kld=kld, quality=ESTIMATED)
     return candidate
 
 
-def _reached(options: Sequence[Option], benched: Mapping[str, BenchRow]) -> float:
-    """The share of the planned speed that was measured of this model, in the middle; all of it where nothing was."""
+def _reached(options: Sequence[Option], benched: Mapping[str, BenchRow]) -> _Reached | None:
+    """Of the files of this model that were measured the one whose share is in the middle."""
     shares = [
-        rate / option.plan.tg_estimate_tok_per_s
+        (rate / option.plan.tg_estimate_tok_per_s, option.artifact.variant or "", rate)
         for option in options
         if option.artifact and (row := benched.get(option.artifact.digest))
         if (rate := stats.mean(row.tg_rates)) and option.plan.tg_estimate_tok_per_s
     ]
-    return statistics.median(shares) if shares else 1.0
+    if not shares:
+        return None
+    share, name, rate = statistics.median_low(shares)
+    return _Reached(share, f"{name}'s {rate:.1f} tok/s here")
 
 
 def planned_bytes(plan: TypePlan | None) -> int | None:

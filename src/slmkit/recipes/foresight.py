@@ -59,6 +59,7 @@ def plan(
     n_ctx: Sequence[int] = (),
     cache_types: Sequence[str] = ("F16",),
     ram_bytes: int | None = None,
+    bandwidth_bytes_per_s: float | None = None,
     imatrix: Path | Literal["auto"] | None = None,
 ) -> ModelPlan:
     """Size, memory and speed of every type (or of `types`) of a checkpoint or GGUF; see `ops.plan`.
@@ -83,6 +84,7 @@ def plan(
             n_ctx=n_ctx,
             cache_types=cache_types,
             ram_bytes=ram_bytes,
+            bandwidth_bytes_per_s=bandwidth_bytes_per_s,
             children=children,
         )
     finally:

@@ -13,14 +13,14 @@ from slmkit.core.pick import LADDER
 from slmkit.core.plan import ModelPlan
 from slmkit.core.quality import Corpus, QualitySpec
 from slmkit.core.quant import FLOATS, QUANT_TYPES
-from slmkit.core.recommend import Candidate, Recommendation, Wish, choose, worth_measuring
+from slmkit.core.recommend import Candidate, Recommendation, Wish, choose, hopeful, worth_measuring
 from slmkit.core.refs import ModelRef
 from slmkit.core.units import size
 from slmkit.errors import EngineMissingError, EngineTimeoutError, NotInRegistryError, SlmkitError, UsageError
 from slmkit.host.devices import ATTAINABLE_SHARE, Device
 from slmkit.ops import comparable, compare, locate
 from slmkit.recipes import candidates, foresight
-from slmkit.recipes.candidates import Option, estimated
+from slmkit.recipes.candidates import Elsewhere, Option, estimated
 from slmkit.recipes.deadline import Deadline, Watched
 from slmkit.recipes.pick import to_try
 from slmkit.recipes.session import Session
@@ -63,14 +63,16 @@ def recommend(
     options = list(_options(planned, files, session))
     wish = replace(wish, ram_bytes=planned.ram_bytes, n_ctx=planned.contexts[0].n_ctx)
     notes = [*planned.notes, *_device_notes(device)]
+    judgements = [each.run for each in runs.quality_runs(session.registry.home)[0]]
     if measuring is None or deadline is None:
         benched = compare.measured_here(files, session.registry)
-        stored, _ = runs.quality_runs(session.registry.home)
-        alike = comparable.choose(files, [each.run for each in stored])
-        choice = choose(estimated(options, benched, alike.judged, planned, model, device), wish)
+        alike = comparable.choose(files, judgements)
+        elsewhere = Elsewhere(comparable.newest(files, judgements))
+        choice = choose(estimated(options, benched, alike.judged, planned, model, device, elsewhere), wish)
         corpus_name = alike.terms.corpus_name if alike.terms else None
         return Recommendation(model, choice, _title(device), corpus_name, notes=tuple(notes))
-    measurer = _Measurer(ref, options, planned, measuring, deadline, device, session)
+    elsewhere = Elsewhere(comparable.newest(files, judgements), compare.measured_here(files, session.registry))
+    measurer = _Measurer(ref, options, planned, measuring, deadline, device, session, elsewhere)
     left = measurer.run(wish)
     return Recommendation(
         model,
@@ -95,16 +97,20 @@ class _Measurer:
         deadline: Deadline,
         device: Device | None,
         session: Session,
+        elsewhere: Elsewhere,
     ) -> None:
         self._deadline = deadline
         self._spent: list[tuple[int, float]] = []
         types = [QUANT_TYPES[option.plan.variant] for option in options if option.plan.variant in QUANT_TYPES]
         self._options, self._planned, self._device = options, planned, device
+        self._elsewhere = elsewhere
         self._failures: dict[str, str] = {}
         self._session = session
         self.measured: list[str] = []
         build = engine.build()
-        self._trial = Trial(ref, types, planned, build, measuring.bench, measuring.corpus, measuring.quality, session)
+        here = [option.artifact for option in options if option.artifact]
+        bench, corpus, quality = measuring.bench, measuring.corpus, measuring.quality
+        self._trial = Trial(ref, types, planned, build, bench, corpus, quality, session, here)
         self._trial.session = replace(session, progress=Watched(session.progress, deadline))  # looking is never stopped
 
     @property
@@ -112,7 +118,8 @@ class _Measurer:
         """As they stand now."""
         made, trial = self._trial.artifacts, self._trial
         options = [Option(o.plan, made.get(o.plan.variant, o.artifact)) for o in self._options]
-        found = estimated(options, trial.benched, trial.judged, self._planned, trial.model, self._device)
+        known = (trial.benched, trial.judged, self._planned, trial.model, self._device, self._elsewhere)
+        found = estimated(options, *known)
         return [replace(c, failure=self._failures.get(c.name)) for c in found]
 
     def run(self, wish: Wish) -> list[str]:
@@ -123,7 +130,7 @@ class _Measurer:
         late: list[str] = []
         while True:
             every = self.candidates
-            unmeasured = [c for c in every if c.name in QUANT_TYPES and c.name not in tried and self._lacks(c)]
+            unmeasured = [c for c in every if c.name not in tried and self._lacks(c)]
             best = worth_measuring(unmeasured, every, wish)
             if best is None:
                 return late
@@ -131,7 +138,7 @@ class _Measurer:
             if self._expected_s(best) >= self._deadline.left_s or not self._measure(best):
                 late.append(best.name)
             if not self._deadline.left_s:
-                return [*late, *(c.name for c in unmeasured if c.name not in late)]
+                return [*late, *(c.name for c in hopeful(unmeasured, every, wish) if c.name not in late)]
 
     def _expected_s(self, candidate: Candidate) -> float:
         """By what was measured here: as long as the longest, and longer as it is larger; 0 before anything was."""
@@ -142,28 +149,32 @@ class _Measurer:
         return not (candidate.is_proven if self._device else candidate.is_measured)
 
     def _measure(self, candidate: Candidate) -> bool:
-        """Make and measure it; whether that came to an end in time."""
-        quant = QUANT_TYPES[candidate.name]
+        """Make it, where it is not here, and measure it; whether that came to an end in time."""
+        name, trial = candidate.name, self._trial
+        quants = [QUANT_TYPES[name]] if name in QUANT_TYPES else []
         started = time.monotonic()
         try:
-            for artifact in self._trial.make([quant]):
+            for artifact in trial.make(quants):
                 self._session.progress.say(f"{artifact.ref} is made: {size(artifact.size_bytes)}")
-                if artifact.variant != quant.name:  # the float file, which is made only once
+                if artifact.variant != name:  # the float file, which is made only once
                     started = time.monotonic()
             self._deadline.check()  # where making was stopped, that is no failure of this type
-            self._trial.judge(quant.name, timeout_s=self._deadline.left_s)
+            trial.judge(name, timeout_s=self._deadline.left_s)
             if self._device is None:
-                self._trial.bench(quant.name, timeout_s=self._deadline.left_s)
+                trial.bench(name, timeout_s=self._deadline.left_s)
         except EngineMissingError:
             raise
         except SlmkitError as error:
             if isinstance(error, EngineTimeoutError) and not self._deadline.left_s:
                 return False
-            self._failures[candidate.name] = error.message
+            is_alone = candidate.here and trial.base is None
+            self._failures[name] = f"no float file to hold it against: {error.message}" if is_alone else error.message
             return True
         self._spent.append((candidate.size_bytes, time.monotonic() - started))
-        if failure := self._trial.row_of(quant).candidate.failure:
-            self._failures[candidate.name] = failure
+        measured = trial.artifacts.get(name)
+        row = trial.row(measured) if measured else trial.row_of(QUANT_TYPES[name])
+        if failure := row.candidate.failure:
+            self._failures[name] = failure
         else:
             self.measured.append(candidate.ref)
         return True
@@ -192,7 +203,9 @@ def _plan(ref: ModelRef, files: Sequence[Artifact], wish: Wish, ram_bytes: int |
 
 
 def _options(planned: ModelPlan, files: Sequence[Artifact], session: Session) -> Iterator[Option]:
-    """The files, whatever they are called, and those types of the plan that come to something of their own."""
+    """The files, whatever they are called, and those types of the plan that come to something of their own. Their speed
+    is estimated by the same bandwidth: measured twice it is not the same.
+    """
     by_name = {a.variant: a for a in files}
     types = [QUANT_TYPES[row.variant] for row in planned.types if row.variant in QUANT_TYPES]
     wanted = {quant.name for quant in to_try(planned, types)[0]}
@@ -204,7 +217,8 @@ def _options(planned: ModelPlan, files: Sequence[Artifact], session: Session) ->
     for artifact in files:
         if artifact.variant not in rows:
             ref = ModelRef.parse(artifact.ref)
-            plan = foresight.plan(ref, session, n_ctx=n_ctx, ram_bytes=planned.ram_bytes)
+            rate = planned.bandwidth_bytes_per_s
+            plan = foresight.plan(ref, session, n_ctx=n_ctx, ram_bytes=planned.ram_bytes, bandwidth_bytes_per_s=rate)
             yield Option(plan.types[0], artifact)
 
 

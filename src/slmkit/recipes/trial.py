@@ -38,9 +38,10 @@ EFFORT = bench_op.Effort(precision=0.05, max_time_s=60.0)
 
 class Trial:
     """`types` are tried, `planned` has all of them. `base` is the float file that the others are held against, or its
-    recipe, `None` before there is one; `artifacts` are the files by type, or their recipes where all is known of
-    them. `benched` and `judged` are what was measured of them so far, by digest; `fresh` are those that were made here.
-    With `imatrix` (as for `quantize`) quantized types are made with one.
+    recipe, `None` before there is one; `artifacts` are the files by variant, or their recipes where all is known of
+    them; those of `here` as they are, whatever they are called and were made from. `benched` and `judged` are what was
+    measured of them so far, by digest; `fresh` are those that were made here. With `imatrix` (as for `quantize`)
+    quantized types are made with one.
 
     Raises `UsageError` for a quantized file of whose model there is no float file.
     """
@@ -56,6 +57,7 @@ class Trial:
         quality: QualitySpec,
         session: Session,
         imatrix: Path | Literal["auto"] | None = None,
+        here: Sequence[Artifact] = (),
     ) -> None:
         self.ref, self.types, self.planned, self.session = against.float_ref(ref, session), types, planned, session
         self._named = against.named(ref, session) if self.ref != ref else None
@@ -68,7 +70,8 @@ class Trial:
         self.benched: dict[str, BenchRow] = {}
         self.judged: dict[str, Judged] = {}
         self.base = self._known_base()
-        self.artifacts = {quant.name: a for quant in types if (a := self._known(quant))}
+        given = {a.variant: a for a in here if a.variant}
+        self.artifacts = {quant.name: a for quant in types if (a := self._known(quant))} | given
         self._look()
         self.artifacts = {name: a for name, a in self.artifacts.items() if state(a) == "here" or self._is_settled(a)}
 
@@ -80,7 +83,8 @@ class Trial:
     @property
     def files(self) -> list[Artifact]:
         """The base and the others, each once."""
-        others = (self.artifacts.get(quant.name) for quant in self.types)
+        names = dict.fromkeys([*(quant.name for quant in self.types), *self.artifacts])
+        others = (self.artifacts.get(name) for name in names)
         every = [*([self.base] if self.base else []), *(artifact for artifact in others if artifact)]
         return list({artifact.digest: artifact for artifact in every}.values())
 

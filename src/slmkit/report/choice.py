@@ -6,7 +6,19 @@ import math
 
 from slmkit.core import units
 from slmkit.core.bench import NOISY, THROTTLED
-from slmkit.core.recommend import ESTIMATED, MEASURED, Candidate, Choice, Loser, breaches, is_close
+from slmkit.core.recommend import (
+    BOUND,
+    ESTIMATED,
+    MEASURED,
+    OTHER_TEXT,
+    Candidate,
+    Choice,
+    Loser,
+    breaches,
+    is_certain,
+    is_cheaper,
+    is_close,
+)
 
 
 def headline(choice: Choice) -> str:
@@ -15,7 +27,8 @@ def headline(choice: Choice) -> str:
         return f"nothing keeps every limit: {', '.join(choice.wish.limits)}"
     best = choice.best
     word = f" ({best.verdict})" if best.verdict else ""
-    return f"{best.name}: {units.size(best.size_bytes)} at {rate(best)} tok/s, mean KLD {kld(best)}{word}"
+    at = "," if best.speed == BOUND else " at"
+    return f"{best.name}: {units.size(best.size_bytes)}{at} {rate(best)} tok/s, mean KLD {kld(best)}{word}"
 
 
 def sentences(choice: Choice) -> tuple[str, str, str]:
@@ -30,9 +43,11 @@ def why(choice: Choice) -> str:
 
 
 def rate(candidate: Candidate) -> str:
-    """Tokens per second, with a ~ for an estimate."""
+    """Tokens per second, with a ~ for an estimate, and as a bound where no more than that is known."""
     if candidate.tok_per_s is None:
         return units.DASH
+    if candidate.speed == BOUND:
+        return f"at most ~{candidate.tok_per_s:.{0 if candidate.tok_per_s >= 100 else 1}f}"
     return f"{'~' if candidate.speed == ESTIMATED else ''}{candidate.tok_per_s:.1f}"
 
 
@@ -40,6 +55,8 @@ def kld(candidate: Candidate) -> str:
     """The mean KLD, with a ~ for an estimate."""
     if candidate.kld is None or not math.isfinite(candidate.kld):
         return units.DASH
+    if candidate.quality == OTHER_TEXT:
+        return f"~{candidate.kld:.4f}"
     return f"~{candidate.kld:.3f}" if candidate.quality == ESTIMATED else f"{candidate.kld:.4f}"
 
 
@@ -52,9 +69,10 @@ def _why(choice: Choice) -> str:
         return f"The nearest is {nearest.candidate.name}: {nearest.reason}"
     limits = ", ".join(choice.wish.limits)
     keeping = [loser for loser in choice.losers if _keeps(loser, choice)]
-    if not keeping:
-        return f"It is the only one that keeps every limit ({limits})"
     others = [loser.candidate for loser in keeping]
+    is_known = all(is_certain(candidate, choice.wish) for candidate in (best, *others))
+    if not others:
+        return f"It is the only one that {'keeps' if is_known else 'may keep'} every limit ({limits})"
     virtues = [
         word
         for word, is_so in (
@@ -63,7 +81,7 @@ def _why(choice: Choice) -> str:
         )
         if is_so
     ]
-    of = f"Of the {choice.n_keeping} that keep every limit ({limits}) it is"
+    of = f"Of the {choice.n_keeping} that {'keep' if is_known else 'may keep'} every limit ({limits}) it is"
     if len(virtues) == 2:
         return f"{of} the smallest and the fastest"
     runner_up = f"{others[0].name} is {keeping[0].reason}"
@@ -77,12 +95,25 @@ def _keeps(loser: Loser, choice: Choice) -> bool:
     return is_known and c.is_proven is not choice.is_estimate and not any(breaches(c, choice.wish))
 
 
+_SPEED = {
+    MEASURED: "was measured",
+    BOUND: "is at most that, which the bandwidth of the memory allows",
+    ESTIMATED: "is an estimate by the bandwidth of the memory",
+}
+_QUALITY = {
+    MEASURED: "was measured",
+    OTHER_TEXT: "is an estimate, measured on other text",
+    ESTIMATED: "is an estimate by its bits per weight",
+}
+
+
 def _how_sure(choice: Choice) -> str:
     best = _subject(choice)
     if best is None:
         return "Nothing was measured"
-    speed = "was measured" if best.speed == MEASURED else "is an estimate by the bandwidth of the memory"
-    quality = "was measured" if best.quality == MEASURED else "is an estimate by its bits per weight"
+    speed, quality = _SPEED[best.speed], _QUALITY[best.quality]
+    if best.speed_from:
+        speed = f"is estimated from {best.speed_from}"
     known = "Speed and quality were measured" if speed == quality else f"Its quality {quality}; its speed {speed}"
     return "; ".join([known, *caveats(choice)])
 
@@ -113,7 +144,7 @@ def _untried(choice: Choice) -> list[str]:
         for loser in choice.losers
         if not loser.candidate.is_proven
         and loser.candidate.failure is None
-        and (best is None or loser.candidate.cost < best.cost)
+        and is_cheaper(loser.candidate, best)
         and not any(breaches(loser.candidate, choice.wish))
     ]
     return [f"not measured, and perhaps better: {', '.join(hopeful)}"] if hopeful else []

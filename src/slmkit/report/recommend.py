@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from slmkit.core import units
-from slmkit.core.recommend import ESTIMATED, Candidate, Recommendation
+from slmkit.core.recommend import BOUND, ESTIMATED, OTHER_TEXT, Candidate, Recommendation
 from slmkit.report.cells import BEST, size_cell
 from slmkit.report.choice import kld, rate, sentences
 from slmkit.report.table import Cell, Column, Table
@@ -34,6 +34,10 @@ def recommend_table(found: Recommendation) -> Table:
     return Table(columns, tuple(rows), found.model, tuple(_notes(found)))
 
 
+_INSTEAD = {ESTIMATED: "estimate", OTHER_TEXT: "on other text"}
+"""Of a verdict."""
+
+
 def _cells(c: Candidate, reason: str) -> Iterator[Cell]:
     yield Cell("" if reason else BEST, not reason)
     yield Cell(c.name, c.name)
@@ -45,7 +49,7 @@ def _cells(c: Candidate, reason: str) -> Iterator[Cell]:
     yield Cell(c.speed, c.speed if c.tok_per_s is not None else None)
     yield Cell(kld(c), c.kld)
     yield Cell(c.quality, c.quality if c.kld is not None else None)
-    word = c.verdict or ("estimate" if c.quality == ESTIMATED and c.kld is not None else None)
+    word = c.verdict or (_INSTEAD.get(c.quality) if c.kld is not None else None)
     yield Cell(word or units.DASH, c.verdict)
     yield Cell("here" if c.here else "not made", c.here)
     yield Cell(reason, reason or None)
@@ -63,6 +67,18 @@ def _notes(found: Recommendation) -> Iterator[str]:
         yield f"the time was over before these were measured: {', '.join(found.open)}"
     if any(c.is_proven for c in everything) and found.corpus_name:
         yield f"KLD on {found.corpus_name}"
-    if any(c.quality == ESTIMATED or c.speed == ESTIMATED for c in everything):
-        yield "~: an estimate: of quality by bits per weight, of speed by the bandwidth of the memory"
+    if estimates := list(_estimates(everything)):
+        yield f"~: an estimate: {', '.join(estimates)}"
     yield from found.notes
+
+
+def _estimates(everything: Sequence[Candidate]) -> Iterator[str]:
+    """By what they are made."""
+    ways = {ESTIMATED: "by bits per weight", OTHER_TEXT: "as measured on other text"}
+    if found := [way for source, way in ways.items() if any(c.quality == source for c in everything)]:
+        yield f"of quality {' or '.join(found)}"
+    yield from dict.fromkeys(f"of speed from {c.speed_from}" for c in everything if c.speed_from)
+    if any(c.speed == ESTIMATED and not c.speed_from for c in everything):
+        yield "of speed by the bandwidth of the memory"
+    if any(c.speed == BOUND for c in everything):
+        yield "of speed no more than what the bandwidth of the memory allows"
