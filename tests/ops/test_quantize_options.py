@@ -38,6 +38,12 @@ def odd(session: Session, tmp_path: Path) -> Artifact:
 
 
 @pytest.fixture
+def tied(session: Session, tmp_path: Path) -> Artifact:
+    """A model whose embedding is its output, as F16."""
+    return verbs.convert(ModelRef("path", str(factories.make_llama3(tmp_path / "tied"))), session)
+
+
+@pytest.fixture
 def split(session: Session, checkpoint: Path) -> Artifact:
     """The tiny model as F16 in several shards."""
     return verbs.convert(ModelRef("path", str(checkpoint)), session, spec=ConvertSpec(split_max_bytes=1_000_000))
@@ -85,6 +91,40 @@ def test_what_would_fail_or_be_in_vain_is_refused(
     with pytest.raises(UsageError, match=what):
         quantize(float_artifact, name, registry, spec=spec, force=True)
     assert verify(float_artifact, SILENT) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "option"),
+    [
+        (QuantizeSpec(leave_output=True), "--leave-output"),
+        (QuantizeSpec(pure=True, output_type="Q8_0"), "--output-type"),
+        (QuantizeSpec(embedding_type="Q5_0", output_type="Q8_0"), "--output-type"),
+    ],
+)
+def test_what_is_in_vain_where_the_embedding_is_the_output_is_refused(
+    tied: Artifact, registry: Registry, spec: QuantizeSpec, option: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"`{option}` is in vain: .* has no output.weight") as caught:
+        quantize(tied, "Q4_0", registry, spec=spec)
+    assert "--embedding-type" in (caught.value.hint or "")
+    assert [a.variant for a in registry.artifacts()] == ["F16"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        QuantizeSpec(output_type="Q8_0"),
+        QuantizeSpec(pure=True, embedding_type="Q8_0"),
+        QuantizeSpec(pure=True, embedding_type="Q8_0", output_type="Q8_0"),
+    ],
+    ids=lambda spec: spec.label,
+)
+def test_the_embedding_that_is_the_output_gets_the_type_that_is_asked_for(
+    tied: Artifact, registry: Registry, spec: QuantizeSpec
+) -> None:
+    made = quantize(tied, "Q4_0", registry, spec=spec).artifact
+    types = {tensor.name: tensor.type.name for tensor in read_header(made.path).tensors}
+    assert (types["token_embd.weight"], types["blk.0.ffn_down.weight"]) == ("Q8_0", "Q4_0")
 
 
 def test_what_comes_of_a_changed_float_file_keeps_its_name(float_artifact: Artifact, session: Session) -> None:
