@@ -74,7 +74,8 @@ def quantize(
         refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec, tensors)
         if strict_share is not None:
             refused |= refusals(source, types, spec, tensors, strict_share)
-        refused |= _too_large([quant for quant in todo if quant not in refused], source, registry)
+        todo = {quant: order for quant, order in todo.items() if quant not in refused}
+        refused |= room.too_large(todo, registry.home)
         todo = {quant: order for quant, order in todo.items() if quant not in refused}
         n_threads = n_threads or physical_cores()
         children = Children()
@@ -138,8 +139,11 @@ def _made(
     try:
         return dict(zip(batch, make(list(batch.values()), n_threads, registry, progress, children), strict=True))
     except (EngineError, DiskFullError) as error:
-        if len(batch) == 1 or isinstance(error, EngineMissingError) or children.killed:
+        if isinstance(error, EngineMissingError) or children.killed:
             return dict.fromkeys(batch, error)
+        if len(batch) == 1:
+            (only,) = batch.items()
+            return {only[0]: room.full(*only, registry.home) if isinstance(error, DiskFullError) else error}
     except SlmkitError as error:
         return dict.fromkeys(batch, error)
     return {q: _made({q: order}, n_threads, registry, progress, children)[q] for q, order in batch.items()}
@@ -200,16 +204,4 @@ def _strangers(
                 f"{found.ref} is there already, made in another way ({how})",
                 hint="replace it: `--force`; make this one beside it: `--name LABEL`",
             )
-    return refused
-
-
-def _too_large(types: Sequence[QuantType], source: Artifact, registry: Registry) -> dict[QuantType, SlmkitError]:
-    """Those that the disk has no room for beside the ones before them."""
-    refused: dict[QuantType, SlmkitError] = {}
-    taken_bytes = 0
-    for quant in types:
-        try:
-            taken_bytes += room.check_disk(quant, source.facts["n_params"], source.ref, registry.home, taken_bytes)
-        except DiskFullError as error:
-            refused[quant] = error
     return refused
