@@ -24,6 +24,7 @@ from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from slmkit.registry.verify import verify
 from tests import factories
+from tests.conftest import Run
 
 
 def quantize(source: Artifact, kind: str, registry: Registry, **options: Any) -> QuantizeReport:
@@ -295,6 +296,28 @@ def test_without_a_checkpoint_the_float_file_becomes_the_other_float_types(
     again = list(verbs.quantize(ref, quant_types(["F32,Q4_0,Q8_0"]), session))
     assert [r.fresh for r in again] == [False, False, True]
     assert again[2].source == f16
+
+
+def test_a_float_file_that_is_cut_short_is_said_to_be_where_there_is_no_checkpoint(
+    session: Session, checkpoint: Path, tmp_path: Path, slmkit: Run
+) -> None:
+    f16 = adopted(session, tmp_path, checkpoint, "f16")
+    f16.path.write_bytes(f16.path.read_bytes()[:-100_000])
+    for arguments in (("quantize", f16.model, "-t", "Q4_0"), ("quantize", f16.model, "--target-bpw", "4.5")):
+        done = slmkit(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"error: {f16.ref} is here, but cut short or changed: {f16.path}" in done.stderr
+        assert f"`slmkit verify {f16.ref}`" in done.stderr
+        assert "converting it first" not in done.stderr
+    f16.path.unlink()
+    assert f"error: {f16.ref} is gone" in slmkit("quantize", f16.model, "-t", "Q4_0").stderr
+
+
+@pytest.mark.parametrize("ref", ["local/none", "org/none"])
+def test_what_cannot_be_converted_is_not_said_to_be(slmkit: Run, ref: str) -> None:
+    done = slmkit("quantize", ref, "-t", "Q4_0", "--no-pull")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: no checkpoint of {ref} here"), done.stderr
 
 
 def test_f16_of_a_more_exact_file_needs_no_word(session: Session, checkpoint: Path, tmp_path: Path) -> None:
