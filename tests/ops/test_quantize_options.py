@@ -75,6 +75,33 @@ def test_a_name_that_another_spec_has_is_not_taken_and_not_replaced(
     assert quantize(float_artifact, "Q4_0", registry, spec=other, name="x", force=True).fresh
 
 
+@pytest.mark.parametrize("kind", ["Q8_0", "TQ2_0"])
+def test_what_convert_made_is_not_replaced_by_quantize_nor_the_other_way_round(
+    float_artifact: Artifact, checkpoint: Path, session: Session, kind: str
+) -> None:
+    ref, registry = ModelRef("path", str(checkpoint)), session.registry
+    converted = verbs.convert(ref, session, outtype=kind.lower())
+    with pytest.raises(UsageError, match=r"is there already, made in another way \(by convert\)") as caught:
+        quantize(float_artifact, kind, registry)
+    assert f"`slmkit rm {converted.ref}`" in (caught.value.hint or "")
+    assert registry.find(float_artifact.model, kind) == converted
+    assert quantize(float_artifact, kind, registry, name="x").artifact.variant == f"{kind}-x"
+    made = quantize(float_artifact, kind, registry, force=True).artifact
+    with pytest.raises(UsageError, match=r"is there already, made in another way \(by quantize\)"):
+        verbs.convert(ref, session, outtype=kind.lower())
+    assert registry.find(float_artifact.model, kind) == made
+    assert verbs.convert(ref, session, outtype=kind.lower(), force=True).digest == converted.digest
+    assert quantize(float_artifact, kind, registry, may_replace=True).fresh, "as a recipe says"
+
+
+def test_what_convert_made_and_is_cut_short_is_in_nobodys_way(
+    float_artifact: Artifact, checkpoint: Path, session: Session
+) -> None:
+    converted = verbs.convert(ModelRef("path", str(checkpoint)), session, outtype="q8_0")
+    converted.path.write_bytes(converted.path.read_bytes()[:-1])
+    assert quantize(float_artifact, "Q8_0", session.registry).fresh
+
+
 @pytest.mark.parametrize(
     ("name", "spec", "what"),
     [

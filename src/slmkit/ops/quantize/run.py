@@ -19,7 +19,7 @@ from slmkit.ops.quantize.make import Order, make
 from slmkit.ops.quantize.report import QuantizeReport
 from slmkit.ops.quantize.strict import refusals
 from slmkit.registry.lineage import state
-from slmkit.registry.store import Registry
+from slmkit.registry.store import Registry, is_whole
 
 _DEFAULT = QuantizeSpec()
 _TURN_S = 0.2
@@ -198,10 +198,19 @@ def _strangers(
             continue
         if error := brought(found):
             refused[quant] = error
-        elif not may_replace and found.provenance.action == "quantize" and not order.spec.is_met_by(found):
-            how = ", ".join(QuantizeSpec.of(found.provenance.parameters).parameters) or "no options"
+        elif not may_replace and (how := _otherwise(found, order.spec)):
             refused[quant] = UsageError(
                 f"{found.ref} is there already, made in another way ({how})",
-                hint="replace it: `--force`; make this one beside it: `--name LABEL`",
+                hint=f"replace it: `--force`, or `slmkit rm {found.ref}` first; or make this one beside it: "
+                "`--name LABEL`",
             )
     return refused
+
+
+def _otherwise(found: Artifact, spec: QuantizeSpec) -> str | None:
+    """How a file was made that is not what `spec` says, in a word: not by `quantize`, or with other options."""
+    if found.provenance.action == "convert":
+        return "by convert" if is_whole(found) else None
+    if found.provenance.action != "quantize" or spec.is_met_by(found):
+        return None
+    return ", ".join(QuantizeSpec.of(found.provenance.parameters).parameters) or "no options"
