@@ -96,6 +96,17 @@ def test_sizes_are_drawn(f16: Path, tmp_path: Path) -> None:
     assert in_process("plan", f16, "--plot", tmp_path / "sizes.txt").exit_code == 2
 
 
+def test_a_plot_that_cannot_be_written_and_no_type_are_refused_before_the_work(f16: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "nowhere" / "sizes.svg"
+    done = in_process("plan", f16, "-t", "Q4_0", "--plot", lost)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"cannot write {lost}: there is no folder {lost.parent}" in done.stderr
+    for types in ("", ",", " "):
+        done = in_process("plan", f16, "-t", types)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"no quant type in {types!r}" in done.stderr
+
+
 def test_a_variant_of_the_registry(slmkit: Run, float_artifact: Artifact) -> None:
     done = slmkit("plan", float_artifact.ref, "-t", "F16,Q8_0", "--json")
     sizes = {row["variant"]: row["size_bytes"] for row in json.loads(done.stdout)["types"]}

@@ -11,8 +11,9 @@ import pytest
 from slmkit.registry import imatrices
 from slmkit.registry.store import Registry
 from tests import factories
-from tests.cli.conftest import MODEL
+from tests.cli.conftest import MODEL, Start
 from tests.cli.test_convert import files_of, reach
+from tests.cli.test_trouble import limited
 from tests.conftest import Run
 from tests.hubserver import HubServer
 
@@ -100,6 +101,16 @@ def test_when_nothing_could_be_made_each_type_has_its_reason(slmkit: Run, furnis
     told = json.loads(done.stderr)
     assert told["error"] == "engine.imatrix"
     assert all(f"{kind}: {kind} of this model needs" in told["message"] for kind in ("IQ1_S", "IQ2_XXS"))
+
+
+def test_a_full_disk_is_said_of_each_type_and_what_to_do_once(start: Start, furnished: Registry) -> None:
+    process = start("quantize", MODEL, "-t", "Q4_1,Q5_1", **limited(100_000))
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    for kind in ("Q4_1", "Q5_1"):
+        assert f"{kind}: no space left on the disk of {furnished.home} for {kind} of {MODEL}:F16, which takes " in err
+    assert err.count("free some") == 1
+    assert ".partial" not in err
 
 
 @pytest.mark.parametrize(

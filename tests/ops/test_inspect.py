@@ -17,10 +17,11 @@ from slmkit.core.progress import SILENT
 from slmkit.core.quant import quant_types
 from slmkit.core.refs import ModelRef
 from slmkit.formats.gguf.types import GGML_TYPES_BY_NAME, ValueType
+from slmkit.ops.adopt import adopt
 from slmkit.ops.inspect import Inspection, inspect
 from slmkit.ops.inspect.rendering import lint
 from slmkit.ops.split import split
-from slmkit.recipes import verbs
+from slmkit.recipes import foresight, verbs
 from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from tests.factories import make_llama, make_llama3
@@ -92,6 +93,34 @@ def test_rope_factors(tmp_path: Path) -> None:
     a = inspect(made.path).attention
     assert a.rope["freq_base"] == 500000
     assert a.rope_factors == {"rope_freqs.weight": (1.0, 32.0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "problems"),
+    [
+        ("x-Q4_K_M-imatrix.gguf", "Q4_K_M", 0),
+        ("x-Q4_K_M-pure-output-Q8_0.gguf", "Q4_K_M", 0),
+        ("x-Q8_0-lean.gguf", "Q8_0", 1),
+        ("x-UD-Q4_K_XL.gguf", None, 0),
+        ("x.gguf", None, 0),
+    ],
+)
+def test_a_label_after_the_type_is_no_type(tmp_path: Path, name: str, named: str | None, problems: int) -> None:
+    found = look(of(), tmp_path, name).weights
+    assert found.named == named
+    assert [text.startswith("the file's name says Q8_0") for text in found.problems] == [True] * problems
+
+
+def test_what_is_registered_is_named_by_its_variant(tmp_path: Path) -> None:
+    """Here the name of the model has a type in it."""
+    here = Session(Registry(tmp_path / "home"), SILENT, may_pull=False, offline=True)
+    path = of().write(tmp_path / "old-Q8_0-x.gguf")
+    artifact = adopt(path, here.registry, SILENT, model="local/mine")
+    renamed = replace(artifact, variant="Q4_K_M-lean")
+    here.registry.publish(renamed)
+    assert foresight.inspect(ModelRef.parse(artifact.ref), here).weights.named == "Q8_0"
+    found = foresight.inspect(ModelRef.parse(renamed.ref), here).weights
+    assert (found.named, found.declared, found.problems) == ("Q4_K_M", "Q4_K_M", ())
 
 
 def test_labels_and_types(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 from slmkit.core.artifact import Artifact
 from slmkit.core.progress import SILENT
 from slmkit.core.quant import QUANT_TYPES, QuantType, quant_types
+from slmkit.core.quantize import QuantizeSpec
 from slmkit.core.refs import ModelRef
+from slmkit.core.units import parse_size
 from slmkit.errors import ChangedError, DiskFullError, EngineError, NotInRegistryError, RefError, UsageError
 from slmkit.formats.gguf.header import read_header
 from slmkit.ops.quantize import QuantizeReport
@@ -109,10 +111,16 @@ def test_a_damaged_source_is_refused_and_leaves_nothing(float_artifact: Artifact
 def test_too_little_space_is_known_before_anything_is_written(
     float_artifact: Artifact, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(DiskFullError, match="needs at least"):
-        quantize(float_artifact, Q4_0, registry)
-    assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
+    quant, spec = QUANT_TYPES["Q3_K_M"], QuantizeSpec(pure=True, embedding_type="F32", prune_layers=(0,))
+    made = quantize(float_artifact, quant, registry, spec=spec, name="x").artifact
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": made.size_bytes - 1})())
+    with pytest.raises(DiskFullError, match=r"Q3_K_M of \S+ needs ([0-9.]+ KiB); .* free$") as caught:
+        quantize(float_artifact, quant, registry, spec=spec, name="y")
+    said = parse_size(caught.value.message.partition(" needs ")[2].partition(";")[0])
+    assert made.size_bytes <= said < made.size_bytes + 4096
+    assert len(files(registry, float_artifact.model)) == 4
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": made.size_bytes + 4096})())
+    assert quantize(float_artifact, quant, registry, spec=spec, name="y").fresh
 
 
 def test_a_disk_that_fills_up_while_writing(float_artifact: Artifact, registry: Registry) -> None:
@@ -130,10 +138,12 @@ def test_a_disk_that_fills_up_while_writing(float_artifact: Artifact, registry: 
         "try:\n"
         "    list(quantize(source, [QUANT_TYPES['Q4_0']], registry, SILENT))\n"
         "except DiskFullError as error:\n"
-        "    print(error.code)\n"
+        "    print(error.code, error.message)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "disk.full\n", done.stderr
+    said = f"disk.full no space left on the disk of {registry.home} for Q4_0 of {float_artifact.ref}, which takes "
+    assert done.stdout.startswith(said), done.stdout + done.stderr
+    assert ".partial" not in done.stdout
     assert files(registry, float_artifact.model) == {"tiny-llama-F16.gguf", "tiny-llama-F16.json"}
 
 

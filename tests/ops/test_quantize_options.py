@@ -24,6 +24,7 @@ from slmkit.recipes.session import Session
 from slmkit.registry.store import Registry
 from slmkit.registry.verify import verify
 from tests import factories
+from tests.conftest import Run
 
 
 def quantize(source: Artifact, kind: str, registry: Registry, **options: Any) -> QuantizeReport:
@@ -35,6 +36,12 @@ def quantize(source: Artifact, kind: str, registry: Registry, **options: Any) ->
 def odd(session: Session, tmp_path: Path) -> Artifact:
     """A model whose rows of 288 do not divide into blocks of 256, as F16."""
     return verbs.convert(ModelRef("path", str(factories.make_llama(tmp_path / "odd", hidden=288))), session)
+
+
+@pytest.fixture
+def tied(session: Session, tmp_path: Path) -> Artifact:
+    """A model whose embedding is its output, as F16."""
+    return verbs.convert(ModelRef("path", str(factories.make_llama3(tmp_path / "tied"))), session)
 
 
 @pytest.fixture
@@ -68,6 +75,33 @@ def test_a_name_that_another_spec_has_is_not_taken_and_not_replaced(
     assert quantize(float_artifact, "Q4_0", registry, spec=other, name="x", force=True).fresh
 
 
+@pytest.mark.parametrize("kind", ["Q8_0", "TQ2_0"])
+def test_what_convert_made_is_not_replaced_by_quantize_nor_the_other_way_round(
+    float_artifact: Artifact, checkpoint: Path, session: Session, kind: str
+) -> None:
+    ref, registry = ModelRef("path", str(checkpoint)), session.registry
+    converted = verbs.convert(ref, session, outtype=kind.lower())
+    with pytest.raises(UsageError, match=r"is there already, made in another way \(by convert\)") as caught:
+        quantize(float_artifact, kind, registry)
+    assert f"`slmkit rm {converted.ref}`" in (caught.value.hint or "")
+    assert registry.find(float_artifact.model, kind) == converted
+    assert quantize(float_artifact, kind, registry, name="x").artifact.variant == f"{kind}-x"
+    made = quantize(float_artifact, kind, registry, force=True).artifact
+    with pytest.raises(UsageError, match=r"is there already, made in another way \(by quantize\)"):
+        verbs.convert(ref, session, outtype=kind.lower())
+    assert registry.find(float_artifact.model, kind) == made
+    assert verbs.convert(ref, session, outtype=kind.lower(), force=True).digest == converted.digest
+    assert quantize(float_artifact, kind, registry, may_replace=True).fresh, "as a recipe says"
+
+
+def test_what_convert_made_and_is_cut_short_is_in_nobodys_way(
+    float_artifact: Artifact, checkpoint: Path, session: Session
+) -> None:
+    converted = verbs.convert(ModelRef("path", str(checkpoint)), session, outtype="q8_0")
+    converted.path.write_bytes(converted.path.read_bytes()[:-1])
+    assert quantize(float_artifact, "Q8_0", session.registry).fresh
+
+
 @pytest.mark.parametrize(
     ("name", "spec", "what"),
     [
@@ -85,6 +119,40 @@ def test_what_would_fail_or_be_in_vain_is_refused(
     with pytest.raises(UsageError, match=what):
         quantize(float_artifact, name, registry, spec=spec, force=True)
     assert verify(float_artifact, SILENT) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "option"),
+    [
+        (QuantizeSpec(leave_output=True), "--leave-output"),
+        (QuantizeSpec(pure=True, output_type="Q8_0"), "--output-type"),
+        (QuantizeSpec(embedding_type="Q5_0", output_type="Q8_0"), "--output-type"),
+    ],
+)
+def test_what_is_in_vain_where_the_embedding_is_the_output_is_refused(
+    tied: Artifact, registry: Registry, spec: QuantizeSpec, option: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"`{option}` is in vain: .* has no output.weight") as caught:
+        quantize(tied, "Q4_0", registry, spec=spec)
+    assert "--embedding-type" in (caught.value.hint or "")
+    assert [a.variant for a in registry.artifacts()] == ["F16"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        QuantizeSpec(output_type="Q8_0"),
+        QuantizeSpec(pure=True, embedding_type="Q8_0"),
+        QuantizeSpec(pure=True, embedding_type="Q8_0", output_type="Q8_0"),
+    ],
+    ids=lambda spec: spec.label,
+)
+def test_the_embedding_that_is_the_output_gets_the_type_that_is_asked_for(
+    tied: Artifact, registry: Registry, spec: QuantizeSpec
+) -> None:
+    made = quantize(tied, "Q4_0", registry, spec=spec).artifact
+    types = {tensor.name: tensor.type.name for tensor in read_header(made.path).tensors}
+    assert (types["token_embd.weight"], types["blk.0.ffn_down.weight"]) == ("Q8_0", "Q4_0")
 
 
 def test_what_comes_of_a_changed_float_file_keeps_its_name(float_artifact: Artifact, session: Session) -> None:
@@ -255,6 +323,28 @@ def test_without_a_checkpoint_the_float_file_becomes_the_other_float_types(
     again = list(verbs.quantize(ref, quant_types(["F32,Q4_0,Q8_0"]), session))
     assert [r.fresh for r in again] == [False, False, True]
     assert again[2].source == f16
+
+
+def test_a_float_file_that_is_cut_short_is_said_to_be_where_there_is_no_checkpoint(
+    session: Session, checkpoint: Path, tmp_path: Path, slmkit: Run
+) -> None:
+    f16 = adopted(session, tmp_path, checkpoint, "f16")
+    f16.path.write_bytes(f16.path.read_bytes()[:-100_000])
+    for arguments in (("quantize", f16.model, "-t", "Q4_0"), ("quantize", f16.model, "--target-bpw", "4.5")):
+        done = slmkit(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"error: {f16.ref} is here, but cut short or changed: {f16.path}" in done.stderr
+        assert f"`slmkit verify {f16.ref}`" in done.stderr
+        assert "converting it first" not in done.stderr
+    f16.path.unlink()
+    assert f"error: {f16.ref} is gone" in slmkit("quantize", f16.model, "-t", "Q4_0").stderr
+
+
+@pytest.mark.parametrize("ref", ["local/none", "org/none"])
+def test_what_cannot_be_converted_is_not_said_to_be(slmkit: Run, ref: str) -> None:
+    done = slmkit("quantize", ref, "-t", "Q4_0", "--no-pull")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: no checkpoint of {ref} here"), done.stderr
 
 
 def test_f16_of_a_more_exact_file_needs_no_word(session: Session, checkpoint: Path, tmp_path: Path) -> None:

@@ -128,14 +128,37 @@ def test_a_damaged_table_is_measured_anew(source: Artifact, session: Session) ->
         assert planned() == first
 
 
-def test_what_cannot_be_reached_says_what_can(source: Artifact, session: Session) -> None:
+def test_what_cannot_be_reached_says_what_can_and_measures_nothing(source: Artifact, session: Session) -> None:
+    said = set()
     for target in (("bpw", 1), ("bpw", 17), ("size", 1000), ("size", 1 << 40)):
         with pytest.raises(UsageError) as caught:
             make(source, TargetSpec(*target), session)
-        assert caught.value.hint is not None
-        assert "between" in caught.value.hint
+        said.add(caught.value.hint or "")
     folder = paths.model_dir(session.registry.home, source.model)
     assert not list(folder.glob("*MIX*"))
+    assert not (session.registry.home / "distortion").exists()
+    bounds = r"a target between (\S+ \S+) \((\S+) bpw\) and (\S+ \S+) \((\S+) bpw\)"
+    (match,) = (re.fullmatch(bounds, hint) for hint in said)
+    assert match
+    for unit, text in (("size", match[1]), ("bpw", match[2]), ("size", match[3]), ("bpw", match[4])):
+        assert plan(source, TargetSpec.parse(unit, text), session.registry, SILENT, imatrix=None, n_threads=2)  # type: ignore[arg-type]
+    smallest, largest = TargetSpec.parse("bpw", match[2]), TargetSpec.parse("bpw", match[4])
+    for beyond in (smallest.value - 0.02, largest.value + 0.02):
+        with pytest.raises(UsageError, match=r"cannot become|nothing to save"):
+            make(source, TargetSpec("bpw", beyond), session)
+
+
+def test_a_quantized_source_is_refused_before_a_word_of_importance(slmkit: Run, tiny: str) -> None:
+    for options in ((), ("--imatrix", "auto")):
+        done = slmkit("quantize", f"{tiny}:Q4_0", "--target-bpw", "4.5", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is quantized already" in done.stderr
+        assert "importance" not in done.stderr
+
+
+def test_a_reduction_of_more_than_all_is_said_as_it_was_typed() -> None:
+    with pytest.raises(UsageError, match=r"between 0 and 100 %, not 130 %$"):
+        TargetSpec.parse("reduction", "130%")
 
 
 def test_the_plan_prefers_what_its_errors_say(source: Artifact, session: Session) -> None:

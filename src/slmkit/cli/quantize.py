@@ -82,7 +82,7 @@ def quantize(
         bool, typer.Option("--pure", help="One type for all matrices, no mixture.", rich_help_panel=_HOW)
     ] = False,
     leave_output: Annotated[
-        bool, typer.Option("--leave-output", help="Keep output.weight as it is.", rich_help_panel=_HOW)
+        bool, typer.Option("--leave-output", help="Keep output.weight, if there is one.", rich_help_panel=_HOW)
     ] = False,
     prune_layers: Annotated[
         str | None, typer.Option(metavar="LAYERS", help="Leave out layers: 3,5-8.", rich_help_panel=_HOW)

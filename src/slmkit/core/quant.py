@@ -109,6 +109,11 @@ def canonical(label: str) -> str:
 
 
 def quant_types(texts: Iterable[str]) -> tuple[QuantType, ...]:
-    """Several types, each text one or a comma-separated list; doubles are dropped, order is kept."""
+    """Several types, each text one or a comma-separated list; doubles are dropped, order is kept. No text is no type,
+    but texts without any are refused.
+    """
+    texts = list(texts)
     names = [name for text in texts for name in text.split(",") if name.strip()]
+    if texts and not names:
+        raise UnknownTypeError(f"no quant type in {','.join(texts)!r}", hint="`Q4_0`, or `Q4_0,Q8_0`, say")
     return tuple(dict.fromkeys(quant_type(name) for name in names))

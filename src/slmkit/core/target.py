@@ -22,8 +22,9 @@ class TargetSpec:
 
     def __post_init__(self) -> None:
         if not self.value > 0 or self.value == float("inf") or (self.unit == "reduction" and self.value >= 1):
-            allowed = "between 0 and 100 %" if self.unit == "reduction" else "above 0"
-            raise UsageError(f"a target {self.unit} is {allowed}, not {self.value:g}")
+            is_share = self.unit == "reduction"
+            allowed, given = ("between 0 and 100 %", self.value * 100) if is_share else ("above 0", self.value)
+            raise UsageError(f"a target {self.unit} is {allowed}, not {given:g}{' %' if is_share else ''}")
 
     @classmethod
     def parse(cls, unit: Unit, text: str) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from slmkit.errors import UsageError
 
@@ -63,11 +64,22 @@ def size(size_bytes: int | float | None) -> str:
     """`271.1 MiB`, `1.45 GiB`, `512 B`."""
     if size_bytes is None:
         return DASH
+    value, digits, unit = _scaled(size_bytes)
+    return f"{value:.{digits}f} {unit}"
+
+
+def size_bound(size_bytes: int | float, rounded: Callable[[float], int]) -> str:
+    """The same, `rounded` by `math.ceil` or `math.floor`."""
+    value, digits, unit = _scaled(size_bytes)
+    return f"{rounded(value * 10**digits) / 10**digits:.{digits}f} {unit}"
+
+
+def _scaled(size_bytes: int | float) -> tuple[float, int, str]:
+    """In its unit, how many digits are shown of it, and the unit."""
     value, unit = float(size_bytes), 0
     while value >= 1024 and unit < len(_BINARY) - 1:
         value, unit = value / 1024, unit + 1
-    digits = 0 if unit == 0 else 2 if unit >= 3 else 1
-    return f"{value:.{digits}f} {_BINARY[unit]}"
+    return value, 0 if unit == 0 else 2 if unit >= 3 else 1, _BINARY[unit]
 
 
 def count(n: int | float | None) -> str:

@@ -10,7 +10,7 @@ from slmkit.core.artifact import Artifact, File, Provenance
 from slmkit.core.progress import Progress
 from slmkit.errors import FormatError, UsageError
 from slmkit.formats.gguf.header import SHARD, read_header, shards
-from slmkit.ops.describe import declared_type, gguf_facts, named_type, now
+from slmkit.ops.describe import declared_type, gguf_facts, named_type, named_variant, now
 from slmkit.registry.atomic import sha256
 from slmkit.registry.store import Registry
 
@@ -66,10 +66,10 @@ def _checkpoint(folder: Path, progress: Progress, model: str | None, hashed: boo
 
 def _gguf(path: Path, progress: Progress, model: str | None, hashed: bool) -> Artifact:
     facts = gguf_facts(path)
-    match = SHARD.fullmatch(path.name)
-    name = match["prefix"] if match else path.stem
-    variant = variant_of(path)
-    name = re.sub(rf"[-_.]{re.escape(variant)}$", "", name, flags=re.IGNORECASE)
+    name, variant = _stem(path), variant_of(path)
+    if named := named_variant(name):
+        variant = "-".join(part for part in named if part)
+        name = name[: -len(variant) - 1]
     return Artifact(
         model=model or local_model(name),
         variant=variant,
@@ -89,12 +89,17 @@ def local_model(name: str) -> str:
 
 
 def variant_of(path: Path) -> str:
-    """The quant type at the end of a GGUF's name, or else the one its header declares, or its most common one."""
-    match = SHARD.fullmatch(path.name)
-    if named := named_type(match["prefix"] if match else path.stem):
+    """The quant type in a GGUF's name, or else the one its header declares, or its most common one."""
+    if named := named_type(_stem(path)):
         return named
     header = read_header(path)
     return declared_type(header.metadata) or next(iter(header.params_by_type), "F32")
+
+
+def _stem(path: Path) -> str:
+    """The name without suffix, and without the number of a shard."""
+    match = SHARD.fullmatch(path.name)
+    return match["prefix"] if match else path.stem
 
 
 def _hash(paths: list[Path], progress: Progress) -> tuple[File, ...]:

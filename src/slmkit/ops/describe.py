@@ -13,6 +13,11 @@ from slmkit.core.quant import QUANT_TYPES
 from slmkit.formats.gguf.model import GgufModel, open_model
 from slmkit.formats.gguf.types import GgmlType
 
+_TYPES = "|".join(sorted(QUANT_TYPES, key=len, reverse=True))
+_LAST = re.compile(rf"(?P<option>-(?:output|embedding))?[-_.](?P<type>{_TYPES})$", re.IGNORECASE)
+_LABEL = rf"(?!(?:{_TYPES})(?:-|$)|.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{{0,47}}"
+_LABELLED = re.compile(rf"-(?P<type>{_TYPES})-(?P<label>{_LABEL})$")
+
 
 def gguf_facts(path: Path) -> dict[str, Any]:
     """Architecture, parameters, bpw and types of a GGUF with all its shards; raises `GgufError` for a damaged one."""
@@ -44,12 +49,20 @@ def facts(architecture: str, context_length: int | None, tensors: Iterable[tuple
     }
 
 
+def named_variant(name: str) -> tuple[str, str] | None:
+    """The quant type in a name without suffix, and its label: `Q4_0` of `model-Q4_0`, in any case, has none; as slmkit
+    names files `model-Q4_0-pure-output-Q8_0` is `Q4_0`, labelled `pure-output-Q8_0`. `None` when there is no type.
+    """
+    last, labelled = _LAST.search(name), _LABELLED.search(name)
+    if labelled and (last is None or last["option"]):
+        return labelled["type"], labelled["label"]
+    return (last["type"].upper(), "") if last else None
+
+
 def named_type(name: str) -> str | None:
-    """The quant type at the end of a name without suffix: `model-Q4_0`; `None` when it has none."""
-    for kind in sorted(QUANT_TYPES, key=len, reverse=True):
-        if re.search(rf"[-_.]{kind}$", name, re.IGNORECASE):
-            return kind
-    return None
+    """The quant type of the same."""
+    found = named_variant(name)
+    return found[0] if found else None
 
 
 def declared_type(metadata: Mapping[str, Any]) -> str | None:

@@ -107,7 +107,7 @@ def inspect(ref: ModelRef, session: Session) -> Inspection:
         path = locate.gguf(ref, session.registry, session.progress)
     except NotInRegistryError as missing:
         return _inspect_remote(ref, session, missing)
-    return inspect_op(path)
+    return inspect_op(path, ref.variant)
 
 
 def _inspect_unmade(ref: ModelRef, session: Session) -> Inspection:

@@ -43,6 +43,7 @@ def quantize_to_target(
     if not force and (report := _spared(ref, target, session, imatrix, convert_spec)):
         return report
     source = float_source(ref, session, convert_spec)
+    target_op.float_headers(source)  # what is refused is refused before an importance matrix is collected for it
     if imatrix == "newest":
         imatrix = "auto" if imatrices.newest(registry, source) else None
         if imatrix is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from slmkit.core.artifact import Artifact
 from slmkit.core.convert import ConvertSpec
-from slmkit.core.quant import QuantType
+from slmkit.core.quant import FLOATS, QuantType
 from slmkit.core.quantize import ImatrixFile, QuantizeSpec
 from slmkit.core.refs import ModelRef
 from slmkit.errors import ChangedError, EngineMissingError, FormatError, NotInRegistryError, SlmkitError, UsageError
@@ -18,6 +18,7 @@ from slmkit.ops import adopt, locate
 from slmkit.recipes.session import Session
 from slmkit.recipes.spared import known_imatrix, spared
 from slmkit.registry import imatrices
+from slmkit.registry.lineage import state
 from slmkit.registry.store import is_whole
 
 if TYPE_CHECKING:
@@ -92,16 +93,23 @@ def convert(
 
     Doing it again does nothing, unless the checkpoint has changed, `spec` asks for something else, or `force`.
     """
-    from slmkit.ops.convert import check_supported  # loads numpy
-    from slmkit.ops.convert.artifact import check_spec, convert_artifact
+    from slmkit.ops.convert.artifact import convert_artifact  # loads numpy
 
     spec = spec or ConvertSpec()
-    check_spec(spec)
-    inspect = check_supported if spec.converter == "slmkit" else None
-    source = checkpoint(ref, session, inspect=inspect, hashed=target is None)
+    source = _convertible(ref, session, spec, hashed=target is None)
     return convert_artifact(
         source, session.registry, session.progress, outtype=outtype, spec=spec, target=target, force=force
     )
+
+
+def _convertible(ref: ModelRef, session: Session, spec: ConvertSpec, *, hashed: bool = True) -> Artifact:
+    """The checkpoint, pulled first where that is missing and can be converted."""
+    from slmkit.ops.convert import check_supported  # loads numpy
+    from slmkit.ops.convert.artifact import check_spec
+
+    check_spec(spec)
+    inspect = check_supported if spec.converter == "slmkit" else None
+    return checkpoint(ref, session, inspect=inspect, hashed=hashed)
 
 
 def quantize(
@@ -253,11 +261,28 @@ def float_source(ref: ModelRef, session: Session, spec: ConvertSpec | None = Non
 
 
 def _new_float(ref: ModelRef, session: Session, spec: ConvertSpec | None) -> Artifact:
+    from slmkit.ops.convert.artifact import convert_artifact  # loads numpy
+
     expanded = locate.expand(ref)
-    is_path = expanded.kind == "path"
-    model = adopt.describe(Path(expanded.name), session.progress, hashed=False).model if is_path else expanded.model
-    session.progress.say(f"no {DEFAULT_FLOAT} of {model} yet: converting it first")
-    return convert(expanded, session, outtype=DEFAULT_FLOAT.lower(), spec=spec)
+    spec = spec or ConvertSpec()
+    try:
+        source = _convertible(expanded, session, spec)
+    except NotInRegistryError as missing:
+        raise _damaged_float(expanded.model, session) or missing from missing
+    session.progress.say(f"no {DEFAULT_FLOAT} of {source.model} yet: converting it first")
+    return convert_artifact(source, session.registry, session.progress, outtype=DEFAULT_FLOAT.lower(), spec=spec)
+
+
+def _damaged_float(model: str, session: Session) -> ChangedError | None:
+    """The error for a float file that would have been the source, and is not what was registered."""
+    found = next((a for name in FLOATS if (a := session.registry.find(model, name)) and not is_whole(a)), None)
+    if found is None:
+        return None
+    how = "gone" if state(found) == "gone" else "here, but cut short or changed"
+    return ChangedError(
+        f"{found.ref} is {how}: {found.path}",
+        hint=f"`slmkit verify {found.ref}` shows what is wrong; make or get it again",
+    )
 
 
 def _float_here(ref: ModelRef, session: Session, spec: ConvertSpec | None) -> Artifact | None:

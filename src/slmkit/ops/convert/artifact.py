@@ -13,13 +13,15 @@ from slmkit._version import __version__
 from slmkit.core.artifact import JSON, Artifact, File, Provenance
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import Progress
+from slmkit.core.quant import FLOATS
+from slmkit.errors import UsageError
 from slmkit.formats.pretokenizer_names import check_name
 from slmkit.formats.safetensors import read_checkpoint
 from slmkit.ops.convert.pipeline import convert
 from slmkit.ops.convert.plan import resolve_type, wanted_type
 from slmkit.ops.describe import gguf_facts, now
 from slmkit.registry import atomic, paths
-from slmkit.registry.store import Registry
+from slmkit.registry.store import Registry, is_whole
 from slmkit.registry.unchanged import unchanged
 
 
@@ -54,6 +56,8 @@ def convert_artifact(
             stack.enter_context(registry.locked(source.model, progress))
             if not force and (found := _there(source, variant, spec, registry, progress)):
                 return found  # who had the lock has made it
+            if not force:
+                _check_is_free(source.model, variant, registry)
         with atomic.staged(final) as folder:
             started = time.perf_counter()
             with unchanged(source):
@@ -92,6 +96,18 @@ def _there(
         return None
     progress.say(f"{found.ref} is there already")
     return found
+
+
+def _check_is_free(model: str, variant: str, registry: Registry) -> None:
+    """Raise `UsageError` where `quantize` has made a file of that name, which has other bytes; its float files are made
+    of other floats, and the converter's are better.
+    """
+    found = registry.find(model, variant)
+    if found and found.provenance.action == "quantize" and variant not in FLOATS and is_whole(found):
+        raise UsageError(
+            f"{found.ref} is there already, made in another way (by quantize)",
+            hint=f"replace it: `--force`, or `slmkit rm {found.ref}` first",
+        )
 
 
 def check_spec(spec: ConvertSpec) -> None:

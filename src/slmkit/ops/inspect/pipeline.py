@@ -45,8 +45,9 @@ class Inspection:
         return (*self.weights.problems, *vocabulary, *templates)
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, variant: str | None = None) -> Inspection:
     """Read headers, tokenizer and chat templates of a GGUF (or of all its shards); of the weights only RoPE factors.
+    `variant` is what it is registered as.
 
     Raises `GgufError`.
     """
@@ -61,7 +62,7 @@ def inspect(path: Path) -> Inspection:
         version=model.first.version,
         architecture=model.architecture,
         name=None if name is None else str(name),
-        weights=read_weights(model),
+        weights=read_weights(model, variant),
         attention=read_attention(model),
         vocabulary=vocabulary,
         templates=read_templates(metadata, vocabulary),

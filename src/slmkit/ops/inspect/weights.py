@@ -54,13 +54,14 @@ class Weights:
         return tuple(out)
 
 
-def read_weights(model: GgufModel) -> Weights:
-    """By the tensor tables alone."""
+def read_weights(model: GgufModel, variant: str | None = None) -> Weights:
+    """By the tensor tables alone. A file that is registered is named by its `variant`, any other by its own name."""
     by_type: Counter[str] = Counter()
     for tensor in model.tensors:
         by_type[tensor.info.type.name] += tensor.info.n_elements
     match = SHARD.fullmatch(model.path.name)
-    named, declared = named_type(match["prefix"] if match else model.path.stem), declared_type(model.metadata)
+    name = f"-{variant}" if variant else match["prefix"] if match else model.path.stem
+    named, declared = named_type(name), declared_type(model.metadata)
     label = declared or named
     base = QUANT_TYPES[label].base if label else None
     return Weights(

@@ -19,7 +19,7 @@ from slmkit.ops.quantize.make import Order, make
 from slmkit.ops.quantize.report import QuantizeReport
 from slmkit.ops.quantize.strict import refusals
 from slmkit.registry.lineage import state
-from slmkit.registry.store import Registry
+from slmkit.registry.store import Registry, is_whole
 
 _DEFAULT = QuantizeSpec()
 _TURN_S = 0.2
@@ -74,7 +74,8 @@ def quantize(
         refused |= importance.lacking(source, [quant for quant in todo if quant not in refused], spec, tensors)
         if strict_share is not None:
             refused |= refusals(source, types, spec, tensors, strict_share)
-        refused |= _too_large([quant for quant in todo if quant not in refused], source, registry)
+        todo = {quant: order for quant, order in todo.items() if quant not in refused}
+        refused |= room.too_large(todo, registry.home)
         todo = {quant: order for quant, order in todo.items() if quant not in refused}
         n_threads = n_threads or physical_cores()
         children = Children()
@@ -138,8 +139,11 @@ def _made(
     try:
         return dict(zip(batch, make(list(batch.values()), n_threads, registry, progress, children), strict=True))
     except (EngineError, DiskFullError) as error:
-        if len(batch) == 1 or isinstance(error, EngineMissingError) or children.killed:
+        if isinstance(error, EngineMissingError) or children.killed:
             return dict.fromkeys(batch, error)
+        if len(batch) == 1:
+            (only,) = batch.items()
+            return {only[0]: room.full(*only, registry.home) if isinstance(error, DiskFullError) else error}
     except SlmkitError as error:
         return dict.fromkeys(batch, error)
     return {q: _made({q: order}, n_threads, registry, progress, children)[q] for q, order in batch.items()}
@@ -194,22 +198,19 @@ def _strangers(
             continue
         if error := brought(found):
             refused[quant] = error
-        elif not may_replace and found.provenance.action == "quantize" and not order.spec.is_met_by(found):
-            how = ", ".join(QuantizeSpec.of(found.provenance.parameters).parameters) or "no options"
+        elif not may_replace and (how := _otherwise(found, order.spec)):
             refused[quant] = UsageError(
                 f"{found.ref} is there already, made in another way ({how})",
-                hint="replace it: `--force`; make this one beside it: `--name LABEL`",
+                hint=f"replace it: `--force`, or `slmkit rm {found.ref}` first; or make this one beside it: "
+                "`--name LABEL`",
             )
     return refused
 
 
-def _too_large(types: Sequence[QuantType], source: Artifact, registry: Registry) -> dict[QuantType, SlmkitError]:
-    """Those that the disk has no room for beside the ones before them."""
-    refused: dict[QuantType, SlmkitError] = {}
-    taken_bytes = 0
-    for quant in types:
-        try:
-            taken_bytes += room.check_disk(quant, source.facts["n_params"], source.ref, registry.home, taken_bytes)
-        except DiskFullError as error:
-            refused[quant] = error
-    return refused
+def _otherwise(found: Artifact, spec: QuantizeSpec) -> str | None:
+    """How a file was made that is not what `spec` says, in a word: not by `quantize`, or with other options."""
+    if found.provenance.action == "convert":
+        return "by convert" if is_whole(found) else None
+    if found.provenance.action != "quantize" or spec.is_met_by(found):
+        return None
+    return ", ".join(QuantizeSpec.of(found.provenance.parameters).parameters) or "no options"

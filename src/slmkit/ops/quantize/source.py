@@ -45,6 +45,11 @@ def check(source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, tens
             raise UsageError(
                 f"no tensor of {source.ref} has {rule.pattern!r} in its name", hint=f"a name is {example!r}, say"
             )
+    if (option := _without_output(spec, names)) is not None:
+        raise UsageError(
+            f"{option} is in vain: {source.ref} has no output.weight (its embedding is the output)",
+            hint="give the embedding a type: `--embedding-type Q8_0`, say",
+        )
     if spec.rules and any(quant.is_float for quant in types):
         raise UsageError("the engine heeds rules in quantized types only", hint="leave out the float type")
     if spec.prune_layers:
@@ -55,6 +60,18 @@ def check(source: Artifact, types: Sequence[QuantType], spec: QuantizeSpec, tens
             )
         if layers <= set(spec.prune_layers):
             raise UsageError("that would leave no layer")
+
+
+def _without_output(spec: QuantizeSpec, names: Sequence[str]) -> str | None:
+    """The option that does nothing to a model without output.weight, whose embedding gets `output_type` only where no
+    other option gives it a type.
+    """
+    if "output.weight" in names:
+        return None
+    if spec.leave_output:
+        return "`--leave-output`"
+    others = spec.embedding_type or ("" if spec.pure else spec.output_type)
+    return "`--output-type`" if spec.output_type and others != spec.output_type else None
 
 
 def tensors_of(source: Artifact) -> list[TensorInfo]:

@@ -1,5 +1,5 @@
 """The best mix of types for a given size."""
 
-from slmkit.ops.target.plan import Plan, find, plan
+from slmkit.ops.target.plan import Plan, find, float_headers, plan
 
-__all__ = ["Plan", "find", "plan"]
+__all__ = ["Plan", "find", "float_headers", "plan"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slmkit.backends.llamacpp.distortion import Distortion, Probe
@@ -54,18 +55,13 @@ def plan(
 
     Raises `UsageError` with the sizes that can be reached, `ImatrixError`, and the engine's errors.
     """
-    headers = [read_header(path) for path in shards(source.path)]
-    if any(tensor.type.name not in ("F32", "F16", "BF16") for header in headers for tensor in header.tensors):
-        raise UsageError(
-            f"{source.ref} is quantized already: the best mix is made of a float file",
-            hint="take the checkpoint that it was made from, or a float GGUF of it (F16, BF16, F32)",
-        )
+    headers = float_headers(source)
     important = read_imatrix(imatrix.path).entries if imatrix else {}
     probes = list(candidates(headers, important))
+    budget = _budget(source, target, headers, probes)
     threads = n_threads or physical_cores()
     measured = measure(source, probes, registry, progress, imatrix=imatrix, n_threads=threads)
     options = [_options(probe, measured[probe.tensor.name], headers) for probe in probes]
-    budget = _budget(source, target, headers, probes, options)
     found = allocate(options, budget)
     chosen = {p.tensor.name: o[i].type for p, o, i in zip(probes, options, found.chosen, strict=True)}
     quant = _commonest(chosen, probes)
@@ -73,6 +69,17 @@ def plan(
     spec = QuantizeSpec(rules=rules(chosen), imatrix=imatrix, target=target, mix=mix)
     _check(source, quant, spec, chosen)
     return Plan(quant, spec, chosen, mix)
+
+
+def float_headers(source: Artifact) -> list[GgufHeader]:
+    """Of all its files; raises `UsageError` for a GGUF that is quantized already."""
+    headers = [read_header(path) for path in shards(source.path)]
+    if any(tensor.type.name not in ("F32", "F16", "BF16") for header in headers for tensor in header.tensors):
+        raise UsageError(
+            f"{source.ref} is quantized already: the best mix is made of a float file",
+            hint="take the checkpoint that it was made from, or a float GGUF of it (F16, BF16, F32)",
+        )
+    return headers
 
 
 def find(source: Artifact, target: TargetSpec, registry: Registry, imatrix: ImatrixFile | None) -> Artifact | None:
@@ -86,48 +93,48 @@ def find(source: Artifact, target: TargetSpec, registry: Registry, imatrix: Imat
     return None
 
 
+def _sizes(probe: Probe, headers: Sequence[GgufHeader]) -> dict[str, int]:
+    """Bytes of a tensor in each type that it may get, and at last as it is."""
+    tensor, layout = probe.tensor, Layout(alignment=headers[0].alignment)
+    sizes = {name: layout.padded(GGML_TYPES_BY_NAME[name].size_bytes(tensor.n_elements)) for name in probe.types}
+    return {**sizes, tensor.type.name: layout.padded(tensor.size_bytes)}
+
+
 def _options(probe: Probe, measured: Distortion, headers: Sequence[GgufHeader]) -> list[Option]:
     """The candidates, and the tensor as it is."""
-    tensor = probe.tensor
+    own = probe.tensor
     names = {t.name for header in headers for t in header.tensors}
-    is_output = tensor.name == ("output.weight" if "output.weight" in names else "token_embd.weight")
+    is_output = own.name == ("output.weight" if "output.weight" in names else "token_embd.weight")
     n_layers = headers[0].hyper("block_count") or 1
-    layout = Layout(alignment=headers[0].alignment)
-    as_it_is = Option(tensor.type.name, layout.padded(tensor.size_bytes), 0.0)
-    return [
-        Option(
-            name,
-            layout.padded(GGML_TYPES_BY_NAME[name].size_bytes(tensor.n_elements)),
-            expected_kld(tensor.name, name, measured.relative_errors[name], n_layers, is_output=is_output),
-        )
-        for name in probe.types
-    ] + [as_it_is]
+
+    def error(name: str) -> float:
+        if name == own.type.name:
+            return 0.0
+        return expected_kld(own.name, name, measured.relative_errors[name], n_layers, is_output=is_output)
+
+    return [Option(name, size_bytes, error(name)) for name, size_bytes in _sizes(probe, headers).items()]
 
 
-def _budget(
-    source: Artifact,
-    target: TargetSpec,
-    headers: Sequence[GgufHeader],
-    probes: Sequence[Probe],
-    options: Sequence[Sequence[Option]],
-) -> int:
+def _budget(source: Artifact, target: TargetSpec, headers: Sequence[GgufHeader], probes: Sequence[Probe]) -> int:
     """Bytes for the tensors that are allocated; raises `UsageError` when they could not do with it, or need less."""
     layout = Layout(alignment=headers[0].alignment)
-    measured = {probe.tensor.name for probe in probes}
+    allocated = {probe.tensor.name for probe in probes}
     tensors = [tensor for header in headers for tensor in header.tensors]
-    kept = sum(layout.padded(tensor.size_bytes) for tensor in tensors if tensor.name not in measured)
+    kept = sum(layout.padded(tensor.size_bytes) for tensor in tensors if tensor.name not in allocated)
     n_params = sum(tensor.n_elements for tensor in tensors)
     beside = sum(header.data_offset for header in headers) + _ADDED_BYTES
     budget = target.budget_bytes(source_bytes=source.size_bytes, n_params=n_params, beside_bytes=beside) - kept
-    smallest = sum(min(option.size_bytes for option in each) for each in options)
-    largest = sum(max(option.size_bytes for option in each) for each in options)
+    sizes = [_sizes(probe, headers).values() for probe in probes]
+    smallest, largest = sum(map(min, sizes)), sum(map(max, sizes))
     if smallest <= budget < largest:
         return budget
 
-    def words(n_bytes: int) -> str:
-        return f"{units.size(n_bytes + kept + beside)} ({(n_bytes + kept) * 8 / n_params:.2f} bpw)"
+    def words(n_bytes: int, rounded: Callable[[float], int]) -> str:
+        bpw = rounded((n_bytes + kept) * 800 / n_params) / 100
+        return f"{units.size_bound(n_bytes + kept + beside, rounded)} ({bpw:.2f} bpw)"
 
-    between = f"between {words(smallest)} and {words(largest)}"
+    # one byte inside the bounds and rounded inwards, so that what is read there can be typed
+    between = f"between {words(smallest + 1, math.ceil)} and {words(largest - 1, math.floor)}"
     if budget < smallest:
         raise UsageError(f"{source.ref} cannot become as small as {target}", hint=f"a target {between}")
     raise UsageError(f"{source.ref} is not larger than {target}: there is nothing to save", hint=f"a target {between}")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from slmkit.errors import DependencyMissingError, UsageError
+from slmkit.errors import CannotWriteError, DependencyMissingError, UsageError
 from slmkit.report.table import writing
 
 FORMATS = (".svg", ".png")
@@ -19,9 +19,13 @@ _BARE = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def check_plot(path: Path) -> None:
-    """Raise `UsageError` for a file that cannot be drawn by its suffix: before the work, not after it."""
+    """Before the work, not after it: raise `UsageError` for a file that cannot be drawn by its suffix, and
+    `CannotWriteError` for one in a folder that is not there.
+    """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"cannot draw {path.name}", hint=f"name a file that ends in {' or '.join(FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise CannotWriteError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def figure(width: float, height: float, *, n_panels: int = 1) -> tuple[Any, list[Any]]:
