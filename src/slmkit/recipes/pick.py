@@ -85,7 +85,8 @@ def pick(ref: ModelRef, order: PickOrder, session: Session) -> Pick:
     if not types:
         model, corpus, nothing = candidates.model_of(ref, session), order.corpus.name, choose([], wish)
         return Pick(model, (), nothing, corpus, order.quality.n_chunks, tuple(left_out), notes=planned.notes)
-    trial = Trial(asked, types, planned, build, order.bench, order.corpus, order.quality, session, order.imatrix)
+    how = (build, order.bench, order.corpus, order.quality)
+    trial = Trial(asked, types, planned, *how, session, imatrix=order.imatrix)
     with journal(session.registry.home, {"pick": trial.model}, resume=None) as kept:
         made = {record["made"] for record in kept.records}
         need_bytes = _need_bytes(trial, ref)

@@ -110,7 +110,7 @@ class _Measurer:
         build = engine.build()
         here = [option.artifact for option in options if option.artifact]
         bench, corpus, quality = measuring.bench, measuring.corpus, measuring.quality
-        self._trial = Trial(ref, types, planned, build, bench, corpus, quality, session, here)
+        self._trial = Trial(ref, types, planned, build, bench, corpus, quality, session, here=here)
         self._trial.session = replace(session, progress=Watched(session.progress, deadline))  # looking is never stopped
 
     @property

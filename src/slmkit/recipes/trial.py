@@ -56,6 +56,7 @@ class Trial:
         corpus: Corpus,
         quality: QualitySpec,
         session: Session,
+        *,
         imatrix: Path | Literal["auto"] | None = None,
         here: Sequence[Artifact] = (),
     ) -> None:
