@@ -257,6 +257,8 @@ def test_of_two_that_cost_about_the_same_the_one_that_is_here_is_measured() -> N
     here = replace(guessed(file("Q4_K_M-imatrix", 101.01, 90, None), 0.04), here=True)
     other = guessed(Q4_K_M, 0.04)
     assert worth_measuring([other, here], [other, here], Wish()) == here
+    read = replace(here, name="Q4_K_M-other", size_bytes=here.size_bytes + 99, quality=OTHER_TEXT)
+    assert worth_measuring([other, here, read], [other, here, read], Wish()) == read
     proven = replace(here, kld=0.04, quality=MEASURED)
     assert worth_measuring([other], [other, proven], Wish()) is None
     assert "perhaps better" not in sentences(choose([other, proven], Wish()))[2]

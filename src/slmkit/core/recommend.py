@@ -224,7 +224,7 @@ def hopeful(unmeasured: Sequence[Candidate], every: Sequence[Candidate], wish: W
     able = [c for c in unmeasured if c.failure is None and (c == best or not is_sure or is_cheaper(c, best))]
     found = [c for c in able if not _is_hopeless(c, wish, HOPE)]
     if found or is_sure:
-        return sorted(found, key=lambda c: (_about(_excess(c, wish)), _about(c.cost), not c.here, *_rank(c)))
+        return sorted(found, key=lambda c: (_about(_excess(c, wish)), _about(c.cost), *_unsure(c), *_rank(c)))
     known = min((c.kld for c in every if c.is_proven and c.kld is not None), default=math.inf)
     last = [c for c in able if c.kld is not None and c.kld < known and not _is_hopeless(c, wish, math.inf)]
     return sorted(last, key=lambda c: (c.kld, not c.here, *_rank(c)))[:1]
@@ -240,6 +240,11 @@ def is_close(candidate: Candidate, wish: Wish) -> bool:
     if candidate.kld is None or candidate.kld_error is None or not candidate.is_proven:
         return False
     return abs(candidate.kld - wish.max_kld) <= 2 * candidate.kld_error
+
+
+def _unsure(candidate: Candidate) -> tuple[bool, bool]:
+    """What is here comes first, and of that what was read on other text."""
+    return not candidate.here, candidate.quality == ESTIMATED
 
 
 def _about(cost: float) -> float:
