@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ def check_plot(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"cannot draw {path.name}", hint=f"name a file that ends in {' or '.join(FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise CannotWriteError(f"cannot write {path}: there is no folder {path.parent}")
+        raise CannotWriteError(f"cannot write {path}: {os.strerror(errno.ENOENT)}")
 
 
 def figure(width: float, height: float, *, n_panels: int = 1) -> tuple[Any, list[Any]]:
