@@ -191,7 +191,7 @@ def test_measurements_under_other_conditions_are_left_out(tiny: str, session: Se
     runs.save(registry.home, "bench", {**other, "rows": other["rows"][:1]})
     comparison = compare(artifacts, registry)
     assert [row.bench is not None and row.bench.load_ns != 1 for row in comparison.rows] == [True, True]
-    assert comparison.notes == ("1 measurements were made under other conditions and are left out",)
+    assert comparison.notes == ("1 measurement was made under other conditions and is left out",)
     runs.save(registry.home, "bench", other)
     newest = compare(artifacts, registry)
     assert [row.bench is not None and row.bench.load_ns == 1 for row in newest.rows] == [True, True]

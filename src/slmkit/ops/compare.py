@@ -41,8 +41,8 @@ def compare(artifacts: Sequence[Artifact], registry: Registry) -> Comparison:
         _row(a, chosen.get(a.digest), quality.judged.get(a.digest), registry) for a in sorted(artifacts, key=_order)
     )
     spec = next((row.spec for row in chosen.values()), None)
-    were = "measurement was" if others == 1 else "measurements were"
-    notes = [f"{others} {were} made under other conditions and left out"] if others else []
+    were, are = ("measurement was", "is") if others == 1 else ("measurements were", "are")
+    notes = [f"{others} {were} made under other conditions and {are} left out"] if others else []
     notes += [*quality.notes, *(f"{d.path} is damaged: `slmkit runs rm {d.path.stem}` deletes it" for d in damaged)]
     missing = [*_missing(rows, spec, registry), *quality.commands]
     where = next((run for run, row in measured if _conditions(run, row) == conditions), None)

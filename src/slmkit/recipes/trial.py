@@ -245,5 +245,5 @@ class Trial:
             return found
         origin = {self.base.digest, *([file.digest] if file else [])}
         is_child = origin <= set(found.provenance.parents) and spec.is_met_by(found)
-        is_sibling = quant.is_float and found.provenance.parents == self.base.provenance.parents
+        is_sibling = found.provenance.parents == self.base.provenance.parents  # also what convert makes, a Q8_0 say
         return found if is_child or is_sibling else None
