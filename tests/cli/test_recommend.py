@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -317,6 +318,17 @@ def test_files_are_measured_whatever_they_are_called(
     assert found.measured == (f"{MODEL}:Q4_0-pure",)
     assert {c.name for c in in_table(found) if c.is_measured} == {"Q4_0-pure"}
     assert {a.variant for a in furnished.artifacts(MODEL)} == before
+
+
+def test_a_lone_quant_with_a_label_stands_there_once(slmkit: Run, furnished: Registry, tmp_path: Path) -> None:
+    assert slmkit("quantize", MODEL, "-t", "Q4_0", "--pure").returncode == 0
+    made = furnished.find(MODEL, "Q4_0-pure")
+    assert made is not None
+    lone = shutil.copy(made.path, tmp_path / "lone-Q4_0-pure.gguf")
+    done = slmkit("recommend", lone, "--json", env={"SLMKIT_HOME": str(tmp_path / "other")})
+    choice = json.loads(done.stdout)["choice"]
+    shown = [row["candidate"]["name"] if "candidate" in row else row["name"] for row in choice["losers"]]
+    assert [*([choice["best"]["name"]] if choice["best"] else []), *shown] == ["Q4_0-pure"]
 
 
 def test_without_time_nothing_is_begun(checkpoint: Path, session: Session, registry: Registry) -> None:

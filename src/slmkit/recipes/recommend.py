@@ -211,7 +211,8 @@ def _options(planned: ModelPlan, files: Sequence[Artifact], session: Session) ->
     wanted = {quant.name for quant in to_try(planned, types)[0]}
     rows = {row.variant: row for row in planned.types if row.size_bytes}
     for name, row in rows.items():
-        if name in by_name or (name in wanted and name not in FLOATS):
+        itself = any(a.size_bytes == row.size_bytes and (a.variant or "").startswith(f"{name}-") for a in files)
+        if name in by_name or (name in wanted and name not in FLOATS and not itself):
             yield Option(row, by_name.get(name))
     n_ctx = [planned.contexts[0].n_ctx]
     for artifact in files:
