@@ -147,6 +147,17 @@ def test_the_newest_importance_matrix_is_planned_with(float_artifact: Artifact, 
         }
 
 
+def test_a_matrix_of_another_file_gives_the_next_one_another_name(
+    checkpoint: Path, float_artifact: Artifact, session: Session
+) -> None:
+    verbs.imatrix(ModelRef.parse(float_artifact.ref), corpora.corpus(), session, n_chunks=2)
+    f32 = verbs.convert(ModelRef.parse(str(checkpoint)), session, outtype="f32")
+    found = plan(f32.ref, session, "Q4_0", imatrix="auto")
+    (made,) = verbs.quantize(ModelRef.parse(f32.ref), quant_types(["Q4_0"]), session, imatrix="auto")
+    assert read_header(made.artifact.path).metadata["quantize.imatrix.file"] == "mixed-of-F32.gguf"
+    assert row_of(found, "Q4_0").size_bytes == made.artifact.size_bytes
+
+
 def test_rows_that_do_not_divide_are_told(session: Session, tmp_path: Path) -> None:
     odd = factories.make_llama(tmp_path / "odd", hidden=96)
     found = plan(odd, session, "Q4_K_M,Q8_0")

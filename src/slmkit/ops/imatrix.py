@@ -56,7 +56,7 @@ def imatrix(
     threads = n_threads or physical_cores()
     subject = hashlib.sha256(json.dumps([source.digest, calibration.sha256]).encode()).hexdigest()
     with imatrices.locked(registry, source.model, progress):
-        name = _name(source, calibration, registry)
+        name = name_of(source, calibration, registry)
         here = imatrices.place(registry, source.model, name)
         if force:
             here.state.unlink(missing_ok=True)
@@ -123,8 +123,10 @@ def label(calibration: Calibration) -> str:
     return f"{stem or 'text'}-{calibration.sha256[:8]}"
 
 
-def _name(source: Artifact, calibration: Calibration, registry: Registry) -> str:
-    """Its label; where that is another file's of the model, which is still known, with the name of `source`."""
+def name_of(source: Artifact, calibration: Calibration, registry: Registry) -> str:
+    """How the one of `source` is called: by its label, and where that is another file's of the model, which is still
+    known, by the name of `source`, too.
+    """
     name = label(calibration)
     found = imatrices.find(registry, source.model, name)
     if found is None or not is_whole(found) or source.digest in found.provenance.parents:

@@ -202,7 +202,7 @@ def _of_a_path(path: Path, session: Session) -> Artifact:
 def _weighing(wanted: Path | Literal["auto"] | None, source: PlanSource, session: Session) -> Weighing:
     """By `wanted`, or else by the matrix that `auto` takes: the newest of the model, or that still to be collected."""
     from slmkit.formats.imatrix import origin, origin_of, read
-    from slmkit.ops.imatrix import label
+    from slmkit.ops.imatrix import label, name_of
     from slmkit.ops.plan import Weighing
     from slmkit.ops.quantize import importance
 
@@ -213,7 +213,8 @@ def _weighing(wanted: Path | Literal["auto"] | None, source: PlanSource, session
     file = known_imatrix(wanted or "auto", source.artifact, session.registry)
     if file is None:
         text = corpora.corpus()
-        said = origin_of(f"{label(text)}.gguf", [text.name], n_entries=1, n_chunks=1)
+        name = name_of(source.artifact, text, session.registry) if source.artifact else label(text)
+        said = origin_of(f"{name}.gguf", [text.name], n_entries=1, n_chunks=1)
         return Weighing(text.name, said, everywhere=wanted is not None)
     spec = QuantizeSpec(imatrix=file)
     tensors = source.made[source.base].tensors
