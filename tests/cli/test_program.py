@@ -148,7 +148,7 @@ def test_one_command_pulls_converts_and_quantizes(
     done = slmkit("quantize", "org/tiny", "-t", "Q4_0", env=reach(hub))
     assert done.returncode == 0, done.stderr
     said = done.stderr
-    assert said.index("org/tiny is not here yet: pulling it first") > said.index("no F16 of org/tiny yet: converting")
+    assert said.index("org/tiny is not here yet: pulling it first") < said.index("no F16 of org/tiny yet: converting")
     found = registry.artifacts()
     assert [a.ref for a in found] == ["org/tiny", "org/tiny:F16", "org/tiny:Q4_0"]
     assert found[0].provenance.commit == repo.commit
