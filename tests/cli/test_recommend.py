@@ -136,8 +136,9 @@ def test_a_model_of_which_only_a_quant_is_here(ask: Callable[..., Any], slmkit: 
     assert slmkit("adopt", stray).returncode == 0
     document = ask("local/stray", "--max-kld", "100")
     assert list(everything(document)) == ["Q4_0"]
-    choice = ask("local/stray", "--max-kld", "100", "--measure", code=3)["choice"]
-    assert "no float file to hold it against" in choice["losers"][0]["reason"]
+    measured = slmkit("recommend", "local/stray", "--max-kld", "100", "--measure")
+    assert measured.returncode == 2
+    assert "local/stray is quantized: there is no float file of it to judge it against" in measured.stderr
 
 
 def test_files_with_a_label_count_too(ask: Callable[..., Any], slmkit: Run, furnished: Registry) -> None:

@@ -167,8 +167,7 @@ class _Measurer:
         except SlmkitError as error:
             if isinstance(error, EngineTimeoutError) and not self._deadline.left_s:
                 return False
-            is_alone = candidate.here and trial.base is None
-            self._failures[name] = f"no float file to hold it against: {error.message}" if is_alone else error.message
+            self._failures[name] = error.message
             return True
         self._spent.append((candidate.size_bytes, time.monotonic() - started))
         measured = trial.artifacts.get(name)
