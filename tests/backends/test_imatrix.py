@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +149,19 @@ class _EnoughError(Exception):
     pass
 
 
+def job(model: Path, folder: Path) -> dict[str, Any]:
+    """What a child is asked, but for how much and when it saves: `x.gguf` in the folder, by way of `state.gguf`."""
+    return {
+        "path": str(model),
+        "text": TEXT,
+        "dataset": "text.txt",
+        "target": str(folder / "x.gguf"),
+        "state": str(folder / "state.gguf"),
+        "subject": "this",
+        "n_threads": 2,
+    }
+
+
 @pytest.mark.parametrize("n_chunks", [CHECK_EVERY + 3, 2 * CHECK_EVERY])
 def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(n_chunks: int, f16: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
@@ -160,17 +174,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(n_chunks: int,
         if begun == CHECK_EVERY + 2:
             raise _EnoughError  # the child is killed
 
-    arguments = {
-        "path": str(f16),
-        "text": TEXT,
-        "dataset": "text.txt",
-        "target": str(tmp_path / "x.gguf"),
-        "state": str(tmp_path / "state.gguf"),
-        "subject": "this",
-        "n_chunks": n_chunks,
-        "n_threads": 2,
-        "save_every_s": 1e9,
-    }
+    arguments = {**job(f16, tmp_path), "n_chunks": n_chunks, "save_every_s": 1e9}
     with pytest.raises(_EnoughError):
         run("imatrix", arguments, listen=stop)
     assert read(tmp_path / "state.gguf").n_chunks == CHECK_EVERY
@@ -198,16 +202,7 @@ def test_a_run_goes_on_from_any_chunk_and_ends_in_the_same_bytes(n_saved: int, f
     (tmp_path / "a").mkdir()
     n_chunks = 2 * CHECK_EVERY + 1
     whole = collected(f16, tmp_path / "a" / "x.gguf", n_chunks=n_chunks)
-    arguments = {
-        "path": str(f16),
-        "text": TEXT,
-        "dataset": "text.txt",
-        "target": str(tmp_path / "x.gguf"),
-        "state": str(tmp_path / "state.gguf"),
-        "subject": "this",
-        "n_threads": 2,
-        "save_every_s": 0,
-    }
+    arguments = {**job(f16, tmp_path), "save_every_s": 0}
     run("imatrix", {**arguments, "n_chunks": n_saved}, listen=lambda event, pid: None)
     assert read(tmp_path / "state.gguf").n_chunks == n_saved
     done: list[int] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from slmkit.api.session import Reference, reference, session
+from slmkit.api.session import Reference, importance, reference, session
 from slmkit.core.bench import BenchSpec
 from slmkit.core.pick import LADDER, Keep, Pick
 from slmkit.core.progress import SILENT, Progress
@@ -43,7 +43,7 @@ def pick(
         quality=quality or QualitySpec(n_chunks=N_CHUNKS),
         corpus=corpora.evaluation(corpus),
         keep=keep,
-        imatrix="auto" if imatrix == "auto" else Path(imatrix) if imatrix else None,
+        imatrix=importance(imatrix),
     )
     return recipe(reference(ref), order, session(progress, may_pull))
 

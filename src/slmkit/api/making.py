@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from slmkit.api.session import Reference, reference, session
+from slmkit.api.session import Reference, importance, reference, session
 from slmkit.core.artifact import Artifact
 from slmkit.core.convert import ConvertSpec
 from slmkit.core.progress import SILENT, Progress
@@ -107,7 +107,7 @@ def quantize(
             session(progress, may_pull),
             spec=spec,
             name=name,
-            imatrix="auto" if imatrix == "auto" else Path(imatrix) if imatrix else None,
+            imatrix=importance(imatrix),
             strict_share=strict_share,
             force=force,
             n_threads=n_threads,

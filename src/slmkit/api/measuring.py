@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slmkit.api.session import Reference, reference, session
+from slmkit.api.session import Reference, importance, reference, session
 from slmkit.core.bench import BenchRun, BenchSpec
 from slmkit.core.check import Check, Limits
 from slmkit.core.compare import Comparison
@@ -47,7 +47,7 @@ def plan(
         n_ctx=n_ctx,
         cache_types=cache_types,
         ram_bytes=ram_bytes,
-        imatrix="auto" if imatrix == "auto" else Path(imatrix) if imatrix else None,
+        imatrix=importance(imatrix),
     )
 
 

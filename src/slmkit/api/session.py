@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from slmkit.core.progress import Progress
 from slmkit.core.refs import ModelRef
@@ -17,6 +18,13 @@ Reference = str | ModelRef
 def reference(ref: Reference) -> ModelRef:
     """What was typed, as a value; raises `RefError`."""
     return ref if isinstance(ref, ModelRef) else ModelRef.parse(ref)
+
+
+def importance(imatrix: str | Path | None) -> Path | Literal["auto"] | None:
+    """The importance matrix that was named: a file, `auto`, or none."""
+    if imatrix == "auto":
+        return "auto"
+    return Path(imatrix) if imatrix else None
 
 
 def session(progress: Progress, may_pull: bool = True, *, offline: bool = False) -> Session:
